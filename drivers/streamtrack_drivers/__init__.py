@@ -1,0 +1,1 @@
+"""Frame sources: movies on disk and the simulator."""

@@ -1,0 +1,1 @@
+"""Networks, their training, export and weights, and the back ends that run them."""

@@ -1,0 +1,1 @@
+"""Back ends that run the deploy graph."""

@@ -1,0 +1,1 @@
+"""Trained weights, one ONNX file each, with a model card."""

@@ -1,0 +1,1 @@
+"""Linkers: from detections to tracks, frame by frame."""

@@ -1,0 +1,1 @@
+"""Triggers: from what the tracks do to commands."""

@@ -1,0 +1,201 @@
+"""What travels through the loop, in the order in which it is made: Frame, Detections, TrackUpdate, FrameResult.
+
+Coordinates are pixels, ``y`` before ``x``; (0, 0) is the centre of the first pixel. All stamps are monotonic ns
+(:mod:`streamtrack.clock`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One image as it came from the source.
+
+    Attributes
+    ----------
+    index
+        Place in the movie or acquisition, from 0. A jump means that frames were lost in between.
+    pixels
+        Shape (H, W), C-contiguous, uint8, uint16 or float32. Nobody writes into it after it was handed over.
+    grabbed_ns
+        When the source had the pixels in hand.
+    time_s
+        When the frame was exposed, in seconds of the clock that ``SourceInfo.clock`` names.
+    """
+
+    index: int
+    pixels: Pixels
+    grabbed_ns: int
+    time_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LostFrame:
+    """A frame that should have come and did not.
+
+    Attributes
+    ----------
+    index
+        Its place in the movie or acquisition.
+    cause
+        One line, for example ``"unreadable chunk: ..."`` or ``"ingest queue full"``.
+    """
+
+    index: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What is known of a source before its first frame.
+
+    Attributes
+    ----------
+    name
+        What the user would call it: a path, ``sim:vesicle``, a camera's label.
+    shape
+        (H, W) in pixels.
+    dtype
+        ``uint8``, ``uint16`` or ``float32``.
+    n_frames
+        Length, or None while an acquisition is open-ended.
+    live
+        True when frames come at the source's own pace and wait for nobody.
+    pixel_size_um, frame_interval_s
+        None where the source does not say.
+    clock
+        Name of the clock behind ``Frame.time_s``: ``"nominal"`` (index x interval, 1 s where the interval is
+        unknown), ``"camera"`` or ``"host"``.
+    details
+        Whatever else helps to repeat the run (axes, level, seed, ...); goes into the report as it is.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    dtype: str
+    n_frames: int | None = None
+    live: bool = False
+    pixel_size_um: float | None = None
+    frame_interval_s: float | None = None
+    clock: str = "nominal"
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """The particles found in one frame, best score first; N may be 0.
+
+    Attributes
+    ----------
+    y, x
+        Shape (N,), float32, px, sub-pixel.
+    score
+        Shape (N,), float32, 0 to 1: confidence that a particle is there.
+    mass
+        Shape (N,), float32: intensity of the spot above its local background, summed, in the camera's counts.
+    """
+
+    y: NDArray[np.float32]
+    x: NDArray[np.float32]
+    score: NDArray[np.float32]
+    mass: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @classmethod
+    def empty(cls) -> "Detections":
+        """Return detections of a frame without particles."""
+        none = np.empty(0, np.float32)
+        return cls(none, none, none, none)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackUpdate:
+    """What one frame did to the tracks.
+
+    Attributes
+    ----------
+    particle
+        Shape (N,), int64: the track of each detection, in the detections' order; -1 where it got none.
+    existence
+        Shape (N,), float32: probability that the track follows a real particle. Above 0.95 it is *confirmed*.
+    ended
+        Shape (E,), int64: tracks that ended with this frame and will not come back.
+    n_live
+        Tracks still followed, those without a detection in this frame included.
+    """
+
+    particle: NDArray[np.int64]
+    existence: NDArray[np.float32]
+    ended: NDArray[np.int64]
+    n_live: int
+
+
+CONFIRMED = 0.95
+"""Existence probability from which a track is confirmed: written to the track tables, seen by triggers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An order to an actuator.
+
+    Attributes
+    ----------
+    actuator
+        Name of the actuator in the run's configuration.
+    action
+        What to do, in the actuator's own terms.
+    frame_index
+        The frame whose tracks led to it.
+    decided_ns, valid_until_ns
+        A command not sent before ``valid_until_ns`` is stale: it is counted and never sent.
+    """
+
+    actuator: str
+    action: Mapping[str, Any]
+    frame_index: int
+    decided_ns: int
+    valid_until_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """When each stage was done with a frame, in ns.
+
+    The time at which a command was sent is kept with the command, by its actuator's worker.
+    """
+
+    grabbed: int
+    dequeued: int
+    detected: int
+    linked: int
+    decided: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameResult:
+    """All that the loop knows of one frame; sinks read it, nobody changes it.
+
+    Attributes
+    ----------
+    denoised
+        Shape (H, W), float32, camera counts; None unless a sink asked for it.
+    masked_pixels
+        NaN or infinite pixels that were replaced by the frame's mean before detection.
+    """
+
+    frame: Frame
+    detections: Detections
+    tracks: TrackUpdate
+    commands: tuple[Command, ...]
+    stamps: Stamps
+    denoised: NDArray[np.float32] | None = None
+    masked_pixels: int = 0
