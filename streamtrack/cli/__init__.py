@@ -1,0 +1,62 @@
+"""The command line: ``streamtrack track | demo | evaluate`` and the commands that plug-ins bring."""
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from streamtrack import __version__
+from streamtrack.cli.demo import demo
+from streamtrack.cli.evaluate import evaluate
+from streamtrack.cli.track import track
+from streamtrack.errors import StreamtrackError
+from streamtrack.registry import load, names
+
+PLUGIN_HELP = {
+    "train": "Train a network on simulated crops, from a TOML recipe.",
+    "export": "Turn a training checkpoint into one ONNX file with everything inside.",
+}
+"""Help lines of the shipped plug-in commands, so that listing them imports nothing."""
+
+
+def main() -> None:
+    """Run the command line; a StreamtrackError becomes one line on stderr and exit code 2."""
+    try:
+        make_app()()
+    except StreamtrackError as error:
+        print(f"streamtrack: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def make_app() -> typer.Typer:
+    """Return the command line with every installed command."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Real-time streaming particle tracking for live microscopy.",
+    )
+    app.callback()(_root)
+    for command in (track, demo, evaluate):
+        app.command()(command)
+    for name in names("commands"):
+        everything = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+        app.command(name, help=PLUGIN_HELP.get(name), context_settings=everything)(_forward(name))
+    return app
+
+
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True)) -> None:
+    if version:
+        print(f"streamtrack {__version__}")
+        raise typer.Exit
+
+
+def _forward(name: str) -> Callable[[typer.Context], None]:
+    """Return a command that imports the plug-in's command only when it is called."""
+
+    def run(context: typer.Context) -> None:
+        inner = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        inner.command()(load("commands", name))
+        inner(args=context.args, prog_name=f"streamtrack {name}")
+
+    return run

@@ -1,0 +1,115 @@
+"""``streamtrack evaluate``: detections and tracks against a ground truth."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from streamtrack.config import RunConfig, source_from_text, validate
+from streamtrack.errors import ConfigError
+from streamtrack.metrics.detection import DetectionScore, LinkScore, score_detections, score_links
+from streamtrack.report import REPORT_NAME
+from streamtrack.simulation import MovieSettings, ground_truth
+
+GATES_PX = (5.0, 2.0)
+"""5 px is the Particle Tracking Challenge's gate; at 2 px chance matches in dense frames no longer count."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunScores:
+    """How good the detections and tracks of a run are."""
+
+    detections: list[DetectionScore]
+    links: LinkScore | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers for JSON."""
+        return {
+            "detections": [score.as_dict() for score in self.detections],
+            "links": self.links.as_dict() if self.links else None,
+        }
+
+
+def evaluate(
+    results: Annotated[Path, typer.Argument(help="Folder that 'track' wrote.")],
+    truth: Annotated[
+        str | None,
+        typer.Argument(
+            help="Table with columns frame, y, x and, to score links, particle (.parquet or .csv); or sim:...; "
+            "may be left out for a simulated movie."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the scores to this JSON file.")] = None,
+) -> None:
+    """Score a run: F1 and RMSE at 5 px and 2 px by optimal matching, and the share of right links."""
+    scores = score_run(results, truth)
+    print_scores(scores)
+    if out:
+        out.write_text(json.dumps(scores.as_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def score_run(folder: Path, truth: str | None = None) -> RunScores:
+    """Score the tables of a run's folder; raises ConfigError where a table is missing or lacks a column."""
+    reference = _read_table(Path(truth)) if truth and not truth.startswith("sim:") else _simulated_truth(folder, truth)
+    found = _read_table(folder / "detections.parquet")
+    links = None
+    if "particle" in reference:
+        links = score_links(reference, _read_table(folder / "tracks.parquet"), gate_px=GATES_PX[0])
+    return RunScores(score_detections(reference, found, gates_px=GATES_PX), links)
+
+
+def print_scores(scores: RunScores) -> None:
+    """Print the scores as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("gate px", "F1", "precision", "recall", "RMSE px", "true", "false", "missed", title="Detection")
+    for s in scores.detections:
+        figures = (f"{s.gate_px:g}", f"{s.f1:.3f}", f"{s.precision:.3f}", f"{s.recall:.3f}", f"{s.rmse_px:.3f}")
+        table.add_row(*figures, str(s.tp), str(s.fp), str(s.fn))
+    console = Console()
+    console.print(table)
+    if scores.links:
+        console.print(f"Links: recall {scores.links.recall:.3f}, precision {scores.links.precision:.3f}")
+
+
+def _simulated_truth(folder: Path, text: str | None) -> pd.DataFrame:
+    """Return the truth of the simulated movie that was tracked, or that ``text`` names."""
+    if text:
+        source = validate(RunConfig, {"source": source_from_text(text)}, "truth").source
+        settings = {"kind": source.kind, **source.settings}
+    else:
+        settings = _read_report(folder)["config"]["source"]
+    if settings.pop("kind") != "sim":
+        raise ConfigError(f"{folder} was not made from a simulated movie; name a table with the ground truth")
+    size = int(settings.pop("size", MovieSettings().height_px))
+    return ground_truth(validate_movie({**settings, "height_px": size, "width_px": size}))
+
+
+def validate_movie(settings: dict[str, Any]) -> MovieSettings:
+    """Return movie settings from plain data, texts included; raises ConfigError."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(MovieSettings).validate_python(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"truth: {first['loc'][-1]} = {first['input']!r} is not valid: {first['msg']}") from None
+
+
+def _read_report(folder: Path) -> dict[str, Any]:
+    try:
+        report: dict[str, Any] = json.loads((folder / REPORT_NAME).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{folder} holds no readable {REPORT_NAME}; give the folder that 'track' wrote") from error
+    return report
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the table {path}: {error}") from error

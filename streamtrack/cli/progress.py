@@ -1,0 +1,49 @@
+"""The progress bar of a run."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from streamtrack.session import Progress as RunProgress
+
+REFRESH_S = 0.1
+
+
+class FrameProgress:
+    """Shows how far a run is, on stderr, at most ten times a second."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("tracking"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[lost]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task: TaskID | None = None
+        self._next_s = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, progress: RunProgress) -> None:
+        """Take the state after a frame; cheap between refreshes."""
+        done = progress.processed + progress.lost
+        now_s = time.monotonic()
+        if now_s < self._next_s and done != progress.n_frames:
+            return
+        self._next_s = now_s + REFRESH_S
+        if self._task is None:
+            self._task = self._bar.add_task("tracking", total=progress.n_frames, lost="")
+        lost = f"{progress.lost} lost" if progress.lost else ""
+        self._bar.update(self._task, completed=done, lost=lost)

@@ -1,0 +1,112 @@
+"""``streamtrack track``: from a movie to detections, tracks and a report."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streamtrack.config import RunConfig, read_toml, source_from_text, validate
+from streamtrack.errors import ConfigError
+
+EXIT_CODES = {"completed": 0, "failed": 2, "incomplete": 3, "interrupted": 130}
+
+
+def track(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="Zarr, OME-Zarr or TIFF path, or sim:vesicle|receptor|microtubule?snr=4&density=500&frames=100&seed=1"
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("streamtrack-results"),
+    config: Annotated[Path | None, typer.Option(help="TOML file of the run; the arguments here override it.")] = None,
+    channel: Annotated[str | None, typer.Option(help="Channel, by index or label.")] = None,
+    z: Annotated[str | None, typer.Option(help="Z plane by index, or 'max' for the maximum projection.")] = None,
+    level: Annotated[int | None, typer.Option(help="Resolution level of an OME-Zarr pyramid, 0 is the finest.")] = None,
+    frames: Annotated[
+        str | None, typer.Option(help="Frames A:B, A included and B not; either may be left out.")
+    ] = None,
+    axes: Annotated[str | None, typer.Option(help="Order of the axes, e.g. TCYX, where the file does not say.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Detection score to reach, 0 to 1.")] = None,
+    linker: Annotated[str | None, typer.Option(help="Linker plug-in: imm or trackpy.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the results that the folder holds.")] = False,
+) -> None:
+    """Track the particles of a movie.
+
+    Writes detections.parquet, tracks.parquet, tracks.csv, report.json and overview.png. Exit code 0: complete;
+    2: an error; 3: incomplete, frames were lost (the report says which and why); 130: interrupted.
+    """
+    chosen = {
+        "channel": _index_or_text(channel),
+        "z": _index_or_text(z),
+        "level": level,
+        "frames": frames,
+        "axes": axes,
+    }
+    run_config = make_config(source, config, chosen, threshold, linker)
+    report = run(run_config, out, overwrite)
+    raise typer.Exit(EXIT_CODES[report["status"]])
+
+
+def make_config(
+    source: str | None,
+    config: Path | None = None,
+    chosen: dict[str, Any] | None = None,
+    threshold: float | None = None,
+    linker: str | None = None,
+) -> RunConfig:
+    """Return the run's configuration: the file's, with what the command line says on top."""
+    data = read_toml(config) if config else {}
+    if source is not None:
+        data["source"] = source_from_text(source)
+    if "source" not in data:
+        raise ConfigError("nothing to track: name a movie, or give --config a file with a [source] table")
+    _update(data, "source", {key: value for key, value in (chosen or {}).items() if value is not None})
+    if threshold is not None:
+        _update(data, "engine", {"threshold": threshold})
+    if linker is not None:
+        data["linker"] = {"kind": linker}
+    return validate(RunConfig, data, str(config) if config else "command line")
+
+
+def run(config: RunConfig, out: Path, overwrite: bool) -> dict[str, Any]:
+    """Run a session under a progress bar and print what came of it; return the report."""
+    from rich.console import Console
+
+    from streamtrack.cli.progress import FrameProgress
+    from streamtrack.session import Session
+
+    session = Session(config, out, overwrite=overwrite)
+    with FrameProgress() as progress:
+        report = session.run(progress.update)
+    for line in summary(report, out):
+        Console(highlight=False).print(line, soft_wrap=True, markup=False)
+    if report["error"]:
+        print(f"streamtrack: {report['error']}", file=sys.stderr)
+    return report
+
+
+def summary(report: dict[str, Any], out: Path) -> list[str]:
+    """Return the few lines that a user wants to read after a run."""
+    frames, latency = report["frames"], report["latency_ms"]
+    lines = [f"{report['status']}: {frames['processed']} frames, {report['detections']} detections -> {out}"]
+    lines += [f"  lost {count} frames: {cause}" for cause, count in frames["lost_by_cause"].items()]
+    if frames["masked_pixels"]:
+        lines.append(
+            f"  {frames['masked_pixels']} NaN or infinite pixels in {frames['with_masked_pixels']} frames masked"
+        )
+    if frames["processed"]:
+        stages = ", ".join(f"{stage} {latency[stage]['p50']:.2f}" for stage in ("read", "detect", "link"))
+        lines.append(f"  median ms per frame: {stages}")
+    return lines
+
+
+def _update(data: dict[str, Any], table: str, changes: dict[str, Any]) -> None:
+    default = {"engine": {"kind": "denodet"}}.get(table, {})
+    if changes:
+        data[table] = {**default, **data.get(table, {}), **changes}
+
+
+def _index_or_text(text: str | None) -> int | str | None:
+    return int(text) if text is not None and text.lstrip("-").isdigit() else text

@@ -1,0 +1,78 @@
+"""Finds plug-ins by name through entry points and builds them from their settings.
+
+Names are listed without importing anything; a plug-in is imported when a run asks for it.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+from streamtrack.config import PluginConfig, nearest, validate
+from streamtrack.errors import PluginNotFoundError
+
+Group = Literal["sources", "engines", "linkers", "triggers", "actuators", "sinks", "commands"]
+
+EXTRA_OF_MODULE = {"torch": "train", "onnx": "train", "onnxscript": "train"}
+"""Which extra brings a module that a plug-in may lack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A plug-in with the settings it was built from, defaults included."""
+
+    kind: str
+    instance: Any
+    settings: Mapping[str, Any]
+
+
+def names(group: Group) -> list[str]:
+    """Return the names of the installed plug-ins of a group, sorted."""
+    return sorted({entry.name for entry in entry_points(group=f"streamtrack.{group}")})
+
+
+def load(group: Group, kind: str) -> Any:
+    """Import a plug-in; raises PluginNotFoundError when it is unknown or lacks a dependency."""
+    entry = _find(group, kind)
+    try:
+        return entry.load()
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRA_OF_MODULE:
+            raise
+        cure = f"pip install 'streamtrack[{EXTRA_OF_MODULE[module]}]'"
+        raise PluginNotFoundError(f"{group[:-1]} {kind!r} needs {module}: {cure}") from error
+
+
+def build(group: Group, config: PluginConfig) -> Plugin:
+    """Build a plug-in; its settings are checked against its signature, and a mistake raises ConfigError."""
+    factory = load(group, config.kind)
+    checked = validate(_settings_model(factory), config.settings, f"{group[:-1]} {config.kind!r}")
+    settings = {name: getattr(checked, name) for name in type(checked).model_fields}
+    return Plugin(config.kind, factory(**settings), settings)
+
+
+def _find(group: Group, kind: str) -> EntryPoint:
+    found = [entry for entry in entry_points(group=f"streamtrack.{group}") if entry.name == kind]
+    if found:
+        return found[0]
+    known = names(group)
+    listing = ", ".join(known) or "none installed"
+    raise PluginNotFoundError(f"unknown {group[:-1]} {kind!r}{nearest(kind, known)} (known: {listing})")
+
+
+def _settings_model(factory: Callable[..., Any]) -> type[BaseModel]:
+    """Return the model whose fields are the keyword arguments of a plug-in."""
+    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    fields: dict[str, Any] = {
+        name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD
+    }
+    model: type[BaseModel] = create_model(
+        "Settings", __config__=ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True), **fields
+    )
+    return model

@@ -1,0 +1,314 @@
+"""One run from its configuration to its report: source thread -> ingest channel -> step -> fan-out.
+
+Live runs and replays are the same code; only the channel's policy differs.
+"""
+
+import signal
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from streamtrack import registry
+from streamtrack.channel import Channel, ChannelClosed, Policy, Put
+from streamtrack.clock import monotonic_ns
+from streamtrack.config import RunConfig
+from streamtrack.errors import ConfigError, SinkError, SourceError, StreamtrackError
+from streamtrack.fanout import Fanout
+from streamtrack.metrics.latency import LatencyHistogram
+from streamtrack.protocols import Engine, FrameSource, Linker
+from streamtrack.report import RESULT_NAMES, LossLedger, Status, machine, versions, write_report
+from streamtrack.step import Step
+from streamtrack.types import Frame, FrameResult, LostFrame
+
+POLL_S = 0.5
+"""How often a waiting thread looks whether it should stop."""
+FINISH_TIMEOUT_S = 600.0
+"""How long a sink may take to finish its files after the last frame."""
+STAGES = ("read", "queue", "detect", "link", "decide", "total")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    processed: int
+    lost: int
+    n_frames: int | None
+
+
+class Session:
+    """A run, ready to go: every plug-in is built and its settings are checked.
+
+    Parameters
+    ----------
+    config
+        What to run.
+    folder
+        Where the results go. It is made if need be; one that holds results is refused with ConfigError unless
+        ``overwrite``.
+    """
+
+    def __init__(self, config: RunConfig, folder: Path, *, overwrite: bool = False) -> None:
+        _check_folder(folder, overwrite)
+        self._config = config
+        self._folder = folder
+        self._linker_plugin = registry.build("linkers", config.linker)
+        self._engine_plugin = registry.build("engines", config.engine)
+        self._triggers = [registry.build("triggers", each) for each in config.triggers]
+        self._actuators = {name: registry.build("actuators", each) for name, each in config.actuators.items()}
+        self._sinks = {each.kind: registry.build("sinks", each) for each in config.sinks}
+        self._source_plugin = registry.build("sources", config.source)
+        self._source: FrameSource = self._source_plugin.instance
+        self._engine: Engine = self._engine_plugin.instance
+        self._linker: Linker = self._linker_plugin.instance
+        self._info = self._source.info
+        self._ledger = LossLedger()
+        self._latency = {stage: LatencyHistogram() for stage in STAGES}
+        self._counts: Counter[str] = Counter()
+        self._stop = threading.Event()
+        self._interrupted = False
+        self._source_error: str | None = None
+        self._traceback: str | None = None
+        self._started = datetime.now(UTC)
+        self._begun_s = time.monotonic()
+
+    def run(self, on_progress: Callable[[Progress], None] = lambda progress: None) -> dict[str, Any]:
+        """Run to the end of the source or to Ctrl-C; return the report, which is also in ``report.json``.
+
+        Errors in the middle of a run do not raise: the report's status is ``failed`` and its ``error`` says why. Raises
+        StreamtrackError when the run cannot begin.
+        """
+        self._engine.prepare(self._info.shape, self._info.dtype)
+        self._linker.prepare(self._info.shape)
+        channel = self._make_channel()
+        fanout = Fanout(
+            {name: plugin.instance for name, plugin in self._sinks.items()},
+            {name: plugin.instance for name, plugin in self._actuators.items()},
+            lossless=self._policy is Policy.BLOCK,
+            armed=self._config.armed,
+        )
+        self._clear_folder()
+        write_report(self._folder, self._report("running", None, {}))
+        fanout.start(self._folder, self._info)
+        with _CtrlC(self.stop):
+            error = self._drive(channel, fanout, on_progress)
+        report = self._report(self._status(error), error, fanout.outcome())
+        write_report(self._folder, report)
+        return report
+
+    @property
+    def _policy(self) -> Policy:
+        if self._config.ingest.policy != "auto":
+            return Policy(self._config.ingest.policy)
+        return Policy.LATEST if self._info.live else Policy.BLOCK
+
+    def _make_channel(self) -> Channel[Frame]:
+        def dropped(frame: Frame, cause: str) -> None:
+            self._ledger.add(LostFrame(frame.index, cause))
+
+        return Channel(self._config.ingest.capacity, self._policy, dropped)
+
+    def stop(self) -> None:
+        """End the run early: the frame in hand is finished, what is decided is written, the status is ``interrupted``.
+
+        Ctrl-C calls it during :meth:`run`. May be called from any thread.
+        """
+        self._stop.set()
+
+    def _drive(self, channel: Channel[Frame], fanout: Fanout, on_progress: Callable[[Progress], None]) -> str | None:
+        """Run source, loop and fan-out; return what went wrong. Every thread is ended and every sink closed."""
+        reader = threading.Thread(target=self._read, args=(channel,), name="streamtrack-source", daemon=True)
+        reader.start()
+        error = None
+        try:
+            self._loop(channel, fanout, on_progress)
+        except StreamtrackError as failure:
+            error = str(failure)
+        except Exception as failure:
+            error = f"{type(failure).__name__}: {failure}"
+            self._traceback = traceback.format_exc()
+        except KeyboardInterrupt:
+            self._stop.set()
+        interrupted = self._stop.is_set()
+        self._shut_down(channel, fanout, reader, "interrupted" if interrupted else "the run ended")
+        self._interrupted = interrupted
+        return error or self._source_error or fanout.critical_failure
+
+    def _status(self, error: str | None) -> Status:
+        if error is not None:
+            return "failed"
+        if self._interrupted:
+            return "interrupted"
+        return "incomplete" if self._ledger.count else "completed"
+
+    def _shut_down(self, channel: Channel[Frame], fanout: Fanout, reader: threading.Thread, cause: str) -> None:
+        self._stop.set()
+        channel.fail(cause)
+        self._source.close()
+        reader.join(10 * POLL_S)
+        fanout.finish(FINISH_TIMEOUT_S)
+        self._engine.close()
+
+    def _read(self, channel: Channel[Frame]) -> None:
+        """Source thread: put every frame, note every lost one, and end the channel."""
+        try:
+            frames = iter(self._source.frames())
+            while not self._stop.is_set():
+                asked = monotonic_ns()
+                item = next(frames, None)
+                if item is None:
+                    break
+                self._latency["read"].add(monotonic_ns() - asked)
+                self._counts["read"] += 1
+                if isinstance(item, LostFrame):
+                    self._ledger.add(item)
+                else:
+                    self._put(channel, item)
+        except StreamtrackError as error:
+            self._source_error = str(error)
+        except Exception as error:
+            self._source_error = f"the source failed: {type(error).__name__}: {error}"
+        finally:
+            channel.close()
+
+    def _put(self, channel: Channel[Frame], frame: Frame) -> None:
+        while channel.put(frame, POLL_S) is Put.TIMED_OUT:
+            pass
+
+    def _loop(self, channel: Channel[Frame], fanout: Fanout, on_progress: Callable[[Progress], None]) -> None:
+        triggers = [plugin.instance for plugin in self._triggers]
+        step = Step(self._engine, self._linker, triggers, fanout.wants_denoised)
+        while (frame := self._next(channel)) is not None:
+            try:
+                result = step(frame)
+            except BaseException as failure:
+                self._ledger.add(LostFrame(frame.index, f"not processed: {type(failure).__name__}"))
+                raise
+            fanout.publish(result)
+            self._count(result)
+            if fanout.critical_failure:
+                raise SinkError(fanout.critical_failure)
+            on_progress(Progress(self._counts["processed"], self._ledger.count, self._info.n_frames))
+
+    def _next(self, channel: Channel[Frame]) -> Frame | None:
+        """Wait for a frame in short steps, so that Ctrl-C is heard on every platform."""
+        stall_s = self._config.ingest.stall_timeout_s
+        give_up_s = time.monotonic() + stall_s
+        while not self._stop.is_set():
+            try:
+                return channel.get(POLL_S)
+            except ChannelClosed:
+                return None
+            except TimeoutError:
+                if time.monotonic() > give_up_s:
+                    cure = "if that is normal raise ingest.stall_timeout_s"
+                    raise SourceError(f"no frame from {self._info.name} for {stall_s:g} s; {cure}") from None
+        return None
+
+    def _count(self, result: FrameResult) -> None:
+        counts, stamps, latency = self._counts, result.stamps, self._latency
+        counts["processed"] += 1
+        counts["detections"] += len(result.detections)
+        if result.masked_pixels:
+            counts["masked_pixels"] += result.masked_pixels
+            counts["masked_frames"] += 1
+        latency["queue"].add(stamps.dequeued - stamps.grabbed)
+        latency["detect"].add(stamps.detected - stamps.dequeued)
+        latency["link"].add(stamps.linked - stamps.detected)
+        latency["decide"].add(stamps.decided - stamps.linked)
+        latency["total"].add(stamps.decided - stamps.grabbed)
+
+    def _clear_folder(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for old in (*(self._folder / name for name in RESULT_NAMES), *self._folder.glob("*.partial*")):
+                old.unlink(missing_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot write into {self._folder}: {error.strerror or error}") from error
+
+    def _report(self, status: Status, error: str | None, fanout: Mapping[str, Any]) -> dict[str, Any]:
+        counts = self._counts
+        write_ms = fanout.get("write_ms", {})
+        return {
+            "status": status,
+            "error": error,
+            "traceback": self._traceback,
+            "source": asdict(self._info),
+            "frames": {
+                "expected": self._info.n_frames,
+                "in": counts["read"],
+                "processed": counts["processed"],
+                "lost": self._ledger.count,
+                "lost_by_cause": self._ledger.by_cause(),
+                "lost_frames": self._ledger.as_list(),
+                "with_masked_pixels": counts["masked_frames"],
+                "masked_pixels": counts["masked_pixels"],
+            },
+            "detections": counts["detections"],
+            "latency_ms": {
+                **{stage: histogram.summary_ms() for stage, histogram in self._latency.items()},
+                **{f"write {name}": summary for name, summary in write_ms.items()},
+            },
+            "engine": dict(self._engine.info),
+            "linker": dict(self._linker.info),
+            "outputs": {key: value for key, value in fanout.items() if key != "write_ms"},
+            "config": self._full_config(),
+            "versions": versions(),
+            "machine": machine(),
+            "started": self._started.isoformat(timespec="seconds"),
+            "duration_s": round(time.monotonic() - self._begun_s, 3),
+        }
+
+    def _full_config(self) -> dict[str, Any]:
+        """Return the run's configuration with every default spelled out."""
+
+        def table(plugin: registry.Plugin) -> dict[str, Any]:
+            return {"kind": plugin.kind, **plugin.settings}
+
+        return {
+            "source": table(self._source_plugin),
+            "engine": table(self._engine_plugin),
+            "linker": table(self._linker_plugin),
+            "triggers": [table(each) for each in self._triggers],
+            "actuators": {name: table(each) for name, each in self._actuators.items()},
+            "sinks": [table(each) for each in self._sinks.values()],
+            "ingest": self._config.ingest.model_dump(),
+            "armed": self._config.armed,
+        }
+
+
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; give --out a folder")
+    held = [name for name in RESULT_NAMES if (folder / name).exists()]
+    if held and not overwrite:
+        raise ConfigError(f"{folder} already holds {', '.join(held)}; choose another folder or pass --overwrite")
+
+
+class _CtrlC:
+    """Turn the first Ctrl-C into a call, on every platform; a second one breaks off what still runs.
+
+    Only the main thread hears signals: elsewhere this does nothing.
+    """
+
+    def __init__(self, on_first: Callable[[], None]) -> None:
+        self._on_first = on_first
+        self._active = threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> None:
+        if self._active:
+            self._previous = signal.signal(signal.SIGINT, self._first)
+
+    def __exit__(self, *exception: object) -> None:
+        if self._active:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _first(self, number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, self._previous)
+        self._on_first()
