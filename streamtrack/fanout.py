@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from streamtrack.channel import Channel, ChannelClosed, Policy, Put
 from streamtrack.clock import Clock, monotonic_ns
+from streamtrack.errors import SinkError
 from streamtrack.metrics.latency import LatencyHistogram
 from streamtrack.protocols import Actuator, Sink
 from streamtrack.types import Command, FrameResult, SourceInfo
@@ -176,16 +177,18 @@ class Fanout:
         """Commands for an actuator that the run does not have."""
 
     def start(self, folder: Path, source: SourceInfo) -> None:
-        """Open every sink, then start the workers; a sink that cannot open raises here."""
+        """Open every sink, then start the workers; raises SinkError where a sink cannot open."""
         opened: list[Sink] = []
         try:
-            for sink_worker in self._sinks.values():
+            for name, sink_worker in self._sinks.items():
                 sink_worker.sink.open(folder, source)
                 opened.append(sink_worker.sink)
-        except Exception:
-            for sink in opened:
-                sink.close()
-            raise
+        except OSError as error:
+            raise SinkError(f"sink {name!r} cannot write into {folder}: {error}") from error
+        finally:
+            if len(opened) < len(self._sinks):
+                for sink in opened:
+                    sink.close()
         for worker in self._workers():
             worker.start()
 

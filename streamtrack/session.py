@@ -94,8 +94,8 @@ class Session:
             armed=self._config.armed,
         )
         self._clear_folder()
-        write_report(self._folder, self._report("running", None, {}))
         fanout.start(self._folder, self._info)
+        write_report(self._folder, self._report("running", None, {}))
         with _CtrlC(self.stop):
             error = self._drive(channel, fanout, on_progress)
         report = self._report(self._status(error), error, fanout.outcome())

@@ -59,7 +59,7 @@ def mask_non_finite(pixels: Pixels) -> tuple[Pixels, int]:
 
     Returns the image, copied only when something had to be replaced, and how many pixels were.
     """
-    if pixels.dtype != np.float32 or np.isfinite(np.sum(pixels, dtype=np.float64)):
+    if pixels.dtype != np.float32 or np.isfinite(pixels).all():
         return pixels, 0
     finite = np.isfinite(pixels)
     mean = pixels[finite].mean(dtype=np.float64) if finite.any() else 0.0

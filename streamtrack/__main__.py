@@ -1,0 +1,5 @@
+"""``python -m streamtrack``."""
+
+from streamtrack.cli import main
+
+main()

@@ -1,0 +1,143 @@
+"""A lab's own plug-ins, as small as they can be, with faults that can be switched on."""
+
+import threading
+import time
+from typing import Literal
+
+import numpy as np
+
+from streamtrack.clock import monotonic_ns
+from streamtrack.errors import EngineError, SourceError
+from streamtrack.types import Command, Detections, Frame, LostFrame, SourceInfo
+
+
+class LabCamera:
+    """Two bright pixels, one of which moves a pixel a frame."""
+
+    def __init__(
+        self,
+        *,
+        frames: int = 20,
+        lost_at: int | None = None,
+        nan_at: int | None = None,
+        fail_at: int | None = None,
+        silent_at: int | None = None,
+        live: bool = False,
+        pause_s: float = 0.0,
+    ) -> None:
+        self.info = SourceInfo("lab-camera", (48, 64), "float32", frames, live=live)
+        self._lost_at, self._nan_at, self._fail_at, self._silent_at = lost_at, nan_at, fail_at, silent_at
+        self._pause_s = pause_s
+        self._closed = threading.Event()
+
+    def frames(self):
+        for index in range(self.info.n_frames):
+            if self._closed.wait(self._pause_s):
+                return
+            if index == self._fail_at:
+                raise SourceError("the cable is out; plug it in")
+            if index == self._silent_at:
+                self._closed.wait(60)
+                return
+            if index == self._lost_at:
+                yield LostFrame(index, "the shutter stuck")
+                continue
+            pixels = np.zeros((48, 64), np.float32)
+            pixels[10, 10] = pixels[30, 5 + index % 50] = 100
+            if index == self._nan_at:
+                pixels[0, :3] = np.nan
+            yield Frame(index, pixels, monotonic_ns(), float(index))
+
+    def close(self):
+        self._closed.set()
+
+
+class BrightestPixels:
+    """Every pixel above the threshold is a particle."""
+
+    def __init__(self, *, threshold: float = 50.0, fail_at: int | None = None, pause_s: float = 0.0) -> None:
+        self._threshold, self._fail_at, self._pause_s = threshold, fail_at, pause_s
+        self.info = {"backend": "numpy"}
+        self.calls = 0
+
+    def prepare(self, shape, dtype):
+        if dtype != "float32":
+            raise EngineError(f"cannot take {dtype}")
+
+    def detect(self, pixels, *, denoise):
+        if self.calls == self._fail_at:
+            raise ValueError("a bug in the lab's engine")
+        self.calls += 1
+        time.sleep(self._pause_s)
+        y, x = np.nonzero(pixels > self._threshold)
+        score = np.ones(len(y), np.float32)
+        found = Detections(y.astype(np.float32), x.astype(np.float32), score, pixels[y, x])
+        return found, pixels.copy() if denoise else None
+
+    def close(self):
+        pass
+
+
+class EveryFrame:
+    """One command a frame, stale at once if asked for."""
+
+    def __init__(self, *, valid_s: float = 60.0, actuator: str = "stage") -> None:
+        self._valid_ns, self._actuator = int(valid_s * 1e9), actuator
+
+    def decide(self, frame, detections, tracks):
+        now = monotonic_ns()
+        return [Command(self._actuator, {"x": len(detections)}, frame.index, now, now + self._valid_ns)]
+
+
+class Notebook:
+    """Writes down what it was told to do, in a file, so that a test can read it."""
+
+    def __init__(self, *, path: str, fail: bool = False) -> None:
+        self._path, self._fail = path, fail
+
+    def execute(self, command):
+        if self._fail:
+            raise OSError("the stage does not answer")
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(f"{command.frame_index}\n")
+
+    def close(self):
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write("safe\n")
+
+
+class Memory:
+    """Keeps what it is given in a list that the test reads, and fails on demand."""
+
+    kept: list = []  # noqa: RUF012
+    closed = 0
+
+    def __init__(
+        self,
+        *,
+        critical: bool = True,
+        fail_in: Literal["no", "open", "write", "close"] = "no",
+        pause_s: float = 0.0,
+        denoised: bool = False,
+    ) -> None:
+        self.critical, self._fail_in, self._pause_s, self._denoised = critical, fail_in, pause_s, denoised
+        Memory.kept, Memory.closed = [], 0
+
+    def open(self, folder, source):
+        self._maybe_fail("open")
+
+    def wants_denoised(self, frame_index):
+        return self._denoised
+
+    def write(self, result):
+        self._maybe_fail("write")
+        time.sleep(self._pause_s)
+        Memory.kept.append(result)
+
+    def close(self):
+        Memory.closed += 1
+        self._maybe_fail("close")
+
+    def _maybe_fail(self, stage):
+        if self._fail_in == stage:
+            raise OSError(f"disk full in {stage}")

@@ -1,0 +1,47 @@
+import json
+import threading
+
+import pytest
+
+from streamtrack.report import LossLedger, versions, write_report
+from streamtrack.types import LostFrame
+
+
+def test_consecutive_losses_of_one_cause_are_one_entry():
+    ledger = LossLedger()
+    for index, cause in [(3, "full"), (4, "full"), (5, "chunk"), (6, "full"), (9, "full")]:
+        ledger.add(LostFrame(index, cause))
+    assert ledger.count == 5
+    assert ledger.as_list() == [
+        {"first": 3, "last": 4, "cause": "full"},
+        {"first": 5, "last": 5, "cause": "chunk"},
+        {"first": 6, "last": 6, "cause": "full"},
+        {"first": 9, "last": 9, "cause": "full"},
+    ]
+    assert ledger.by_cause() == {"full": 4, "chunk": 1}
+
+
+def test_losses_from_two_threads_are_all_counted():
+    ledger = LossLedger()
+
+    def lose(cause):
+        for index in range(2000):
+            ledger.add(LostFrame(index, cause))
+
+    threads = [threading.Thread(target=lose, args=(cause,)) for cause in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ledger.count == 4000
+
+
+def test_a_report_is_replaced_whole(tmp_path):
+    write_report(tmp_path, {"status": "running"})
+    with pytest.raises(ValueError, match="JSON"):
+        write_report(tmp_path, {"status": float("nan")})
+    assert json.loads((tmp_path / "report.json").read_text()) == {"status": "running"}
+
+
+def test_versions_name_what_decides_the_result():
+    assert {"python", "streamtrack", "numpy", "onnxruntime"} <= set(versions())

@@ -1,0 +1,228 @@
+import json
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from streamtrack.config import RunConfig
+from streamtrack.errors import ConfigError, EngineError, PluginNotFoundError, SinkError
+from streamtrack.session import Session
+from streamtrack.types import Stamps
+
+pytestmark = pytest.mark.usefixtures("lab_plugins")
+
+
+def make_config(*, source=None, engine=None, sinks=None, **rest):
+    tables = {
+        "source": {"kind": "lab-camera", **(source or {})},
+        "engine": {"kind": "brightest", **(engine or {})},
+        "sinks": sinks if sinks is not None else [{"kind": "memory"}],
+        **rest,
+    }
+    return RunConfig.model_validate(tables)
+
+
+def run(folder, **tables):
+    report = Session(make_config(**tables), folder).run()
+    assert json.loads(json.dumps(report)) == json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    frames = report["frames"]
+    assert frames["in"] == frames["processed"] + frames["lost"], "a frame is unaccounted for"
+    return report
+
+
+def kept():
+    return sys.modules["lab_plugins"].Memory.kept
+
+
+def test_a_run_hands_every_frame_to_every_stage_in_order(tmp_path):
+    report = run(tmp_path)
+    assert report["status"] == "completed"
+    assert report["frames"]["processed"] == 20
+    assert report["detections"] == 40
+    assert [result.frame.index for result in kept()] == list(range(20))
+    ids = np.array([result.tracks.particle for result in kept()])
+    assert (ids == ids[0]).all(), "two separate particles keep their two tracks"
+    for result in kept():
+        s: Stamps = result.stamps
+        assert s.grabbed <= s.dequeued <= s.detected <= s.linked <= s.decided
+    assert report["latency_ms"]["detect"]["n"] == 20
+    assert report["latency_ms"]["write memory"]["n"] == 20
+
+
+def test_a_lost_frame_is_named_and_the_run_is_incomplete(tmp_path):
+    report = run(tmp_path, source={"lost_at": 7})
+    assert report["status"] == "incomplete"
+    assert report["frames"]["lost_frames"] == [{"first": 7, "last": 7, "cause": "the shutter stuck"}]
+    assert 7 not in [result.frame.index for result in kept()]
+
+
+def test_nan_pixels_are_masked_and_counted(tmp_path):
+    report = run(tmp_path, source={"nan_at": 3})
+    assert report["status"] == "completed"
+    assert report["frames"]["masked_pixels"] == 3
+    assert report["frames"]["with_masked_pixels"] == 1
+    assert len(kept()[3].detections) == 2
+
+
+def test_the_denoised_frame_is_there_only_when_asked_for(tmp_path):
+    run(tmp_path)
+    assert kept()[0].denoised is None
+    run(tmp_path / "second", sinks=[{"kind": "memory", "denoised": True}])
+    assert kept()[0].denoised.shape == (48, 64)
+
+
+@pytest.mark.parametrize(
+    ("tables", "error"),
+    [
+        ({"source": {"fail_at": 5}}, "the cable is out; plug it in"),
+        ({"source": {"silent_at": 5}, "ingest": {"stall_timeout_s": 0.6}}, "no frame from lab-camera for 0.6 s"),
+        ({"engine": {"fail_at": 5}}, "ValueError: a bug in the lab's engine"),
+        ({"sinks": [{"kind": "memory", "fail_in": "write"}]}, "sink 'memory' failed: OSError: disk full in write"),
+        ({"sinks": [{"kind": "memory", "fail_in": "close"}]}, "sink 'memory' failed: OSError: disk full in close"),
+    ],
+)
+def test_a_failure_in_the_middle_ends_the_run_as_failed(tmp_path, tables, error):
+    before = threading.active_count()
+    report = run(tmp_path, **tables)
+    assert report["status"] == "failed"
+    assert error in report["error"]
+    assert sys.modules["lab_plugins"].Memory.closed == 1
+    assert threading.active_count() == before, "a thread was left behind"
+
+
+def test_frames_decided_before_a_failure_are_written(tmp_path):
+    run(tmp_path, engine={"fail_at": 5})
+    assert [result.frame.index for result in kept()] == [0, 1, 2, 3, 4]
+
+
+def test_a_failed_uncritical_sink_does_not_fail_the_run(tmp_path):
+    report = run(tmp_path, sinks=[{"kind": "memory", "fail_in": "write", "critical": False}])
+    assert report["status"] == "completed"
+    assert report["frames"]["processed"] == 20
+    outcome = report["outputs"]["sinks"]["memory"]
+    assert "disk full" in outcome["error"]
+    assert outcome["frames"] + outcome["dropped"] == 20
+
+
+@pytest.mark.parametrize(("policy", "complete"), [("block", True), ("latest", False), ("drop_newest", False)])
+def test_a_slow_engine_loses_frames_only_where_the_policy_allows_it_and_counts_them(tmp_path, policy, complete):
+    ingest = {"policy": policy, "capacity": 2}
+    report = run(tmp_path, source={"frames": 30}, engine={"pause_s": 0.01}, ingest=ingest)
+    assert report["status"] == ("completed" if complete else "incomplete")
+    indices = [result.frame.index for result in kept()]
+    assert indices == sorted(set(indices))
+    if not complete:
+        assert set(report["frames"]["lost_by_cause"]) == {"queue of 2 full"}
+        assert (29 in indices) == (policy == "latest"), "the newest frame wins under 'latest' only"
+
+
+def test_a_live_source_is_never_held_up_by_default(tmp_path):
+    report = run(tmp_path, source={"frames": 40, "live": True}, engine={"pause_s": 0.02})
+    assert report["frames"]["lost"] > 0
+
+
+def test_stop_finishes_what_is_decided(tmp_path):
+    session = Session(make_config(source={"frames": 10_000, "pause_s": 0.001}), tmp_path)
+    threading.Timer(0.4, session.stop).start()
+    report = session.run()
+    assert report["status"] == "interrupted"
+    assert 0 < report["frames"]["processed"] < 10_000
+    assert report["frames"]["processed"] == len(kept())
+    assert report["frames"]["in"] == report["frames"]["processed"] + report["frames"]["lost"]
+
+
+def test_ctrl_c_interrupts_and_the_handler_is_given_back(tmp_path):
+    handler = signal.getsignal(signal.SIGINT)
+    session = Session(make_config(source={"frames": 10_000, "pause_s": 0.001}), tmp_path)
+    threading.Timer(0.4, signal.raise_signal, [signal.SIGINT]).start()
+    assert session.run()["status"] == "interrupted"
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_results_are_not_overwritten_unless_asked(tmp_path):
+    run(tmp_path)
+    (tmp_path / "tracks.csv").write_text("old")
+    (tmp_path / "notes.txt").write_text("the user's own")
+    with pytest.raises(ConfigError, match=r"already holds report.json, tracks.csv.*--overwrite"):
+        Session(make_config(), tmp_path)
+    assert Session(make_config(), tmp_path, overwrite=True).run()["status"] == "completed"
+    assert not (tmp_path / "tracks.csv").exists(), "an old result must not pass for a new one"
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_a_killed_run_never_reads_as_completed(tmp_path):
+    seen = []
+
+    def look(progress):
+        seen.append(json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["status"])
+
+    Session(make_config(), tmp_path).run(look)
+    assert set(seen) == {"running"}
+
+
+def test_what_cannot_begin_raises(tmp_path):
+    with pytest.raises(PluginNotFoundError, match="unknown linker 'imn'; did you mean 'imm'"):
+        Session(make_config(linker={"kind": "imn"}), tmp_path)
+    with pytest.raises(SinkError, match="sink 'memory' cannot write into .*: disk full in open"):
+        Session(make_config(sinks=[{"kind": "memory", "fail_in": "open"}]), tmp_path).run()
+    with pytest.raises(EngineError, match="nothing"):
+        Session(make_config(engine={"kind": "denodet", "weights": "nothing"}), tmp_path / "x").run()
+
+
+def test_out_may_not_be_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is a file"):
+        Session(make_config(), tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("armed", "valid_s", "expected"),
+    [(False, 60, "recorded"), (True, 60, "sent"), (True, -1, "stale")],
+)
+def test_commands_are_sent_only_when_armed_and_fresh(tmp_path, armed, valid_s, expected):
+    log = tmp_path / "log.txt"
+    report = run(
+        tmp_path / "out",
+        triggers=[{"kind": "every", "valid_s": valid_s}],
+        actuators={"stage": {"kind": "notebook", "path": str(log)}},
+        armed=armed,
+    )
+    outcome = report["outputs"]["actuators"]["stage"]
+    assert outcome[expected] == 20
+    assert outcome["sent"] + outcome["recorded"] + outcome["stale"] + outcome["failed"] + outcome["dropped"] == 20
+    lines = log.read_text().split()
+    assert lines == ([str(i) for i in range(20)] if expected == "sent" else []) + ["safe"]
+
+
+def test_an_actuator_that_throws_is_counted_and_the_loop_goes_on(tmp_path):
+    report = run(
+        tmp_path / "out",
+        triggers=[{"kind": "every"}],
+        actuators={"stage": {"kind": "notebook", "path": str(tmp_path / "log"), "fail": True}},
+        armed=True,
+    )
+    assert report["status"] == "completed"
+    assert report["outputs"]["actuators"]["stage"]["failed"] == 20
+    assert "does not answer" in report["outputs"]["actuators"]["stage"]["error"]
+
+
+def test_a_command_for_nobody_is_counted(tmp_path):
+    report = run(tmp_path, triggers=[{"kind": "every", "actuator": "laser"}])
+    assert report["outputs"]["unrouted_commands"] == 20
+
+
+def test_a_slow_sink_does_not_stall_a_live_loop(tmp_path):
+    begun = time.monotonic()
+    report = run(
+        tmp_path,
+        source={"frames": 400, "live": True},
+        sinks=[{"kind": "memory", "pause_s": 0.005, "critical": False}],
+        ingest={"policy": "block"},
+    )
+    assert report["frames"]["processed"] == 400
+    assert time.monotonic() - begun < 60
+    outcome = report["outputs"]["sinks"]["memory"]
+    assert outcome["frames"] + outcome["dropped"] == 400
