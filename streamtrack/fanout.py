@@ -180,11 +180,11 @@ class Fanout:
         """Open every sink, then start the workers; raises SinkError where a sink cannot open."""
         opened: list[Sink] = []
         try:
-            for name, sink_worker in self._sinks.items():
+            for sink_worker in self._sinks.values():
                 sink_worker.sink.open(folder, source)
                 opened.append(sink_worker.sink)
         except OSError as error:
-            raise SinkError(f"sink {name!r} cannot write into {folder}: {error}") from error
+            raise SinkError(f"sink {sink_worker.name!r} cannot write into {folder}: {error}") from error
         finally:
             if len(opened) < len(self._sinks):
                 for sink in opened:

@@ -166,7 +166,7 @@ def test_a_killed_run_never_reads_as_completed(tmp_path):
 def test_what_cannot_begin_raises(tmp_path):
     with pytest.raises(PluginNotFoundError, match="unknown linker 'imn'; did you mean 'imm'"):
         Session(make_config(linker={"kind": "imn"}), tmp_path)
-    with pytest.raises(SinkError, match="sink 'memory' cannot write into .*: disk full in open"):
+    with pytest.raises(SinkError, match=r"sink 'memory' cannot write into .*: disk full in open"):
         Session(make_config(sinks=[{"kind": "memory", "fail_in": "open"}]), tmp_path).run()
     with pytest.raises(EngineError, match="nothing"):
         Session(make_config(engine={"kind": "denodet", "weights": "nothing"}), tmp_path / "x").run()

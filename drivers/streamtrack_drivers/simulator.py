@@ -1,0 +1,71 @@
+"""Simulated movies as a source: ``sim:vesicle``, ``sim:receptor``, ``sim:microtubule``."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from threading import Event
+
+from streamtrack.clock import monotonic_ns
+from streamtrack.simulation import Movie, MovieSettings, ScenarioName
+from streamtrack.types import Frame, SourceInfo
+
+
+class SimulatorSource:
+    """A square movie after the Particle Tracking Challenge; ``streamtrack.simulation.ground_truth`` has its tracks.
+
+    Parameters
+    ----------
+    scenario
+        ``vesicle``, ``receptor`` or ``microtubule``.
+    snr
+        A / sqrt(A + background) with the peak amplitude A of a particle.
+    density
+        Particles per 512x512 px in a frame, on average; may be 0.
+    frames
+        Length, at least 4.
+    size
+        Height and width in px, at least 32.
+    seed
+        The same settings give the same movie.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        scenario: ScenarioName,
+        snr: float = 4.0,
+        density: float = 500.0,
+        frames: int = 100,
+        size: int = 512,
+        seed: int = 1,
+    ) -> None:
+        settings = MovieSettings(scenario, snr, density, frames, height_px=size, width_px=size, seed=seed)
+        self._movie = Movie(settings)
+        self._closed = Event()
+
+    @property
+    def info(self) -> SourceInfo:
+        """Name, shape, dtype, length; ``details`` are the movie's settings."""
+        settings = self._movie.settings
+        return SourceInfo(
+            name=f"sim:{settings.scenario}",
+            shape=(settings.height_px, settings.width_px),
+            dtype=self._movie.dtype.name,
+            n_frames=settings.frames,
+            details=asdict(settings),
+        )
+
+    def frames(self) -> Iterator[Frame]:
+        """Draw and yield every frame once, in order; one time unit (1 s) apart."""
+        for index in range(len(self._movie)):
+            if self._closed.is_set():
+                return
+            yield Frame(index, self._movie.noisy(index), monotonic_ns(), time_s=float(index))
+
+    def close(self) -> None:
+        """End a running ``frames()`` before its next frame."""
+        self._closed.set()

@@ -1,0 +1,341 @@
+"""Movies in zarr: plain arrays of format 2 and 3, OME-Zarr 0.4 and 0.5."""
+
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore, WrapperStore, ZipStore
+
+from streamtrack.clock import monotonic_ns
+from streamtrack.errors import SourceError
+from streamtrack.types import Frame, LostFrame, SourceInfo
+from streamtrack_drivers.axes import (
+    MovieView,
+    duration_s,
+    frame_dtype,
+    length_um,
+    naming,
+    one_line,
+    resolve_axes,
+    square_pixel_um,
+)
+
+BLOCK_BYTES = 256 * 2**20
+"""Most that is read at once; a single frame (with ``z="max"``: a single stack) is read whole in any case."""
+
+_METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
+
+
+class ChunkStore(WrapperStore[Store]):
+    """A store that raises for an absent chunk, which zarr would silently read as ``fill_value``."""
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """Return the bytes under a key; None for absent metadata only."""
+        value = await super().get(key, prototype, byte_range)
+        if value is None and PurePosixPath(key).name not in _METADATA:
+            raise _AbsentChunkError(f"{key} is not there")
+        return value
+
+
+class _AbsentChunkError(Exception):
+    """A chunk has no entry in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An array on disk and what the metadata around it says.
+
+    Attributes
+    ----------
+    axis_names
+        In stored order; None where nothing is known.
+    channel_names
+        May be empty, or have empty entries.
+    """
+
+    array: zarr.Array[Any]
+    axis_names: Sequence[str] | None = None
+    channel_names: Sequence[str] = ()
+    pixel_size_um: float | None = None
+    frame_interval_s: float | None = None
+
+
+class ArraySource:
+    """Frames of a chunked array on disk: what ZarrSource and TiffSource have in common.
+
+    Reads one block of chunks at a time and at most ``BLOCK_BYTES``, so that a chunk that holds several frames is
+    decoded once. When a block cannot be read, each of its frames is yielded as LostFrame and reading goes on.
+
+    Parameters
+    ----------
+    image
+        What to read; its store must raise for an absent chunk (:class:`ChunkStore`).
+    files
+        What ``close`` has to close; taken over from the caller when everything is in order.
+    part
+        What the format calls a chunk, for the cause of a LostFrame.
+    """
+
+    def __init__(
+        self,
+        image: StoredImage,
+        *,
+        path: Path,
+        channel: int | str | None,
+        z: int | Literal["max"] | None,
+        frames: str | None,
+        axes: str | None,
+        details: Mapping[str, Any],
+        files: ExitStack,
+        part: str,
+    ) -> None:
+        array = image.array
+        self._array, self._part = array, part
+        self._dtype = frame_dtype(array.dtype)
+        stored_axes = resolve_axes(axes, image.axis_names, array.shape)
+        self._view = MovieView.select(
+            stored_axes, array.shape, channel=channel, z=z, frames=frames, channel_names=image.channel_names
+        )
+        self._info = SourceInfo(
+            name=str(path),
+            shape=self._view.frame_shape,
+            dtype=self._dtype.name,
+            n_frames=len(self._view.frames),
+            pixel_size_um=image.pixel_size_um,
+            frame_interval_s=image.frame_interval_s,
+            details={"stored_dtype": array.dtype.str, "chunks": list(array.chunks), **self._view.details(), **details},
+        )
+        self._fill = array.fill_value if array.shards is not None else None
+        self._closed = threading.Event()
+        self._reading = threading.Lock()
+        self._files = files.pop_all()
+
+    @property
+    def info(self) -> SourceInfo:
+        """What is known before the first frame."""
+        return self._info
+
+    def frames(self) -> Iterator[Frame | LostFrame]:
+        """Yield every frame once, in order; ``index`` counts from the start of the whole movie."""
+        interval_s = self._info.frame_interval_s or 1.0
+        for start, stop in self._blocks():
+            images = self._read(start, stop)
+            for index in range(start, stop):
+                if self._closed.is_set():
+                    return
+                if isinstance(images, str):
+                    yield LostFrame(index, images)
+                elif self._fill is not None and (images[index - start] == self._fill).all():
+                    yield LostFrame(index, f"unwritten {self._part}: every pixel is the fill value {self._fill}")
+                else:
+                    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which is masked later
+                        pixels = np.ascontiguousarray(images[index - start], dtype=self._dtype)
+                    yield Frame(index, pixels, monotonic_ns(), index * interval_s)
+
+    def close(self) -> None:
+        """Close the file, once the block that is being read is done."""
+        self._closed.set()
+        with self._reading:
+            self._files.close()
+
+    def _blocks(self) -> Iterator[tuple[int, int]]:
+        view = self._view
+        chunk = self._array.chunks[view.axes.index("T")] if "T" in view.axes else 1
+        most = max(1, BLOCK_BYTES // (view.pixels_per_frame * self._array.dtype.itemsize))
+        start = view.frames.start
+        while start < view.frames.stop:
+            stop = min(view.frames.stop, (start // chunk + 1) * chunk, start + most)
+            yield start, stop
+            start = stop
+
+    def _read(self, start: int, stop: int) -> NDArray[Any] | str:
+        """Return images (n, H, W), or why they cannot be had."""
+        with self._reading:
+            if self._closed.is_set():
+                return "closed"
+            try:
+                return self._view.images(np.asarray(self._array[self._view.key(start, stop)]))
+            except MemoryError:
+                raise
+            except Exception as error:  # whatever a codec raises on damaged bytes
+                kind = "missing" if isinstance(error, _AbsentChunkError) else "unreadable"
+                return f"{kind} {self._part}: {one_line(error)}"
+
+
+class ZarrSource(ArraySource):
+    """A movie in a zarr array or an OME-Zarr image, in a folder or a zip file.
+
+    Zarr has no way to tell a chunk that was lost from one that was never written because all its pixels equal the
+    fill value (``write_empty_chunks=False``, the default of zarr-python and tensorstore). Here an absent chunk means
+    that the frame is lost: a camera's offset and noise never make such a frame, while an interrupted acquisition or
+    copy leaves just that. A processed movie with constant tiles can be rewritten with
+    ``zarr.config.set({"array.write_empty_chunks": True})``. In a sharded array the shards are the objects that can
+    be absent; there, a frame that holds nothing but the fill value counts as lost too.
+
+    Parameters
+    ----------
+    path
+        A zarr array, an OME-Zarr image, or a group with exactly one of them in it. What lies deeper is addressed by
+        its path, ``movies.zarr/cell_3``, also inside a zip file.
+    channel
+        Index or label. Needed when there are several.
+    z
+        Index of a z plane, or ``"max"`` for the maximum over z. Needed when there are several.
+    level
+        Of a multiscale image; 0 is full resolution.
+    frames
+        ``"A:B"`` takes frames A to B - 1; works like a python slice. ``Frame.index`` still counts from the start of
+        the movie.
+    axes
+        Axes in stored order, for example ``"TCYX"``; goes before what the metadata says.
+
+    Raises
+    ------
+    SourceError
+        There is no image, it is ambiguous, or its pixels cannot be tracked.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Path,
+        channel: int | str | None = None,
+        z: int | Literal["max"] | None = None,
+        level: int = 0,
+        frames: str | None = None,
+        axes: str | None = None,
+    ) -> None:
+        with naming(path), ExitStack() as files:
+            store, inner = _open_store(Path(path).expanduser())
+            files.callback(store.close)
+            image = _find_image(_open_node(store, inner), level)
+            details = {"format": f"zarr {image.array.metadata.zarr_format}", "array": image.array.path, "level": level}
+            super().__init__(
+                image,
+                path=path,
+                channel=channel,
+                z=z,
+                frames=frames,
+                axes=axes,
+                details=details,
+                files=files,
+                part="chunk",
+            )
+
+
+def _open_store(path: Path) -> tuple[Store, str]:
+    """Return the store and the path inside it."""
+    file = next((place for place in (path, *path.parents) if place.is_file()), None)
+    if file is None and not path.exists():
+        raise SourceError("no such file or folder: check the path")
+    if file is None:
+        return LocalStore(path, read_only=True), ""
+    try:
+        zipfile.ZipFile(file).close()
+    except zipfile.BadZipFile:
+        raise SourceError("is a file, not a zarr folder or zip file: for TIFF use the source 'tiff'") from None
+    return ZipStore(file, mode="r"), "/".join(path.relative_to(file).parts)
+
+
+def _open_node(store: Store, inner: str) -> zarr.Array[Any] | zarr.Group:
+    try:
+        # Consolidated metadata are left alone: they go stale when an array grows.
+        return zarr.open(store=ChunkStore(store), path=inner, mode="r", use_consolidated=False)
+    except FileNotFoundError:
+        raise SourceError("no zarr array or group here: give the folder that holds zarr.json or .zarray") from None
+    except Exception as error:  # whatever zarr raises on broken metadata
+        raise SourceError(f"cannot be opened as zarr: {one_line(error)}") from error
+
+
+def _find_image(node: zarr.Array[Any] | zarr.Group, level: int) -> StoredImage:
+    if isinstance(node, zarr.Group) and _ome(node) is None:
+        node = _only_image(node)
+    if isinstance(node, zarr.Group):
+        try:
+            return _multiscale_image(node, level)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise SourceError(f"broken multiscales metadata ({one_line(error)}): give the path of an array") from error
+    if level != 0:
+        raise SourceError(f"there is no level {level}: this is a plain array, leave --level out")
+    return StoredImage(node, _dimension_names(node))
+
+
+def _ome(group: zarr.Group) -> dict[str, Any] | None:
+    """Return the image metadata of OME-Zarr 0.5, or 0.4 and before."""
+    attributes = group.attrs.asdict()
+    ome = attributes.get("ome", attributes)
+    return ome if isinstance(ome, dict) and ome.get("multiscales") else None
+
+
+def _only_image(group: zarr.Group) -> zarr.Array[Any] | zarr.Group:
+    """Return the one image in a group; raises SourceError that lists what is there."""
+    inside = list(islice(_walk(group), 20))
+    listing = ", ".join(f"{path} {getattr(node, 'shape', '(multiscale)')}" for path, node in inside)
+    images = [node for _, node in inside if isinstance(node, zarr.Group) or 2 <= node.ndim <= 5]
+    if len(images) == 1:
+        return images[0]
+    if images:
+        raise SourceError(f"holds {len(images)} images: add the name of one to the path, of {listing}")
+    raise SourceError(f"holds no image: this zarr group has {listing or 'nothing'} inside")
+
+
+def _walk(group: zarr.Group, prefix: str = "") -> Iterator[tuple[str, zarr.Array[Any] | zarr.Group]]:
+    """Yield the arrays and multiscale images below a group."""
+    for name, node in sorted(group.members(), key=lambda member: member[0]):
+        if isinstance(node, zarr.Group) and _ome(node) is None:
+            yield from _walk(node, f"{prefix}{name}/")
+        else:
+            yield prefix + name, node
+
+
+def _dimension_names(array: zarr.Array[Any]) -> list[str] | None:
+    """Return what format 3, or xarray in format 2, calls the axes."""
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    return [str(name) for name in names] if isinstance(names, (list, tuple)) and any(names) else None
+
+
+def _multiscale_image(group: zarr.Group, level: int) -> StoredImage:
+    ome = _ome(group) or {}
+    multiscale = ome["multiscales"][0]
+    datasets = multiscale["datasets"]
+    if not 0 <= level < len(datasets):
+        listing = ", ".join(f"{i} {getattr(group[data['path']], 'shape', '')}" for i, data in enumerate(datasets))
+        raise SourceError(f"there is no level {level}: choose one with --level, of {listing}")
+    array = group[datasets[level]["path"]]
+    if not isinstance(array, zarr.Array):
+        raise TypeError(f"level {level} is not an array")
+    axes = multiscale.get("axes") or (list("tczyx") if array.ndim == 5 else [])  # 0.1 and 0.2 name none: always 5-D
+    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]  # 0.3 has bare names
+    channels = (ome.get("omero") or {}).get("channels") or []
+    pixel_size_um, interval_s = _calibration(axes, _scale(multiscale, datasets[level], len(axes)))
+    return StoredImage(
+        array,
+        [str(axis["name"]) for axis in axes] or _dimension_names(array),
+        [str(channel.get("label") or "") for channel in channels],
+        pixel_size_um,
+        interval_s,
+    )
+
+
+def _scale(multiscale: dict[str, Any], dataset: dict[str, Any], ndim: int) -> list[float]:
+    """Return the size of a pixel along each axis, the image's scale times that of its level; zeros where unknown."""
+    transforms = [each for part in (multiscale, dataset) for each in part.get("coordinateTransformations") or []]
+    scales = [np.asarray(each["scale"], float) for each in transforms if each.get("type") == "scale"]
+    return np.prod(scales, axis=0).tolist() if scales else [0.0] * ndim
+
+
+def _calibration(axes: list[dict[str, Any]], scale: list[float]) -> tuple[float | None, float | None]:
+    """Return pixel size in um and frame interval in s; None where the metadata give no unit."""
+    by_name = {str(axis["name"]).lower(): (size, axis.get("unit")) for axis, size in zip(axes, scale, strict=True)}
+    y, x, t = (by_name.get(name, (None, None)) for name in "yxt")
+    return square_pixel_um(length_um(*y), length_um(*x)), duration_s(*t)

@@ -1,0 +1,62 @@
+"""Every source that comes with streamtrack does what a source has to do."""
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from streamtrack.testing.sources import SourceTests
+from streamtrack_drivers.simulator import SimulatorSource
+from streamtrack_drivers.tiff_stack import TiffSource
+from streamtrack_drivers.zarr_movie import ZarrSource
+
+MOVIE = np.random.default_rng(0).integers(0, 1000, (20, 48, 64)).astype("uint16")
+
+
+class TestZarr(SourceTests):
+    @pytest.fixture(autouse=True, params=[1, 3], ids=["frame by frame", "three frames in a chunk"])
+    def movie(self, request, tmp_path):
+        zarr.create_array(tmp_path / "m.zarr", data=MOVIE, chunks=(request.param, 48, 64))
+
+    def make_source(self, tmp_path):
+        return ZarrSource(path=tmp_path / "m.zarr")
+
+
+class TestZarrWithHoles(SourceTests):
+    """A movie with missing and damaged chunks is still a movie."""
+
+    @pytest.fixture(autouse=True)
+    def movie(self, tmp_path):
+        zarr.create_array(tmp_path / "m.zarr", data=MOVIE, chunks=(1, 48, 64))
+        (tmp_path / "m.zarr" / "c" / "5" / "0" / "0").unlink()
+        (tmp_path / "m.zarr" / "c" / "7" / "0" / "0").write_bytes(b"damaged")
+
+    def make_source(self, tmp_path):
+        return ZarrSource(path=tmp_path / "m.zarr", frames="2:-1")
+
+
+class TestTiff(SourceTests):
+    @pytest.fixture(autouse=True, params=[None, "zlib"], ids=["contiguous", "zlib"])
+    def movie(self, request, tmp_path):
+        tifffile.imwrite(tmp_path / "m.tif", MOVIE, compression=request.param, metadata={"axes": "TYX"})
+
+    def make_source(self, tmp_path):
+        return TiffSource(path=tmp_path / "m.tif")
+
+
+class TestTiffCutOff(SourceTests):
+    @pytest.fixture(autouse=True)
+    def movie(self, tmp_path):
+        with tifffile.TiffWriter(tmp_path / "m.tif") as tif:
+            for image in MOVIE:
+                tif.write(image, contiguous=False, metadata=None)
+        data = (tmp_path / "m.tif").read_bytes()
+        (tmp_path / "m.tif").write_bytes(data[: len(data) // 2])
+
+    def make_source(self, tmp_path):
+        return TiffSource(path=tmp_path / "m.tif")
+
+
+class TestSimulator(SourceTests):
+    def make_source(self, tmp_path):
+        return SimulatorSource(scenario="vesicle", snr=4.0, density=100.0, frames=20, size=64, seed=1)

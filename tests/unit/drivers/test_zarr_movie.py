@@ -1,0 +1,311 @@
+"""Movies in zarr, written here with zarr itself."""
+
+import asyncio
+import os
+import shutil
+import threading
+import time
+
+import numpy as np
+import pytest
+import zarr
+from zarr.storage import LocalStore
+
+from streamtrack.errors import SourceError
+from streamtrack.types import Frame
+from streamtrack_drivers import zarr_movie
+from streamtrack_drivers.zarr_movie import ZarrSource
+
+
+def make_movie(shape=(6, 40, 48), dtype="uint16", seed=0):
+    return np.random.default_rng(seed).integers(1, 200, shape).astype(dtype)
+
+
+def write_array(path, movie, zarr_format=3, chunks=None, **options):
+    chunks = chunks or (1,) * (movie.ndim - 2) + movie.shape[-2:]
+    zarr.create_array(path, data=movie, chunks=chunks, zarr_format=zarr_format, **options)
+    return path
+
+
+def write_ome(path, levels, axes, version, *, units=None, scales=None, transforms=(), channels=()):
+    """Write an OME-Zarr image; ``scales`` has one list for each level."""
+    zarr_format = {"0.4": 2, "0.5": 3}[version]
+    group = zarr.open_group(path, mode="w", zarr_format=zarr_format)
+    kinds = {"T": "time", "C": "channel"}
+    described = [{"name": axis.lower(), "type": kinds.get(axis, "space")} for axis in axes]
+    for axis in described:
+        if axis["name"] in (units or {}):
+            axis["unit"] = units[axis["name"]]
+    scales = scales or [[1.0] * len(axes)] * len(levels)
+    datasets = [
+        {"path": f"level_{i}", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+        for i, scale in enumerate(scales)
+    ]
+    multiscale = {"axes": described, "datasets": datasets, "coordinateTransformations": list(transforms)}
+    metadata = {"multiscales": [multiscale], "omero": {"channels": [{"label": label} for label in channels]}}
+    group.attrs.update(metadata | {"version": "0.4"} if version == "0.4" else {"ome": metadata | {"version": "0.5"}})
+    for dataset, movie in zip(datasets, levels, strict=True):
+        chunks = tuple(n if axis in "YX" else 1 for axis, n in zip(axes, movie.shape, strict=True))
+        group.create_array(dataset["path"], data=movie, chunks=chunks)
+    return path
+
+
+def read(path, **settings):
+    source = ZarrSource(path=path, **settings)
+    items = list(source.frames())
+    source.close()
+    return source.info, items
+
+
+def assert_shows(items, movie, indices=None):
+    """Every frame has the movie's pixels under its own index."""
+    frames = [item for item in items if isinstance(item, Frame)]
+    assert [frame.index for frame in frames] == list(range(len(movie)) if indices is None else indices)
+    for frame in frames:
+        np.testing.assert_array_equal(frame.pixels, movie[frame.index])
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_plain_arrays(tmp_path, zarr_format, dtype):
+    movie = make_movie(dtype=dtype)
+    info, items = read(write_array(tmp_path / "m.zarr", movie, zarr_format))
+    assert (info.shape, info.dtype, info.n_frames, info.clock) == ((40, 48), dtype, 6, "nominal")
+    assert info.pixel_size_um is None
+    assert info.frame_interval_s is None
+    assert info.details["format"] == f"zarr {zarr_format}"
+    assert_shows(items, movie)
+    assert [item.time_s for item in items] == [0, 1, 2, 3, 4, 5]
+    assert all(item.pixels.dtype == dtype for item in items)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize(("stored", "dtype"), [(">u2", "uint16"), (">f4", "float32"), ("<f8", "float32")])
+def test_foreign_byte_orders_and_widths_are_converted(tmp_path, zarr_format, stored, dtype):
+    movie = make_movie(dtype=stored)
+    info, items = read(write_array(tmp_path / "m.zarr", movie, zarr_format))
+    assert info.dtype == dtype
+    assert_shows(items, movie)
+    assert all(item.pixels.dtype == np.dtype(dtype) and item.pixels.dtype.isnative for item in items)
+
+
+def test_one_image_is_a_movie_of_one_frame(tmp_path):
+    movie = make_movie((1, 40, 48))
+    info, items = read(write_array(tmp_path / "m.zarr", movie[0]))
+    assert info.n_frames == 1
+    assert_shows(items, movie)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("axes", ["TCZYX", "TZCYX", "CTYX", "TYX", "YX", "XYT", "ZXYCT"])
+def test_ome_zarr_in_any_order_of_axes(tmp_path, version, axes):
+    tczyx = make_movie((5, 2, 3, 40, 48))
+    whole = tczyx[tuple(slice(None) if axis in axes else 0 for axis in "TCZYX")]
+    stored = whole.transpose(["".join(a for a in "TCZYX" if a in axes).index(axis) for axis in axes])
+    path = write_ome(tmp_path / "m.ome.zarr", [stored], axes, version, channels=["GFP", "DIC"])
+    channel, z = (1 if "C" in axes else 0), (2 if "Z" in axes else 0)
+    info, items = read(path, channel="DIC" if "C" in axes else None, z=2 if "Z" in axes else None)
+    assert info.details["axes"] == axes
+    assert_shows(items, tczyx[: None if "T" in axes else 1, channel, z])
+    assert all(item.pixels.flags.c_contiguous for item in items)
+    if "Z" in axes:
+        _, items = read(path, channel=channel, z="max")
+        assert_shows(items, tczyx[: None if "T" in axes else 1, channel].max(axis=1))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_levels_have_their_own_pixels_and_pixel_size(tmp_path, version):
+    fine, coarse = make_movie((4, 80, 96)), make_movie((4, 40, 48))
+    path = write_ome(
+        tmp_path / "m.zarr",
+        [fine, coarse],
+        "TYX",
+        version,
+        units={"t": "millisecond", "y": "nanometer", "x": "nanometer"},
+        scales=[[1, 110, 110], [1, 220, 220]],
+        transforms=[{"type": "scale", "scale": [50, 1, 1]}],
+    )
+    info, items = read(path)
+    assert_shows(items, fine)
+    assert info.pixel_size_um == pytest.approx(0.11)
+    assert info.frame_interval_s == pytest.approx(0.05)
+    assert [item.time_s for item in items] == pytest.approx([0, 0.05, 0.1, 0.15])
+    info, items = read(path, level=1)
+    assert_shows(items, coarse)
+    assert info.pixel_size_um == pytest.approx(0.22)
+    for level in (2, -1):
+        with pytest.raises(SourceError, match=rf"no level {level}: .* of 0 \(4, 80, 96\), 1 \(4, 40, 48\)$"):
+            ZarrSource(path=path, level=level)
+
+
+def test_a_scale_without_a_unit_says_nothing(tmp_path):
+    info, _ = read(write_ome(tmp_path / "m.zarr", [make_movie()], "TYX", "0.5", scales=[[2.0, 0.1, 0.1]]))
+    assert (info.pixel_size_um, info.frame_interval_s) == (None, None)
+
+
+def test_axis_names_of_format_3_and_of_xarray(tmp_path):
+    movie = make_movie((2, 5, 40, 48))
+    path = write_array(tmp_path / "v3.zarr", movie, dimension_names=["c", "t", "y", "x"])
+    assert_shows(read(path, channel=1)[1], movie[1])
+    path = write_array(tmp_path / "v2.zarr", movie, zarr_format=2)
+    zarr.open_array(path).attrs["_ARRAY_DIMENSIONS"] = ["channel", "time", "y", "x"]
+    assert_shows(read(path, channel=1)[1], movie[1])
+
+
+def test_several_channels_are_listed_with_their_labels(tmp_path):
+    path = write_ome(tmp_path / "m.zarr", [make_movie((3, 2, 40, 48))], "TCYX", "0.5", channels=["GFP", "DIC"])
+    with pytest.raises(SourceError, match=r"2 channels: choose one with --channel, of 0 \(GFP\), 1 \(DIC\)$"):
+        ZarrSource(path=path)
+
+
+def test_the_axes_option_goes_before_the_metadata(tmp_path):
+    movie = make_movie((5, 40, 48))
+    path = write_array(tmp_path / "m.zarr", movie, dimension_names=["z", "y", "x"])
+    with pytest.raises(SourceError, match=r"5 z planes: .*--axes TYX if they are time points"):
+        ZarrSource(path=path)
+    assert_shows(read(path, axes="TYX")[1], movie)
+
+
+def test_a_range_keeps_the_numbers_of_the_whole_movie(tmp_path):
+    movie = make_movie((9, 40, 48))
+    info, items = read(write_array(tmp_path / "m.zarr", movie, chunks=(4, 40, 48)), frames="3:-1")
+    assert info.n_frames == 5
+    assert_shows(items, movie, [3, 4, 5, 6, 7])
+    assert [item.time_s for item in items] == [3, 4, 5, 6, 7]
+
+
+class WatchedStore(LocalStore):
+    """Notes what happens to the chunks, and takes its time over each of them."""
+
+    def __init__(self, path):
+        super().__init__(path, read_only=True)
+        self.events = []
+
+    async def get(self, key, *args, **kwargs):
+        value = await super().get(key, *args, **kwargs)
+        if key.startswith("c/"):
+            await asyncio.sleep(0.05)
+            self.events.append(key)
+        return value
+
+    def close(self):
+        super().close()
+        self.events.append("closed")
+
+
+@pytest.fixture
+def watched(tmp_path, monkeypatch):
+    """Return the store of a movie of 8 frames, 3 in a chunk, and put it under the next source."""
+    store = WatchedStore(write_array(tmp_path / "m.zarr", make_movie((8, 40, 48)), chunks=(3, 40, 48)))
+    monkeypatch.setattr(zarr_movie, "_open_store", lambda path: (store, ""))
+    return store
+
+
+def test_a_chunk_of_several_frames_is_read_once(watched):
+    assert_shows(read(watched.root)[1], make_movie((8, 40, 48)))
+    assert watched.events == ["c/0/0/0", "c/1/0/0", "c/2/0/0", "closed"]
+
+
+def test_close_waits_for_the_chunk_that_is_being_read(watched):
+    source = ZarrSource(path=watched.root)
+    items = []
+    reader = threading.Thread(target=lambda: items.extend(source.frames()))
+    reader.start()
+    time.sleep(0.02)
+    source.close()
+    reader.join(5)
+    assert watched.events in (["c/0/0/0", "closed"], ["closed"])
+    assert items == []
+
+
+def test_a_block_never_grows_beyond_its_bound(tmp_path, monkeypatch):
+    movie = make_movie((9, 40, 48))
+    path = write_array(tmp_path / "m.zarr", movie, chunks=(9, 40, 48))
+    monkeypatch.setattr(zarr_movie, "BLOCK_BYTES", 2 * movie[0].nbytes)
+    source = ZarrSource(path=path)
+    frames = list(source.frames())
+    assert_shows(frames, movie)
+    assert max(frame.pixels.base.shape[0] for frame in frames) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+def test_an_array_that_grew_after_its_metadata_were_consolidated(tmp_path):
+    movie = make_movie((4, 40, 48))
+    group = zarr.open_group(tmp_path / "g.zarr", mode="w")
+    array = group.create_array("movie", data=movie[:2], chunks=(1, 40, 48))
+    zarr.consolidate_metadata(tmp_path / "g.zarr")
+    array.append(movie[2:])
+    assert_shows(read(tmp_path / "g.zarr")[1], movie)
+
+
+def test_a_group_with_one_image_stands_for_it(tmp_path):
+    movie = make_movie()
+    group = zarr.open_group(tmp_path / "g.zarr", mode="w")
+    group.create_array("deep/inside/movie", data=movie, chunks=(1, 40, 48))
+    group.create_array("time", data=np.arange(6.0))
+    info, items = read(tmp_path / "g.zarr")
+    assert_shows(items, movie)
+    assert info.details["array"] == "deep/inside/movie"
+    assert_shows(read(tmp_path / "g.zarr" / "deep" / "inside" / "movie")[1], movie)
+
+
+def test_a_series_of_bioformats2raw(tmp_path):
+    movie = make_movie()
+    zarr.open_group(tmp_path / "g.zarr", mode="w", zarr_format=2, attributes={"bioformats2raw.layout": 3})
+    write_ome(tmp_path / "g.zarr" / "0", [movie, movie[:, ::2, ::2]], "TYX", "0.4")
+    assert_shows(read(tmp_path / "g.zarr")[1], movie)
+    write_ome(tmp_path / "g.zarr" / "1", [movie[:3]], "TYX", "0.4")
+    with pytest.raises(SourceError, match=r"holds 2 images: .*to the path, of 0 \(multiscale\), 1 \(multiscale\)$"):
+        ZarrSource(path=tmp_path / "g.zarr")
+    assert_shows(read(tmp_path / "g.zarr" / "1")[1], movie[:3])
+
+
+def test_zip_files_and_paths_inside_them(tmp_path):
+    movie = make_movie()
+    write_ome(tmp_path / "m", [movie], "TYX", "0.5")
+    write_array(tmp_path / "in_zip" / ".hidden" / "m.zarr", movie)
+    one = shutil.make_archive(str(tmp_path / "one.zarr"), "zip", tmp_path / "m")
+    deep = shutil.make_archive(str(tmp_path / "deep"), "zip", tmp_path / "in_zip")
+    assert_shows(read(one)[1], movie)
+    assert_shows(read(tmp_path / "deep.zip" / ".hidden" / "m.zarr")[1], movie)
+    with pytest.raises(SourceError, match="no zarr array or group here"):
+        ZarrSource(path=tmp_path / "deep.zip" / "elsewhere")
+    os.remove(one)  # fails on Windows while the source has it open
+    os.remove(deep)
+
+
+@pytest.mark.parametrize("name", ["with space.zarr", "µ-Tubuli été.zarr", "trailing.zarr/", "[x] (1) & #2.zarr"])
+def test_paths_that_people_use(tmp_path, monkeypatch, name):
+    movie = make_movie()
+    monkeypatch.chdir(tmp_path)
+    write_array(tmp_path / name, movie)
+    assert_shows(read(tmp_path / name)[1], movie)
+    assert_shows(read(name)[1], movie)
+    (tmp_path / "sub").mkdir()
+    assert_shows(read(tmp_path / "sub" / ".." / name)[1], movie)
+
+
+def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    movie = make_movie()
+    write_array(tmp_path / "m.zarr", movie)
+    assert_shows(read("~/m.zarr")[1], movie)
+
+
+def test_nan_and_infinite_pixels_are_handed_over(tmp_path):
+    """Masking them is the loop's business, which counts them."""
+    movie = make_movie(dtype="float64")
+    movie[1, 2, 3], movie[1, 4, 5], movie[1, 6, 7] = np.nan, np.inf, 1e300
+    _, items = read(write_array(tmp_path / "m.zarr", movie))
+    assert np.isnan(items[1].pixels[2, 3])
+    assert np.isinf(items[1].pixels[[4, 6], [5, 7]]).all()
+
+
+def test_close_ends_a_running_iteration(tmp_path):
+    source = ZarrSource(path=write_array(tmp_path / "m.zarr", make_movie(), chunks=(3, 40, 48)))
+    frames = source.frames()
+    assert next(frames).index == 0
+    source.close()
+    assert list(frames) == []
+    assert list(source.frames()) == []
