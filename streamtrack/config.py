@@ -100,7 +100,8 @@ def source_from_text(text: str) -> dict[str, Any]:
 
 
 def _first_mistake(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    first = error.errors()[0]
+    # An unknown key first: it often explains the others.
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = sorted(_fields_at(model, first["loc"][:-1]))

@@ -1,5 +1,6 @@
 """The command line: ``streamtrack track | demo | evaluate`` and the commands that plug-ins bring."""
 
+import logging
 import sys
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ PLUGIN_HELP = {
 
 def main() -> None:
     """Run the command line; a StreamtrackError becomes one line on stderr and exit code 2."""
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of a damaged file, our one line says too
     try:
         make_app()()
     except StreamtrackError as error:

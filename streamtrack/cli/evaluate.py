@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from streamtrack.config import RunConfig, source_from_text, validate
+from streamtrack.config import PluginConfig, source_from_text
 from streamtrack.errors import ConfigError
 from streamtrack.metrics.detection import DetectionScore, LinkScore, score_detections, score_links
+from streamtrack.registry import build
 from streamtrack.report import REPORT_NAME
 from streamtrack.simulation import MovieSettings, ground_truth
 
@@ -78,26 +79,12 @@ def print_scores(scores: RunScores) -> None:
 
 def _simulated_truth(folder: Path, text: str | None) -> pd.DataFrame:
     """Return the truth of the simulated movie that was tracked, or that ``text`` names."""
-    if text:
-        source = validate(RunConfig, {"source": source_from_text(text)}, "truth").source
-        settings = {"kind": source.kind, **source.settings}
-    else:
-        settings = _read_report(folder)["config"]["source"]
-    if settings.pop("kind") != "sim":
+    table = source_from_text(text) if text else _read_report(folder)["config"]["source"]
+    if table["kind"] != "sim":
         raise ConfigError(f"{folder} was not made from a simulated movie; name a table with the ground truth")
-    size = int(settings.pop("size", MovieSettings().height_px))
-    return ground_truth(validate_movie({**settings, "height_px": size, "width_px": size}))
-
-
-def validate_movie(settings: dict[str, Any]) -> MovieSettings:
-    """Return movie settings from plain data, texts included; raises ConfigError."""
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(MovieSettings).validate_python(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"truth: {first['loc'][-1]} = {first['input']!r} is not valid: {first['msg']}") from None
+    settings = dict(build("sources", PluginConfig(**table)).settings)
+    size = settings.pop("size")
+    return ground_truth(MovieSettings(**settings, height_px=size, width_px=size))
 
 
 def _read_report(folder: Path) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def write_array(path, shape, dtype, **options):
 @pytest.mark.parametrize(
     ("make", "arguments", "message"),
     [
-        (lambda path: None, (), "does not exist"),
+        (lambda path: None, (), "no such file or folder"),
         (lambda path: path.mkdir(), (), "zarr"),
         (write_group, (), "labels"),
         (lambda path: write_array(path, (2, 3, 4, 40, 40), "uint8"), (), "--axes"),

@@ -17,6 +17,7 @@ SOURCE = {"kind": "zarr", "path": "movie.zarr"}
         ({"source": SOURCE, "ingest": {"capacity": 0}}, "ingest.capacity = 0 is not valid: input should be greater"),
         ({"source": SOURCE, "ingest": {"policy": "drop"}}, "ingest.policy = 'drop' is not valid"),
         ({}, "'source' is missing"),
+        ({"sorce": SOURCE}, "unknown key 'sorce'; did you mean 'source'?"),
         ({"source": {"path": "movie.zarr"}}, "'source.kind' is missing"),
     ],
 )
