@@ -20,6 +20,8 @@ Status = Literal["running", "completed", "incomplete", "interrupted", "failed"]
 REPORT_NAME = "report.json"
 RESULT_NAMES = (REPORT_NAME, "detections.parquet", "tracks.parquet", "tracks.csv", "overview.png")
 """What a run leaves in its folder; ``--overwrite`` removes these and unfinished ``*.partial*`` files, nothing else."""
+UNFINISHED_NAME = "detections.partial.arrows"
+"""What a killed run leaves besides its report, for ``streamtrack recover``."""
 
 PACKAGES = ("streamtrack", "numpy", "numba", "onnxruntime", "zarr", "tifffile", "pyarrow", "trackpy", "torch")
 

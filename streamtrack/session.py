@@ -22,7 +22,7 @@ from streamtrack.errors import ConfigError, SinkError, SourceError, StreamtrackE
 from streamtrack.fanout import Fanout
 from streamtrack.metrics.latency import LatencyHistogram
 from streamtrack.protocols import Engine, FrameSource, Linker
-from streamtrack.report import RESULT_NAMES, LossLedger, Status, machine, versions, write_report
+from streamtrack.report import RESULT_NAMES, UNFINISHED_NAME, LossLedger, Status, machine, versions, write_report
 from streamtrack.step import Step
 from streamtrack.types import Frame, FrameResult, LostFrame
 
@@ -94,7 +94,11 @@ class Session:
             armed=self._config.armed,
         )
         self._clear_folder()
-        fanout.start(self._folder, self._info)
+        try:
+            fanout.start(self._folder, self._info)
+        except StreamtrackError:
+            self._clear_folder()  # a sink that did open has left empty tables
+            raise
         write_report(self._folder, self._report("running", None, {}))
         with _CtrlC(self.stop):
             error = self._drive(channel, fanout, on_progress)
@@ -286,8 +290,13 @@ class Session:
 def _check_folder(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; give --out a folder")
+    if overwrite:
+        return
+    if (folder / UNFINISHED_NAME).exists():
+        cure = f"save it with 'streamtrack recover {folder}', or pass --overwrite"
+        raise ConfigError(f"{folder} holds a run that was killed: {cure}")
     held = [name for name in RESULT_NAMES if (folder / name).exists()]
-    if held and not overwrite:
+    if held:
         raise ConfigError(f"{folder} already holds {', '.join(held)}; choose another folder or pass --overwrite")
 
 

@@ -126,7 +126,7 @@ class TrackUpdate:
     particle
         Shape (N,), int64: the track of each detection, in the detections' order; -1 where it got none.
     existence
-        Shape (N,), float32: probability that the track follows a real particle. Above 0.95 it is *confirmed*.
+        Shape (N,), float32: probability that the track follows a real particle. From 0.95 on it is *confirmed*.
     ended
         Shape (E,), int64: tracks that ended with this frame and will not come back.
     n_live

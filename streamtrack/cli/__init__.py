@@ -1,4 +1,4 @@
-"""The command line: ``streamtrack track | demo | evaluate`` and the commands that plug-ins bring."""
+"""The command line: ``streamtrack track | demo | evaluate | recover`` and the commands that plug-ins bring."""
 
 import logging
 import sys
@@ -9,6 +9,7 @@ import typer
 from streamtrack import __version__
 from streamtrack.cli.demo import demo
 from streamtrack.cli.evaluate import evaluate
+from streamtrack.cli.recover import recover
 from streamtrack.cli.track import track
 from streamtrack.errors import StreamtrackError
 from streamtrack.registry import load, names
@@ -39,7 +40,7 @@ def make_app() -> typer.Typer:
         help="Real-time streaming particle tracking for live microscopy.",
     )
     app.callback()(_root)
-    for command in (track, demo, evaluate):
+    for command in (track, demo, evaluate, recover):
         app.command()(command)
     for name in names("commands"):
         everything = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

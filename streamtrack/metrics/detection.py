@@ -7,8 +7,8 @@ breaking a close one, as it would be if the number of pairs came first.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from math import nan
+from dataclasses import asdict, dataclass
+from math import isnan, nan
 
 import numpy as np
 import pandas as pd
@@ -48,6 +48,11 @@ class Score:
     def f1(self) -> float:
         """Harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN)."""
         return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+    def as_dict(self) -> dict[str, float | None]:
+        """Return counts and ratios for JSON; None stands for NaN, which JSON does not have."""
+        numbers = asdict(self) | {"precision": self.precision, "recall": self.recall, "f1": self.f1}
+        return {name: None if isnan(number) else number for name, number in numbers.items()}
 
 
 @dataclass(frozen=True, slots=True)

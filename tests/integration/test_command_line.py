@@ -184,7 +184,7 @@ def write_array(path, shape, dtype, **options):
         (lambda path: write_array(path, (3, 40, 40), "complex64"), (), "complex64"),
         (lambda path: write_array(path, (3, 40, 40), "bool"), (), "bool"),
         (lambda path: write_array(path, (3, 31, 64), "uint8"), (), "32"),
-        (lambda path: write_array(path, (0, 64, 64), "uint8"), (), "no frames"),
+        (lambda path: write_array(path, (0, 64, 64), "uint8"), (), "empty"),
         (lambda path: write_array(path, (3, 64, 64), "uint8"), ("--level", "2"), "level"),
         (lambda path: write_array(path, (3, 64, 64), "uint8"), ("--frames", "a:b"), "A:B"),
         (lambda path: write_array(path, (3, 64, 64), "uint8"), ("--linker", "imn"), "did you mean 'imm'"),
@@ -266,6 +266,26 @@ def test_ctrl_c_writes_what_is_decided(tmp_path):
     assert 0 < processed < 5000
     assert pd.read_parquet(out / "detections.parquet")["frame"].max() == processed - 1
     assert not list(out.glob("*.partial*"))
+
+
+def test_a_killed_run_is_recovered(cli, tmp_path):
+    out = tmp_path / "out"
+    movie = "sim:vesicle?density=100&frames=5000&size=128"
+    command = [sys.executable, "-m", "streamtrack", "track", movie, "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as child:
+        wait_for(out / "report.json", child)
+        time.sleep(4)
+        child.kill()
+    assert read_report(out)["status"] == "running"
+    assert not (out / "tracks.csv").exists(), "nothing half-written passes for a result"
+    code, _, err = cli("track", movie, "--out", out)
+    assert code == 2
+    assert "streamtrack recover" in err
+    code, printed, _ = cli("recover", out)
+    assert code == 0
+    assert read_report(out)["status"] == "interrupted"
+    assert f"recovered {len(pd.read_parquet(out / 'detections.parquet'))} detections" in printed
+    assert len(pd.read_csv(out / "tracks.csv")) > 0
 
 
 def wait_for(path: Path, child):

@@ -1,0 +1,52 @@
+"""Files that appear under their names only when they are complete, and errors in one line."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from streamtrack.errors import SinkError
+
+
+@contextmanager
+def sink_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system says about ``path`` into a SinkError that names the cure."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error).partition("\n")[0]
+        raise SinkError(
+            f"cannot write {path}: {reason}; check that the folder is there and writable, that the disk has room and "
+            "that no other program holds the file open"
+        ) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; on success move it there in one step, on failure delete it.
+
+    Raises
+    ------
+    SinkError
+        If the complete file cannot be moved to its name.
+    """
+    partial = path.with_stem(f"{path.stem}.partial")
+    try:
+        yield partial
+        with sink_errors(path):
+            with partial.open("rb+") as file:  # the data must be on the disk before the name is
+                os.fsync(file.fileno())
+            partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def clear(folder: Path, *names: str) -> None:
+    """Delete these files of an earlier run from ``folder``; raises SinkError, also if there is no such folder."""
+    if not folder.is_dir():
+        raise SinkError(f"cannot write into {folder}: there is no such folder; create it first")
+    with sink_errors(folder):
+        for name in names:
+            (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,204 @@
+"""One picture of a run, gathered in bounded memory while the run lasts."""
+
+from collections import Counter, deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtrack.sinks.files import clear, replacing, sink_errors
+from streamtrack.types import CONFIRMED, Detections, FrameResult, Pixels, SourceInfo, Stamps, TrackUpdate
+
+OVERVIEW = "overview.png"
+LATENCY_EDGES_MS = np.geomspace(1e-3, 1e5, 801)
+"""100 bins per decade: a median read from them is good to 2 %."""
+
+_FOLD_FRAMES = 32
+_MAX_POINTS = 60_000  # more would be a tangle
+_DPI = 130
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """Linked detections: shape (N,) each, in the order of frames."""
+
+    frame: NDArray[np.int64]
+    particle: NDArray[np.int64]
+    existence: NDArray[np.float32]
+    y: NDArray[np.float32]
+    x: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Summary:
+    """What the picture shows.
+
+    Attributes
+    ----------
+    shown
+        The frame to show; None if there was no frame at all.
+    projection
+        Maximum over all frames, shape (H, W), in the frames' dtype.
+    points
+        The linked detections; where ``all_points`` is False, the latest of them.
+    lengths
+        Number of confirmed tracks by their number of detections.
+    latency
+        Frames per bin of ``LATENCY_EDGES_MS``, by stage.
+    """
+
+    source: SourceInfo
+    n_frames: int
+    n_detections: int
+    shown: FrameResult | None
+    projection: Pixels | None
+    points: Points
+    all_points: bool
+    lengths: Counter[int]
+    latency: dict[str, NDArray[np.int64]]
+
+
+class OverviewSink:
+    """Draws ``overview.png`` when the run closes.
+
+    It shows the middle frame of a movie of known length, the first one of an open-ended acquisition. Where that frame
+    is lost, the next one that comes is shown; where the run ends before it, the last one, without its denoised image.
+    Of long runs the most recent part of the tracks is drawn.
+    """
+
+    critical = False
+
+    def open(self, folder: Path, source: SourceInfo) -> None:
+        """Forget any earlier run and delete its picture from ``folder``; raises SinkError."""
+        clear(folder, OVERVIEW)
+        self._path = folder / OVERVIEW
+        self._source = source
+        self._target = (source.n_frames or 0) // 2
+        self._denoised_index: int | None = None
+        self._shown: FrameResult | None = None
+        self._projection: Pixels | None = None
+        self._n_frames = self._n_detections = 0
+        self._pending: list[tuple[int, Detections, TrackUpdate, Stamps]] = []
+        self._recent: deque[Points] = deque()
+        self._all_points = True
+        self._lengths = _TrackLengths()
+        self._latency = {
+            stage: np.zeros(len(LATENCY_EDGES_MS) - 1, np.int64) for stage in ("detection", "linking", "total")
+        }
+
+    def wants_denoised(self, frame_index: int) -> bool:
+        """Return True for one frame: the one to show, or the next that comes if that one is lost."""
+        if self._denoised_index is None and frame_index >= self._target:
+            self._denoised_index = frame_index
+        return frame_index == self._denoised_index
+
+    def write(self, result: FrameResult) -> None:
+        """Take the result of one frame."""
+        self._n_frames += 1
+        self._n_detections += len(result.detections)
+        if self._shown is None or self._rank(result) < self._rank(self._shown):
+            self._shown = result
+        self._project(result.frame.pixels)
+        self._pending.append((result.frame.index, result.detections, result.tracks, result.stamps))
+        if len(self._pending) >= _FOLD_FRAMES:
+            self._fold()
+
+    def close(self) -> None:
+        """Draw the picture; raises SinkError."""
+        self._fold()
+        from streamtrack.sinks.overview_figure import draw  # matplotlib takes a second that no run should wait for
+
+        figure = draw(self._summary())
+        with replacing(self._path) as path, sink_errors(self._path):
+            figure.savefig(path, dpi=_DPI)
+
+    def _summary(self) -> Summary:
+        points = Points(*(np.concatenate([getattr(p, name) for p in self._recent]) for name in Points.__slots__))
+        return Summary(
+            self._source,
+            self._n_frames,
+            self._n_detections,
+            self._shown,
+            self._projection,
+            points,
+            self._all_points,
+            self._lengths.histogram(),
+            self._latency,
+        )
+
+    def _rank(self, result: FrameResult) -> tuple[bool, int]:
+        """Order frames by how well they suit to be shown, best first."""
+        return result.denoised is None, abs(result.frame.index - self._target)
+
+    def _project(self, pixels: Pixels) -> None:
+        if self._projection is None:
+            self._projection = pixels.copy()
+        else:
+            np.fmax(self._projection, pixels, out=self._projection)  # fmax passes over NaN
+
+    def _fold(self) -> None:
+        """Reduce the pending frames to what is kept; done for many at once since each step costs more than a frame."""
+        frames, self._pending = self._pending, []
+        points = _linked(frames)
+        self._lengths.add(points, [particle for _, _, tracks, _ in frames for particle in tracks.ended.tolist()])
+        self._recent.append(points)
+        while sum(map(len, self._recent)) - len(self._recent[0]) > _MAX_POINTS:
+            self._recent.popleft()
+            self._all_points = False
+        for stage, ms in _latency_ms([stamps for *_, stamps in frames]).items():
+            inside = np.clip(ms, LATENCY_EDGES_MS[0], LATENCY_EDGES_MS[-1])
+            self._latency[stage] += np.histogram(inside, LATENCY_EDGES_MS)[0]
+
+
+class _TrackLengths:
+    """Counts the detections of every confirmed track; remembers live tracks only."""
+
+    def __init__(self) -> None:
+        self._live: dict[int, tuple[int, bool]] = {}
+        self._ended: Counter[int] = Counter()
+
+    def add(self, points: Points, ended: list[int]) -> None:
+        particle, place, n_points = np.unique(points.particle, return_inverse=True, return_counts=True)
+        existence = np.zeros(len(particle), np.float32)
+        np.maximum.at(existence, place, points.existence)
+        for key, n, confirmed in zip(
+            particle.tolist(), n_points.tolist(), (existence >= CONFIRMED).tolist(), strict=True
+        ):
+            length, before = self._live.get(key, (0, False))
+            self._live[key] = length + n, before or confirmed
+        for key in ended:
+            length, confirmed = self._live.pop(key, (0, False))
+            self._ended[length] += confirmed
+
+    def histogram(self) -> Counter[int]:
+        live = Counter(length for length, confirmed in self._live.values() if confirmed)
+        return self._ended + live
+
+
+def _linked(frames: list[tuple[int, Detections, TrackUpdate, Stamps]]) -> Points:
+    def join(arrays: list[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
+        return np.concatenate([np.empty(0, dtype), *arrays])
+
+    particle = join([tracks.particle for _, _, tracks, _ in frames], np.int64)
+    on_track = particle >= 0
+    index = np.repeat(
+        np.array([index for index, *_ in frames], np.int64), [len(detections) for _, detections, *_ in frames]
+    )
+    return Points(
+        index[on_track],
+        particle[on_track],
+        join([tracks.existence for _, _, tracks, _ in frames], np.float32)[on_track],
+        join([detections.y for _, detections, *_ in frames], np.float32)[on_track],
+        join([detections.x for _, detections, *_ in frames], np.float32)[on_track],
+    )
+
+
+def _latency_ms(stamps: list[Stamps]) -> dict[str, NDArray[np.float64]]:
+    ns = np.array([(s.detected - s.dequeued, s.linked - s.detected, s.decided - s.grabbed) for s in stamps])
+    detection, linking, total = ns.reshape(-1, 3).T / 1e6
+    return {"detection": detection, "linking": linking, "total": total}

@@ -1,0 +1,13 @@
+from streamtrack.sinks.overview import OverviewSink
+from streamtrack.sinks.tables import TableSink
+from streamtrack.testing.sinks import SinkTests
+
+
+class TestTableSink(SinkTests):
+    def make_sink(self):
+        return TableSink()
+
+
+class TestOverviewSink(SinkTests):
+    def make_sink(self):
+        return OverviewSink()

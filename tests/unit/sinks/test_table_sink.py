@@ -1,0 +1,326 @@
+import subprocess
+import sys
+import weakref
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import rmtree
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from streamtrack import __version__
+from streamtrack.errors import SinkError
+from streamtrack.sinks import tables
+from streamtrack.sinks.tables import PARTIAL, TABLES, TableSink, recover
+from streamtrack.testing.sinks import example_results, example_source
+from streamtrack.types import CONFIRMED, Detections, SourceInfo, TrackUpdate
+
+
+def run(folder, results, source=None):
+    sink = TableSink()
+    sink.open(folder, source or example_source())
+    for result in results:
+        sink.write(result)
+    sink.close()
+    return [pd.read_parquet(folder / name) for name in TABLES[:2]]
+
+
+def rows(results):
+    """All that the results hold, row by row, the slow way."""
+    return pd.DataFrame(
+        [
+            (r.frame.index, r.tracks.particle[i], d.y[i], d.x[i], d.mass[i], d.score[i], r.tracks.existence[i])
+            for r in results
+            for d in [r.detections]
+            for i in range(len(d))
+        ],
+        columns=["frame", "particle", "y", "x", "mass", "score", "existence"],
+    )
+
+
+def only_confirmed(table):
+    confirmed = set(table.particle[table.existence >= np.float32(CONFIRMED)])
+    kept = table[table.particle.isin(confirmed)]
+    return kept.sort_values(["frame", "particle"]).reset_index(drop=True)
+
+
+def test_detections_are_all_there_in_order(tmp_path):
+    results = example_results()
+    detections, _ = run(tmp_path, results)
+    pd.testing.assert_frame_equal(detections, rows(results)[["frame", "y", "x", "score", "mass"]])
+
+
+def test_tracks_are_the_confirmed_ones_from_their_first_detection(tmp_path):
+    results = example_results()
+    _, tracks = run(tmp_path, results)
+    pd.testing.assert_frame_equal(tracks, only_confirmed(rows(results)))
+    assert set(tracks.particle) == {1, 2, 3, 4, 5, 6}  # 0 never was, the last detection is on no track
+    assert tracks.frame.min() == 0
+    assert tracks.existence.min() < CONFIRMED
+
+
+def test_a_track_confirmed_once_stays_in_the_table(tmp_path):
+    results = [
+        replace(r, tracks=replace(r.tracks, existence=r.tracks.existence * np.float32(r.frame.index == 5)))
+        for r in example_results()
+    ]
+    _, tracks = run(tmp_path, results)
+    assert set(tracks.frame[tracks.particle == 1]) == set(range(12))
+
+
+def test_existence_of_a_detection_without_track_confirms_nothing(tmp_path):
+    results = [
+        replace(r, tracks=replace(r.tracks, existence=np.ones_like(r.tracks.existence))) for r in example_results()
+    ]
+    _, tracks = run(tmp_path, results)
+    assert tracks.particle.min() == 0
+
+
+def test_the_csv_is_exactly_this(tmp_path):
+    (result,) = example_results(1, n_particles=3)
+    f32 = np.float32
+    detections = Detections(
+        np.array([1.23456789, 2, 30.00004], f32),
+        np.array([1e-5, 511.5, 7.125], f32),
+        np.array([1, 0.98768, 0.5], f32),
+        np.array([123456.78, 0.25, 1e10], f32),
+    )
+    tracks = TrackUpdate(np.array([12, 7, 3]), np.array([0.95, 1, 0.99], f32), np.empty(0, np.int64), 3)
+    run(tmp_path, [replace(result, detections=detections, tracks=tracks)])
+    assert (tmp_path / "tracks.csv").read_bytes() == (
+        b"frame,particle,y,x,mass,score,existence\n"
+        b"0,3,30,7.125,1e+10,0.5,0.99\n"
+        b"0,7,2,511.5,0.25,0.9877,1\n"
+        b"0,12,1.2346,0,123456.78,1,0.95\n"
+    )
+
+
+def test_the_csv_agrees_with_the_parquet(tmp_path):
+    _, tracks = run(tmp_path, example_results())
+    text = pd.read_csv(tmp_path / "tracks.csv")
+    assert list(text.columns) == list(tracks.columns)
+    np.testing.assert_allclose(text, tracks, rtol=1e-6, atol=0.5001e-4)
+
+
+def test_files_depend_neither_on_time_nor_on_batches(tmp_path, monkeypatch):
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "fast").mkdir()
+    monkeypatch.setattr(tables, "_GROUP_ROWS", 30)
+    run(tmp_path / "fast", example_results())
+    monkeypatch.setattr(tables, "_FLUSH_NS", 0)  # each frame is a batch of its own
+    run(tmp_path / "slow", example_results())
+    for name in TABLES:
+        assert (tmp_path / "fast" / name).read_bytes() == (tmp_path / "slow" / name).read_bytes()
+
+
+@pytest.mark.parametrize("group_rows", [1, 7, 8, 30, 96, 1000])
+def test_row_groups_are_even_and_lose_nothing(tmp_path, monkeypatch, group_rows):
+    monkeypatch.setattr(tables, "_GROUP_ROWS", group_rows)
+    monkeypatch.setattr(tables, "_FLUSH_ROWS", 20)
+    results = example_results()
+    detections, tracks = run(tmp_path, results)
+    assert len(detections) == 12 * 8
+    pd.testing.assert_frame_equal(tracks, only_confirmed(rows(results)))
+    groups = pq.read_metadata(tmp_path / "detections.parquet")
+    sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
+    assert set(sizes[:-1]) <= {group_rows}
+    assert 0 < sizes[-1] <= group_rows
+
+
+def test_metadata_say_what_the_numbers_mean(tmp_path):
+    run(tmp_path, example_results(2))
+    for name in TABLES[:2]:
+        assert pq.read_schema(tmp_path / name).metadata == {
+            b"streamtrack_version": __version__.encode(),
+            b"source": b"example",
+            b"pixel_size_um": b"0.1",
+            b"frame_interval_s": b"0.05",
+        }
+
+
+def test_what_is_not_known_is_not_in_the_metadata(tmp_path):
+    run(tmp_path, [], SourceInfo("camera", (64, 96), "uint16"))
+    assert pq.read_schema(tmp_path / "tracks.parquet").metadata.keys() == {b"streamtrack_version", b"source"}
+
+
+@pytest.mark.parametrize("results", [[], example_results(3, n_particles=0)], ids=["no frame", "no particle"])
+def test_empty_runs_give_empty_tables_of_the_same_kind(tmp_path, results):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "empty").mkdir()
+    full, empty = run(tmp_path / "full", example_results(3)), run(tmp_path / "empty", results)
+    for one, other in zip(full, empty, strict=True):
+        assert len(other) == 0
+        assert one.dtypes.equals(other.dtypes)
+    assert (tmp_path / "empty" / "tracks.csv").read_bytes() == b"frame,particle,y,x,mass,score,existence\n"
+
+
+def test_no_final_name_exists_before_the_end(tmp_path):
+    (tmp_path / "tracks.csv").write_text("of an earlier run")
+    sink = TableSink()
+    sink.open(tmp_path, example_source())
+    for result in example_results():
+        sink.write(result)
+        assert [path.name for path in tmp_path.iterdir()] == [PARTIAL]
+    sink.close()
+    assert {path.name for path in tmp_path.iterdir()} == set(TABLES)
+
+
+WRITE_SLOWLY = """
+import sys, time
+from pathlib import Path
+from streamtrack.sinks.tables import TableSink
+from streamtrack.testing.sinks import example_results, example_source
+
+results = example_results(400, (32, 32))
+sink = TableSink()
+sink.open(Path(sys.argv[1]), example_source())
+for result in results:
+    sink.write(result)
+    print(result.frame.index, time.monotonic(), flush=True)
+    time.sleep(0.01)
+"""
+
+
+def test_a_killed_process_loses_its_last_second_only(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", WRITE_SLOWLY, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    written = []
+    for line in child.stdout:
+        index, at_s = line.split()
+        written.append((int(index), float(at_s)))
+        if written[-1][1] - written[0][1] > 2.5:
+            break
+    child.kill()
+    child.communicate()
+    assert [path.name for path in tmp_path.iterdir()] == [PARTIAL]
+
+    n_rows = recover(tmp_path)
+
+    safe = max(index for index, at_s in written if at_s < written[-1][1] - 1.3)
+    detections, tracks = (pd.read_parquet(tmp_path / name) for name in TABLES[:2])
+    assert detections.frame.max() >= safe
+    expected = rows(example_results(400, (32, 32))[: detections.frame.max() + 1])
+    pd.testing.assert_frame_equal(detections, expected[["frame", "y", "x", "score", "mass"]])
+    pd.testing.assert_frame_equal(tracks, only_confirmed(expected))
+    assert n_rows == len(expected)
+    assert {path.name for path in tmp_path.iterdir()} == set(TABLES)
+
+
+def test_a_stream_cut_anywhere_gives_the_whole_batches_before_the_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_FLUSH_NS", 0)
+    results = example_results(4)
+    sink = TableSink()
+    sink.open(tmp_path, example_source())
+    sizes = [(tmp_path / PARTIAL).stat().st_size]
+    for result in results:
+        sink.write(result)
+        sizes.append((tmp_path / PARTIAL).stat().st_size)
+    stream = (tmp_path / PARTIAL).read_bytes()
+    sink.close()
+    for cut in [*sizes, *range(sizes[0], sizes[-1], 61)]:
+        (tmp_path / PARTIAL).write_bytes(stream[:cut])
+        n_frames = sum(size <= cut for size in sizes[1:])
+        assert recover(tmp_path) == 8 * n_frames
+        assert set(pd.read_parquet(tmp_path / "detections.parquet").frame) == set(range(n_frames))
+
+
+@pytest.mark.parametrize("stream", [None, b"", b"no Arrow stream at all"])
+def test_nothing_to_recover_is_said_in_one_line(tmp_path, stream):
+    if stream is not None:
+        (tmp_path / PARTIAL).write_bytes(stream)
+    with pytest.raises(SinkError, match="nothing to recover") as caught:
+        recover(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not any((tmp_path / name).exists() for name in TABLES)
+
+
+def test_tables_that_cannot_be_named_leave_the_stream_for_later(tmp_path):
+    sink = TableSink()
+    sink.open(tmp_path, example_source())
+    for result in example_results():
+        sink.write(result)
+    (tmp_path / "tracks.csv" / "in the way").mkdir(parents=True)
+    with pytest.raises(SinkError, match=r"cannot write .*tracks\.csv: .*; check that"):
+        sink.close()
+    assert {path.name for path in tmp_path.iterdir()} == {PARTIAL, "tracks.csv"}
+
+    rmtree(tmp_path / "tracks.csv")
+    assert recover(tmp_path) == 12 * 8
+    assert {path.name for path in tmp_path.iterdir()} == set(TABLES)
+
+
+WRITE_TOO_MUCH = """
+import resource, sys
+from itertools import cycle
+from pathlib import Path
+from streamtrack.errors import SinkError
+from streamtrack.sinks import tables
+from streamtrack.testing.sinks import example_results, example_source
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+tables._FLUSH_NS = 0
+sink = tables.TableSink()
+sink.open(Path(sys.argv[1]), example_source())
+for attempt in range(2):
+    try:
+        for result in cycle(example_results()):
+            sink.write(result)
+    except SinkError as error:
+        print(error)
+sink.close()
+"""
+
+
+@pytest.mark.skipif(not find_spec("resource"), reason="the size of a file cannot be limited here")
+def test_a_full_disk_is_said_once_and_no_table_pretends(tmp_path):
+    command = [sys.executable, "-c", WRITE_TOO_MUCH, str(tmp_path)]
+    first, second = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert str(tmp_path / PARTIAL) in first
+    assert "check that" in first
+    assert "an earlier write failed" in second
+    assert [path.name for path in tmp_path.iterdir()] == [PARTIAL]
+    n_frames, rest = divmod(recover(tmp_path), 8)
+    assert n_frames > 10
+    assert rest == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no open file")
+def test_a_folder_that_vanishes_is_noticed_during_the_run(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    monkeypatch.setattr(tables, "_FLUSH_NS", 0)
+    sink = TableSink()
+    sink.open(folder, example_source())
+    results = example_results()
+    sink.write(results[0])
+    rmtree(folder)
+    with pytest.raises(SinkError, match="deleted during the run"):
+        sink.write(results[1])
+    sink.close()
+    assert not folder.exists()
+
+
+def test_a_file_instead_of_a_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SinkError, match="no such folder"):
+        TableSink().open(tmp_path / "file", example_source())
+
+
+def test_images_are_not_kept_alive(tmp_path):
+    sink = TableSink()
+    sink.open(tmp_path, example_source())
+    (result,) = example_results(1)
+    pixels = weakref.ref(result.frame.pixels)
+    sink.write(result)
+    del result
+    assert pixels() is None
+    sink.close()
+
+
+def test_relative_folders_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("run").mkdir()
+    detections, _ = run(Path("run"), example_results(2))
+    assert len(detections) == 16
