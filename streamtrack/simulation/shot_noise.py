@@ -22,7 +22,7 @@ TABLE_LENGTH = 256
 
 def expose(rng: np.random.Generator, mean_e: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return Poisson numbers with the given means (H, W), all >= 0, in electrons."""
-    counts = np.empty_like(mean_e)
+    counts = np.empty(mean_e.shape, np.float32)
     _draw_small(rng, mean_e.ravel(), counts.ravel(), *_tables())
     large = mean_e >= TABLED_MEANS
     if large.any():
