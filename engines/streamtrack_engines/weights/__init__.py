@@ -1,1 +1,38 @@
-"""Trained weights, one ONNX file each, with a model card."""
+"""Trained weights, one ONNX file each (see `streamtrack_engines.export`), with a model card of the same name."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from streamtrack.errors import EngineError
+
+
+def packaged_weights() -> list[str]:
+    """Return the names of the weights that come with the package, sorted."""
+    return sorted(
+        entry.name.removesuffix(".onnx") for entry in files(__name__).iterdir() if entry.name.endswith(".onnx")
+    )
+
+
+def read_weights(weights: str) -> bytes:
+    """Return the ONNX file of packaged weights, or of the user's own.
+
+    Parameters
+    ----------
+    weights
+        A name of `packaged_weights`, or the path of an ``.onnx`` file.
+
+    Raises
+    ------
+    EngineError
+        There is no such name or file, or it cannot be read.
+    """
+    names = packaged_weights()
+    if weights in names:
+        return files(__name__).joinpath(f"{weights}.onnx").read_bytes()
+    cure = f"packaged are {', '.join(names) or 'none'}; or give the path of a file written by 'streamtrack export'"
+    if not weights.endswith(".onnx"):
+        raise EngineError(f"there are no weights {weights!r}: {cure}")
+    try:
+        return Path(weights).read_bytes()
+    except OSError as error:
+        raise EngineError(f"cannot read the weights {weights} ({error.strerror}): {cure}") from error

@@ -1,0 +1,82 @@
+"""The state of a training run, on disk and in memory."""
+
+import copy
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from streamtrack.errors import EngineError
+from streamtrack_engines.networks.denodet import Denodet
+from streamtrack_engines.training.recipe import Recipe
+
+
+@dataclass(slots=True, eq=False)
+class TrainingState:
+    """What a run needs to go on as if it had never stopped.
+
+    Attributes
+    ----------
+    network, average
+        The network in training, and the moving average of its weights: the one to evaluate and ship.
+    optimizer
+        AdamW over ``network``.
+    step
+        Steps done.
+    elapsed_s
+        Wall time spent in the run and its predecessors.
+    losses, evaluations
+        Rows of the two log files, by column name.
+    """
+
+    network: Denodet
+    average: Denodet
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    elapsed_s: float = 0.0
+    losses: list[dict[str, float]] = field(default_factory=list)
+    evaluations: list[dict[str, float]] = field(default_factory=list)
+
+
+def new_state(recipe: Recipe, device: torch.device) -> TrainingState:
+    """Return the state before the first step; the weights depend on the recipe's seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = Denodet()
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return TrainingState(network, copy.deepcopy(network).eval(), optimizer)
+
+
+def save_checkpoint(state: TrainingState, recipe: Recipe, path: Path) -> None:
+    """Write a checkpoint; a crash meanwhile leaves the one before intact."""
+    content = {
+        "recipe": recipe.model_dump_json(),
+        "network": state.network.state_dict(),
+        "average": state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "step": state.step,
+        "elapsed_s": state.elapsed_s,
+        "losses": state.losses,
+        "evaluations": state.evaluations,
+    }
+    unfinished = path.with_suffix(".part")
+    torch.save(content, unfinished)
+    os.replace(unfinished, path)
+
+
+def resume_state(recipe: Recipe, path: Path, device: torch.device) -> TrainingState:
+    """Return the state that a checkpoint holds; raises EngineError."""
+    if not path.exists():
+        raise EngineError(f"there is no checkpoint {path}: train first, without --resume")
+    state = new_state(recipe, device)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        for part in ("network", "average", "optimizer"):
+            getattr(state, part).load_state_dict(content[part])
+        for part in ("step", "elapsed_s", "losses", "evaluations"):
+            setattr(state, part, content[part])
+    except Exception as error:  # a foreign file makes torch raise almost anything
+        raise EngineError(f"{path} is not a checkpoint of 'streamtrack train' in this version: train anew") from error
+    return state

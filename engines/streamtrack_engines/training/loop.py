@@ -1,0 +1,168 @@
+"""The training run."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from streamtrack.errors import ConfigError, EngineError
+from streamtrack_engines.training.checkpoint import TrainingState, new_state, resume_state, save_checkpoint
+from streamtrack_engines.training.data import batches
+from streamtrack_engines.training.evaluation import evaluate
+from streamtrack_engines.training.losses import LossParts
+from streamtrack_engines.training.recipe import Recipe
+from streamtrack_engines.training.records import write_records
+from streamtrack_engines.training.step import train_step
+
+CHECKPOINT_NAME = "checkpoint.pt"
+
+_LOG_EVERY_STEPS = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call of `train` ended: at which step, whether the run is done, and where its checkpoint is."""
+
+    step: int
+    finished: bool
+    checkpoint: Path
+
+
+def train(recipe: Recipe, out_dir: Path, *, resume: bool = False, console: Console | None = None) -> Outcome:
+    """Train DENODET on simulated crops, until the recipe's end or Ctrl-C; either way the checkpoint is complete.
+
+    Parameters
+    ----------
+    recipe
+        What to do.
+    out_dir
+        Gets ``checkpoint.pt``, ``losses.csv``, ``evaluations.csv`` and ``curves.png``; made if missing.
+    resume
+        Go on from the checkpoint in ``out_dir``.
+    console
+        Where progress is shown; nowhere by default.
+
+    Raises
+    ------
+    ConfigError
+        A new run would overwrite another one, there is no CUDA device though the recipe asks for one, or ``out_dir``
+        cannot be made.
+    EngineError
+        The checkpoint cannot be read, or the loss is no longer a number.
+    """
+    device = _device(recipe)
+    path = out_dir / CHECKPOINT_NAME
+    if path.exists() and not resume:
+        raise ConfigError(f"{out_dir} already holds a training run: go on with --resume, or choose another folder")
+    state = resume_state(recipe, path, device) if resume else new_state(recipe, device)
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {out_dir}: {error.strerror}") from error
+    with _progress(console) as progress, _stop_signal() as stop:
+        run = _Run(recipe, state, device, path, progress)
+        run.go(stop)
+    return Outcome(state.step, run.fraction >= 1, path)
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    recipe: Recipe
+    state: TrainingState
+    device: torch.device
+    checkpoint: Path
+    progress: Progress
+    recent: list[LossParts] = field(default_factory=list)
+    """Loss terms since the last row of the log."""
+
+    @property
+    def fraction(self) -> float:
+        """Part of the run that is over: in steps, or in wall time, which also fits a machine that others slow down."""
+        if self.recipe.steps is not None:
+            return self.state.step / self.recipe.steps
+        return self.state.elapsed_s / (60 * self.recipe.minutes)
+
+    def go(self, stop: threading.Event) -> None:
+        """Train until the end, or until somebody sets the event."""
+        task = self.progress.add_task("training", total=1.0)
+        began_s = time.monotonic() - self.state.elapsed_s
+        next_checkpoint_s = self.state.elapsed_s + 60 * self.recipe.evaluation.every_minutes
+        with closing(batches(self.recipe, self.state.step, self.device)) as source:
+            while self.fraction < 1 and not stop.is_set():
+                self.recent.append(train_step(self.recipe, self.state, next(source), self.fraction))
+                self._log()
+                if self.state.elapsed_s > next_checkpoint_s:
+                    self._evaluate()
+                    self._save()
+                    next_checkpoint_s = self.state.elapsed_s + 60 * self.recipe.evaluation.every_minutes
+                self.state.elapsed_s = time.monotonic() - began_s
+                self.progress.update(task, completed=self.fraction)
+        if not stop.is_set():
+            self._evaluate()
+        self._save()
+
+    def _log(self) -> None:
+        if self.state.step % _LOG_EVERY_STEPS:
+            return
+        names = [term.name for term in fields(LossParts)]
+        means = {name: sum(float(getattr(parts, name)) for parts in self.recent) / len(self.recent) for name in names}
+        self.recent.clear()
+        if not all(math.isfinite(value) for value in means.values()):
+            raise EngineError(f"the loss is not a number any more at step {self.state.step}: lower learning_rate")
+        self.state.losses.append({"step": self.state.step, "elapsed_s": round(self.state.elapsed_s, 1), **means})
+        self.progress.update(self.progress.task_ids[0], description=f"step {self.state.step} {_in_words(means)}")
+
+    def _evaluate(self) -> None:
+        scores = evaluate(self.state.average, self.recipe.evaluation, self.device)
+        elapsed_s = round(self.state.elapsed_s, 1)
+        self.state.evaluations.append({"step": self.state.step, "elapsed_s": elapsed_s, **scores})
+        line = f"{min(self.fraction, 1):.0%} step {self.state.step} {_in_words(scores)}"
+        self.progress.console.print(line, soft_wrap=True)
+
+    def _save(self) -> None:
+        save_checkpoint(self.state, self.recipe, self.checkpoint)
+        write_records(self.checkpoint.parent, self.state.losses, self.state.evaluations)
+
+
+def _in_words(values: dict[str, float]) -> str:
+    return " ".join(f"{name} {value:.3f}" for name, value in values.items())
+
+
+def _device(recipe: Recipe) -> torch.device:
+    has_cuda = torch.cuda.is_available()
+    if recipe.device == "cuda" and not has_cuda:
+        raise ConfigError("device = 'cuda' but PyTorch finds no CUDA device: use device = 'auto' or 'cpu'")
+    return torch.device("cuda" if has_cuda and recipe.device != "cpu" else "cpu")
+
+
+def _progress(console: Console | None) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"))
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console or Console(quiet=True))
+
+
+@contextmanager
+def _stop_signal() -> Iterator[threading.Event]:
+    """Turn Ctrl-C into an event that is looked at between two steps; a second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
+        yield stop
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def request_stop(*_: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, request_stop)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, previous)

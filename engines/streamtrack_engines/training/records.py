@@ -1,0 +1,55 @@
+"""The log of a training run: two CSV files and a picture of the curves."""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Rows = Sequence[Mapping[str, float]]
+
+_LOSSES = ("coordinate", "divergence", "cross_entropy", "denoising")
+
+
+def write_records(folder: Path, losses: Rows, evaluations: Rows) -> None:
+    """Write ``losses.csv``, ``evaluations.csv`` and ``curves.png``, each complete or not at all."""
+    _write_csv(folder / "losses.csv", losses)
+    _write_csv(folder / "evaluations.csv", evaluations)
+    unfinished = folder / "curves.part.png"
+    draw_curves(losses, evaluations).savefig(unfinished, dpi=120)
+    os.replace(unfinished, folder / "curves.png")
+
+
+def _write_csv(path: Path, rows: Rows) -> None:
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(unfinished, path)
+
+
+def draw_curves(losses: Rows, evaluations: Rows) -> Figure:
+    """Return a figure of the loss terms and of the held-out F1 and RMSE over the steps."""
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    loss_axes, f1_axes, rmse_axes = figure.subplots(1, 3)
+    loss_axes.set(title="Loss terms (unweighted)", yscale="log")
+    f1_axes.set(title="Held-out F1 at 5 px", ylim=(0, 1))
+    rmse_axes.set(title="Held-out RMSE (px)")
+    _draw(loss_axes, losses, _LOSSES)
+    columns = list(evaluations[0]) if evaluations else []
+    _draw(f1_axes, evaluations, [name for name in columns if name.startswith("f1")])
+    _draw(rmse_axes, evaluations, [name for name in columns if name.startswith("rmse")])
+    return figure
+
+
+def _draw(axes: Axes, rows: Rows, columns: Sequence[str]) -> None:
+    steps = [row["step"] for row in rows]
+    for name in columns:
+        axes.plot(steps, [row[name] for row in rows], label=name.replace("_", " "), linewidth=1)
+    axes.set_xlabel("step")
+    axes.grid(alpha=0.3)
+    if rows and columns:
+        axes.legend(fontsize="small")

@@ -1,0 +1,50 @@
+"""One step of the optimizer."""
+
+import math
+from dataclasses import fields
+
+import torch
+
+from streamtrack_engines.training.checkpoint import TrainingState
+from streamtrack_engines.training.data import Batch
+from streamtrack_engines.training.losses import LossParts, loss_parts
+from streamtrack_engines.training.recipe import Recipe
+
+
+def train_step(recipe: Recipe, state: TrainingState, batch: Batch, fraction: float) -> LossParts:
+    """Take one step of the optimizer and of the moving average; returns the loss terms, detached.
+
+    ``fraction`` is the part of the run that is over, 0 to 1.
+    """
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(recipe, state.step, fraction)
+    with torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=recipe.bfloat16):
+        denoised, heat = state.network(batch.frames)
+    parts = loss_parts(denoised.float(), heat.float(), batch.targets)
+    state.optimizer.zero_grad(set_to_none=True)
+    total_loss(recipe, parts, joint=fraction >= recipe.detection_only_fraction).backward()
+    state.optimizer.step()
+    state.step += 1
+    _update_average(recipe, state)
+    return LossParts(*(getattr(parts, term.name).detach() for term in fields(parts)))
+
+
+def total_loss(recipe: Recipe, parts: LossParts, *, joint: bool) -> torch.Tensor:
+    """Return the weighted loss; the denoising term is part of it only in the joint stage."""
+    weights = recipe.loss
+    loss = weights.coordinate * parts.coordinate + weights.divergence * parts.divergence
+    loss = loss + weights.cross_entropy * parts.cross_entropy
+    return loss + weights.denoising * parts.denoising if joint else loss
+
+
+def learning_rate(recipe: Recipe, step: int, fraction: float) -> float:
+    """Return the rate at a step: linear warm-up, then a half cosine down to 0 over the run."""
+    warm_up = min(1.0, (step + 1) / (recipe.warmup_steps + 1))
+    return recipe.learning_rate * warm_up * (1 + math.cos(math.pi * min(fraction, 1.0))) / 2
+
+
+@torch.no_grad()
+def _update_average(recipe: Recipe, state: TrainingState) -> None:
+    # A short memory at first, or the random initial weights would linger in the average.
+    decay = min(recipe.average_decay, state.step / (state.step + 10))
+    torch._foreach_lerp_(list(state.average.parameters()), list(state.network.parameters()), 1 - decay)

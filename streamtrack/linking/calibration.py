@@ -1,0 +1,127 @@
+"""What the linker learns from the movie itself: how far particles step, how fast and in which way they move."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtrack.linking.imm_filter import N_MODELS, Evidence, Motion
+
+FIRST_STEP_PX = 2.0
+"""Brownian step per frame and axis, until the movie says otherwise."""
+
+FIRST_SPEED_PX = 5.0
+"""Spread of velocities of directed motion, px/frame per axis, until the movie says otherwise."""
+
+FIRST_PRIOR = (0.45, 0.45, 0.1)
+"""Share of each motion model, until the movie says otherwise."""
+
+LEAST_STEP_PX, GREATEST_STEP_PX = 0.1, 20.0
+LEAST_SPEED_PX, GREATEST_SPEED_PX = 1.0, 20.0
+LEAST_PRIOR = 0.02
+"""Bounds of what is learnt: nothing may become so improbable that the opposite is no longer linked, hence learnt."""
+
+FIRST_WEIGHT, MEMORY = 30.0, 1000.0
+"""In links: the first values count as much as the former, and what is older than the latter is forgotten."""
+
+WOBBLE_PX = 0.5
+"""Directed motion: noise of the position per frame and axis."""
+
+VELOCITY_CHANGE_PX = 0.2
+"""Directed motion: noise of the velocity, px/frame, per frame and axis."""
+
+TETHERED_STEP_PX = 0.3
+"""Tethered motion: step per frame and axis."""
+
+SWITCH_PROBABILITY = 0.03
+"""Probability per frame that a particle draws its way of moving anew."""
+
+
+class RunningMean:
+    """Weighted mean that forgets what is more than ``memory`` of weight ago.
+
+    Parameters
+    ----------
+    first
+        The mean before any evidence: a number, or an array of shape (K,).
+    weight
+        How much evidence ``first`` is worth; 0 for none.
+    memory
+        In units of weight.
+    """
+
+    def __init__(self, first: NDArray[np.float64] | float, weight: float, memory: float) -> None:
+        self._total = first * weight
+        self._weight = weight
+        self._memory = memory
+
+    def add(self, total: NDArray[np.float64] | float, weight: float) -> None:
+        """Take in evidence: the weighted sum of new values, and the sum of their weights."""
+        keep = max(0.0, 1.0 - weight / self._memory)
+        self._total = keep * self._total + total
+        self._weight = keep * self._weight + weight
+
+    @property
+    def value(self) -> NDArray[np.float64] | float:
+        """The mean, of the shape of ``first``."""
+        return self._total / self._weight
+
+
+class MotionCalibration:
+    """Learns the Brownian step, the speed of directed motion, and the share of each motion model.
+
+    Each is the mean over the links of settled tracks, weighted by the probability of its model: one step of
+    expectation maximisation per frame.
+
+    Parameters
+    ----------
+    step_px
+        Brownian step per frame and axis if it is known; None to learn it.
+    localisation_px
+        Standard deviation of a detection's position per axis.
+    """
+
+    def __init__(self, step_px: float | None, localisation_px: float) -> None:
+        self._step_px = step_px
+        self._localisation_px = localisation_px
+        self._step_var = RunningMean(FIRST_STEP_PX**2, FIRST_WEIGHT, MEMORY)
+        self._speed_var = RunningMean(FIRST_SPEED_PX**2, FIRST_WEIGHT, MEMORY)
+        self._prior = RunningMean(np.array(FIRST_PRIOR), FIRST_WEIGHT, MEMORY)
+
+    def learn(self, evidence: Evidence) -> None:
+        """Take in what the links of one frame say."""
+        self._step_var.add(evidence.step_var, evidence.brownian)
+        self._speed_var.add(evidence.speed_var, evidence.directed)
+        self._prior.add(evidence.probability, evidence.n_tracks)
+
+    @property
+    def step_px(self) -> float:
+        """Brownian step per frame and axis."""
+        if self._step_px is not None:
+            return self._step_px
+        return math.sqrt(min(max(float(self._step_var.value), LEAST_STEP_PX**2), GREATEST_STEP_PX**2))
+
+    @property
+    def speed_px(self) -> float:
+        """Spread of velocities of directed motion, px/frame per axis."""
+        return math.sqrt(min(max(float(self._speed_var.value), LEAST_SPEED_PX**2), GREATEST_SPEED_PX**2))
+
+    @property
+    def prior(self) -> NDArray[np.float64]:
+        """Share of each motion model, shape (N_MODELS,)."""
+        share = np.maximum(self._prior.value, LEAST_PRIOR)
+        prior: NDArray[np.float64] = share / share.sum()
+        return prior
+
+    @property
+    def motion(self) -> Motion:
+        """How particles move, as far as is known."""
+        prior = self.prior
+        return Motion(
+            step_var=np.array([self.step_px**2, WOBBLE_PX**2, TETHERED_STEP_PX**2]),
+            velocity_change_var=VELOCITY_CHANGE_PX**2,
+            speed_var=self.speed_px**2,
+            localisation_var=self._localisation_px**2,
+            prior=prior,
+            transition=(1.0 - SWITCH_PROBABILITY) * np.eye(N_MODELS) + SWITCH_PROBABILITY * prior,
+        )

@@ -1,0 +1,181 @@
+"""What every engine has to do, as tests.
+
+In the tests of a plug-in::
+
+    class TestMyEngine(EngineTests):
+        def make_engine(self):
+            return MyEngine()
+"""
+
+import inspect
+import json
+from collections.abc import Iterator
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from streamtrack.errors import EngineError
+from streamtrack.protocols import Engine
+from streamtrack.types import Detections, Pixels
+
+SHAPES = ((32, 32), (33, 47), (64, 96))
+DTYPES = ("uint8", "uint16", "float32")
+SPOTS = ((12.0, 14.3), (15.6, 50.0), (30.4, 80.2), (48.0, 20.7), (50.5, 60.5))
+"""Centres (y, x), px, of the particles in `example_frame` that are inside its shape."""
+
+
+def example_frame(shape: tuple[int, int] = (64, 96), dtype: str = "uint8", seed: int = 0) -> Pixels:
+    """Return a frame of bright Gaussian spots (sigma 1.2 px, 60 counts) at `SPOTS` on Poisson noise of mean 16.
+
+    Read-only, so that an engine cannot write into it unseen.
+    """
+    y, x = np.indices(shape)
+    signal = sum(60 * np.exp(-((y - spot_y) ** 2 + (x - spot_x) ** 2) / (2 * 1.2**2)) for spot_y, spot_x in SPOTS)
+    pixels: Pixels = np.random.default_rng(seed).poisson(16 + signal).clip(0, 255).astype(dtype)
+    pixels.flags.writeable = False
+    return pixels
+
+
+def columns(detections: Detections) -> dict[str, Pixels]:
+    """Return the columns of detections by name."""
+    return {name: getattr(detections, name) for name in ("y", "x", "score", "mass")}
+
+
+class EngineTests:
+    """Conformance suite for implementations of :class:`streamtrack.protocols.Engine`."""
+
+    def make_engine(self) -> Engine:
+        """Return a new engine, not prepared yet, that knows spots such as those in `example_frame`."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def engine(self) -> Iterator[Engine]:
+        """Give an engine to a test and close it afterwards."""
+        with closing(self.make_engine()) as engine:
+            yield engine
+
+    def test_settings_are_annotated_keywords(self, engine: Engine) -> None:
+        """A plug-in's settings come from its signature, and all have defaults."""
+        for setting in inspect.signature(type(engine)).parameters.values():
+            assert setting.kind is setting.KEYWORD_ONLY, f"{setting.name} is not keyword-only"
+            assert setting.annotation is not setting.empty, f"{setting.name} has no annotation"
+            assert setting.default is not setting.empty, f"{setting.name} has no default"
+
+    def test_info_goes_into_the_report(self, engine: Engine) -> None:
+        """Back end, weights and versions as JSON, also once the engine is closed."""
+        before = dict(engine.info)
+        engine.close()
+        assert before
+        assert json.loads(json.dumps(dict(engine.info), allow_nan=False)) == json.loads(json.dumps(before))
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_detections_are_as_documented(self, engine: Engine, shape: tuple[int, int], dtype: str) -> None:
+        """Four finite float32 columns of one length, best score first, positions inside the frame."""
+        engine.prepare(shape, dtype)
+        found, _ = engine.detect(example_frame(shape, dtype), denoise=False)
+        assert len(found) > 0
+        for name, column in columns(found).items():
+            assert column.shape == (len(found),), name
+            assert column.dtype == np.float32, name
+            assert np.isfinite(column).all(), name
+        assert np.all((found.score > 0) & (found.score <= 1))
+        assert np.all(np.diff(found.score) <= 0)
+        for position, size in zip((found.y, found.x), shape, strict=True):
+            assert np.all((position >= -0.5) & (position <= size - 0.5))
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_bright_spots_are_found_where_they_are(self, engine: Engine, dtype: str) -> None:
+        """Each once and to half a pixel, with a mass, and nothing else."""
+        engine.prepare((64, 96), dtype)
+        found, _ = engine.detect(example_frame(dtype=dtype), denoise=False)
+        assert len(found) == len(SPOTS)
+        distance = np.hypot(
+            *(np.subtract.outer(*pair) for pair in zip((found.y, found.x), np.array(SPOTS).T, strict=True))
+        )
+        assert distance.min(0).max() < 0.5
+        assert found.mass.min() > 0
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_denoised_frame_is_in_counts(self, engine: Engine, dtype: str) -> None:
+        """Float32 with the frame's shape and mean, spots and all, and only if it is asked for."""
+        pixels = example_frame((33, 47), dtype)
+        engine.prepare((33, 47), dtype)
+        _, denoised = engine.detect(pixels, denoise=True)
+        _, nothing = engine.detect(pixels, denoise=False)
+        assert nothing is None
+        assert denoised is not None
+        assert denoised.shape == pixels.shape
+        assert denoised.dtype == np.float32
+        assert denoised.mean() == pytest.approx(pixels.mean(dtype=np.float64), rel=0.05)
+
+    def test_the_same_frame_gives_the_same_bits(self, engine: Engine) -> None:
+        """Again and again, denoised or not; results belong to the caller and stay as they were."""
+        engine.prepare((64, 96), "uint16")
+        pixels = example_frame(dtype="uint16")
+        first, image = engine.detect(pixels, denoise=True)
+        kept = {name: column.copy() for name, column in columns(first).items()}
+        engine.detect(example_frame(dtype="uint16", seed=1), denoise=True)
+        for denoise in (False, True):
+            again, other_image = engine.detect(pixels, denoise=denoise)
+            for name, column in kept.items():
+                np.testing.assert_array_equal(getattr(first, name), column)
+                np.testing.assert_array_equal(getattr(again, name), column)
+        np.testing.assert_array_equal(image, other_image)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("level", [0, 255])
+    def test_a_frame_without_contrast_is_empty(self, engine: Engine, level: int, dtype: str) -> None:
+        """Lens cap on, or saturated: no detections, and no NaN."""
+        engine.prepare((33, 47), dtype)
+        found, denoised = engine.detect(np.full((33, 47), level, dtype), denoise=True)
+        assert len(found) == 0
+        assert denoised is not None
+        np.testing.assert_allclose(denoised, level, atol=0.01)
+
+    def test_counts_scale_with_the_camera(self, engine: Engine) -> None:
+        """Gain and offset of the camera change mass and denoised frame as they should, and nothing else."""
+        pixels = example_frame(dtype="uint16")
+        engine.prepare(pixels.shape, "uint16")
+        found, denoised = engine.detect(pixels, denoise=True)
+        scaled, scaled_image = engine.detect((pixels * 100 + 1000).astype(np.uint16), denoise=True)
+        assert len(found) == len(scaled)
+        np.testing.assert_allclose(scaled.y, found.y, atol=0.01)
+        np.testing.assert_allclose(scaled.x, found.x, atol=0.01)
+        np.testing.assert_allclose(scaled.score, found.score, atol=0.01)
+        np.testing.assert_allclose(scaled.mass, 100 * found.mass, rtol=0.01)
+        assert denoised is not None
+        assert scaled_image is not None
+        np.testing.assert_allclose(scaled_image, denoised * 100 + 1000, rtol=0.01)
+
+    def test_prepares_anew_for_another_movie(self, engine: Engine) -> None:
+        """One engine serves one shape and dtype after another."""
+        for dtype, shape in zip(DTYPES, SHAPES, strict=True):
+            engine.prepare(shape, dtype)
+            _, denoised = engine.detect(example_frame(shape, dtype), denoise=True)
+            assert denoised is not None
+            assert denoised.shape == shape
+
+    def test_other_frames_than_prepared_are_refused(self, engine: Engine) -> None:
+        """Unprepared, other shape, other dtype: an EngineError, never a wrong result."""
+        with pytest.raises(EngineError):
+            engine.detect(example_frame((33, 47)), denoise=False)
+        engine.prepare((33, 47), "uint8")
+        for shape, dtype in (((47, 33), "uint8"), ((33, 47), "uint16")):
+            with pytest.raises(EngineError):
+                engine.detect(example_frame(shape, dtype), denoise=False)
+
+    @pytest.mark.parametrize(("shape", "dtype"), [((31, 64), "uint8"), ((64, 31), "uint8"), ((64, 64), "complex64")])
+    def test_impossible_frames_are_refused(self, engine: Engine, shape: tuple[int, int], dtype: str) -> None:
+        """Below 32 px, or of a dtype that is no image."""
+        with pytest.raises(EngineError):
+            engine.prepare(shape, dtype)
+
+    def test_close_twice(self, engine: Engine) -> None:
+        """Also after use; a closed engine refuses frames."""
+        engine.prepare((33, 47), "uint8")
+        engine.close()
+        engine.close()
+        with pytest.raises(EngineError):
+            engine.detect(example_frame((33, 47)), denoise=False)

@@ -1,0 +1,312 @@
+"""The deploy graph, the ONNX file made of it, and ``streamtrack export``."""
+
+import os
+import pickle
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from streamtrack import cli
+from streamtrack.errors import ConfigError, EngineError
+from streamtrack.testing.engines import example_frame
+from streamtrack_engines import export as module
+from streamtrack_engines.backends.metadata import DeployMetadata
+from streamtrack_engines.export import (
+    DeployGraph,
+    ExportSettings,
+    Trained,
+    check_parity,
+    describe,
+    export,
+    export_command,
+    to_onnx,
+)
+from streamtrack_engines.networks.denodet import Denodet
+from streamtrack_engines.training.checkpoint import new_state, save_checkpoint
+from streamtrack_engines.training.recipe import Recipe
+
+K = 256
+SETTINGS = ExportSettings(threshold=0.4, max_detections=K)
+
+
+def lively_network(seed=0):
+    """A DENODET that was never trained, with heads that find something everywhere."""
+    torch.manual_seed(seed)
+    network = Denodet()
+    with torch.no_grad():
+        network.heat_head.weight *= 5
+        network.heat_head.bias.zero_()
+    return network
+
+
+def graph_of(network):
+    return DeployGraph(network, max_detections=K)
+
+
+def metadata_of(settings=SETTINGS):
+    return describe(Trained(Denodet(), {"steps": 1, "crops": {"snr": [1, 9]}}, 1, "0" * 64), settings)
+
+
+def as_input(frame):
+    return frame.view(np.uint8).reshape(1, 1, *frame.shape, frame.itemsize)
+
+
+def run_torch(graph, frame):
+    with torch.inference_mode():
+        detections, denoised = graph(torch.from_numpy(as_input(frame).copy()))
+    return detections.numpy(), denoised.numpy()
+
+
+class Transparent(nn.Module):
+    """Shows the normalised frame, padding included, as denoised image and heat map, so that every output is known."""
+
+    GAIN, SHIFT = 2.0, 6.0
+
+    def forward(self, x):
+        return x, self.GAIN * x - self.SHIFT
+
+
+@pytest.fixture(scope="module")
+def lively():
+    return graph_of(lively_network())
+
+
+@pytest.fixture(scope="module")
+def content(lively):
+    return to_onnx(lively, metadata_of())
+
+
+@pytest.fixture(scope="module")
+def fixed_content(lively):
+    return to_onnx(lively, metadata_of(), (64, 96, "uint16"))
+
+
+# The graph
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("shape", [(64, 96), (61, 95), (62, 94), (63, 93)])
+def test_statistics_are_those_of_the_frame_alone(shape, dtype):
+    """Scores follow from the frame's own mean and standard deviation, whatever is padded to it."""
+    frame = example_frame(shape, dtype)
+    table, _ = run_torch(graph_of(Transparent()), frame)
+    normal = (frame - frame.mean(dtype="f8")) / frame.std(dtype="f8")
+    best = 1 / (1 + np.exp(Transparent.SHIFT - Transparent.GAIN * normal.max()))
+    assert table[0, 2] == pytest.approx(best, rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(61, 95), (62, 94), (63, 93), (33, 47)])
+def test_odd_sizes_shift_nothing(shape):
+    """Every corner of the frame is where it is without padding, and nothing lies in the padding."""
+    frame = np.full(shape, 10, np.uint8)
+    corners = [(0, 0), (0, shape[1] - 1), (shape[0] - 1, 0), (shape[0] - 1, shape[1] - 1)]
+    for place in [*corners, (20, 30)]:
+        frame[place] = 200
+    table, denoised = run_torch(graph_of(Transparent()), frame)
+    found = table[table[:, 2] > 0.5]
+    np.testing.assert_allclose(sorted(map(tuple, found[:, :2])), sorted([*corners, (20, 30)]), atol=0.01)
+    assert denoised.shape == shape
+
+
+def test_frames_of_one_content_agree_for_both_types():
+    frame = example_frame()
+    graph = graph_of(lively_network())
+    for one, other in zip(run_torch(graph, frame), run_torch(graph, frame.astype(np.uint16)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_byte_pairs_are_exact():
+    """All 65,536 counts arrive; where the signal is 0 the denoised image shows the mean of the frame."""
+    frame = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    counts = module._counts(torch.from_numpy(as_input(frame)))
+    np.testing.assert_array_equal(counts[0, 0].numpy(), frame)
+
+
+def test_denoised_image_has_the_mean_of_the_frame():
+    frame = example_frame(dtype="uint16") * 20
+    _, denoised = run_torch(graph_of(lively_network()), frame)
+    assert denoised.mean(dtype="f8") == pytest.approx(frame.mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("level", [0, 1, 200, 65535])
+def test_no_contrast_no_detection(level, lively):
+    frame = np.full((33, 47), level, np.uint16)
+    table, denoised = run_torch(lively, frame)
+    assert not table.any()
+    np.testing.assert_allclose(denoised, level, rtol=1e-6)
+
+
+# The file
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("shape", [(32, 32), (33, 47), (64, 64), (133, 162), (512, 512)])
+def test_onnxruntime_equals_torch(shape, dtype, lively, content):
+    """One file for any size and both types."""
+    frame = np.random.default_rng(0).poisson(40 if dtype == "uint8" else 4000, shape).astype(dtype)
+    assert run_torch(lively, frame)[0][:, 2].max() > 0.5  # something is compared
+    check_parity(content, lively, frame, threshold=0.4)
+
+
+def test_fixed_file_equals_torch(lively, fixed_content):
+    check_parity(fixed_content, lively, example_frame(dtype="uint16"), threshold=0.4)
+
+
+def test_parity_check_sees_another_network(content):
+    with pytest.raises(EngineError, match="disagree"):
+        check_parity(content, graph_of(lively_network(seed=1)), example_frame(), threshold=0.4)
+
+
+def test_parity_check_sees_what_is_not_a_number(content):
+    network = lively_network()
+    with torch.no_grad():
+        network.denoised_head.bias.fill_(torch.nan)
+    with pytest.raises(EngineError, match="denoised images"):
+        check_parity(content, graph_of(network), example_frame(), threshold=0.4)
+
+
+def test_file_is_single_and_names_its_sizes(content):
+    session = onnxruntime.InferenceSession(content)
+    (frame,) = session.get_inputs()
+    detections, denoised = session.get_outputs()
+    assert (frame.name, frame.type, frame.shape) == ("frame", "tensor(uint8)", [1, 1, "height", "width", "bytes"])
+    assert (detections.name, detections.shape) == ("detections", [K, 4])
+    assert (denoised.name, denoised.shape) == ("denoised", ["height", "width"])
+    assert not any(tensor.external_data for tensor in onnx.load_from_string(content).graph.initializer)
+    assert len(content) < 2 * sum(p.numel() * 4 for p in Denodet().parameters())
+
+
+def test_file_tells_nothing_of_the_machine(content):
+    for part in (str(Path(module.__file__).parent), os.sep + "site-packages", "stack_trace", ".py"):
+        assert part.encode() not in content
+
+
+def test_metadata_come_back(content):
+    properties = onnxruntime.InferenceSession(content).get_modelmeta().custom_metadata_map
+    metadata = DeployMetadata.from_properties(properties, "file")
+    assert metadata == metadata_of()
+    assert metadata.columns == ("y", "x", "score", "intensity")
+    assert metadata.recipe == {"steps": 1, "crops": {"snr": [1, 9]}}
+    assert metadata.training_data == {"snr": [1, 9]}
+
+
+def test_fixed_file_has_what_tensorrt_takes(fixed_content):
+    """Measured with TensorRT-RTX 1.7's parser: no shape that depends on data, uint8 goes straight into a Cast."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(fixed_content)).graph
+    ops = Counter(node.op_type for node in graph.node)
+    refused = {"NonZero", "NonMaxSuppression", "Unique", "BitShift", "BitwiseAnd", "Loop", "If", "Shape"}
+    assert not refused & ops.keys()
+    assert not any("Scatter" in op for op in ops)
+    assert ops["InstanceNormalization"] == 21
+    assert {node.op_type for node in graph.node if "frame" in node.input} == {"Cast"}
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        assert all(d.HasField("dim_value") for d in value.type.tensor_type.shape.dim), value.name
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "checkpoint.pt"
+    recipe = Recipe(steps=7)
+    state = new_state(recipe, torch.device("cpu"))
+    state.step = 7
+    with torch.no_grad():
+        for parameter in state.average.parameters():
+            parameter += 0.01  # unlike the network in training
+    save_checkpoint(state, recipe, path)
+    return path
+
+
+def test_export_writes_the_averaged_network(checkpoint, tmp_path, capsys):
+    out = tmp_path / "spots.onnx"
+    export_command(checkpoint, out, threshold=0.3, max_detections=64)
+    assert list(tmp_path.iterdir()) == [out]
+    assert "7 steps" in capsys.readouterr().out
+    average = module.read_checkpoint(checkpoint).network
+    check_parity(out.read_bytes(), DeployGraph(average, max_detections=64), example_frame(), threshold=0.01)
+    metadata = DeployMetadata.from_properties(
+        onnxruntime.InferenceSession(out).get_modelmeta().custom_metadata_map, out.name
+    )
+    assert (metadata.threshold, metadata.max_detections, metadata.training_steps) == (0.3, 64, 7)
+    assert metadata.recipe["steps"] == 7
+    assert metadata.training_data["snr"] == list(Recipe(steps=7).crop_ranges.snr)
+
+
+def test_a_wrong_file_is_not_written(checkpoint, content, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "to_onnx", lambda *args: content)  # as an exporter with a bug would
+    with pytest.raises(EngineError, match="disagree"):
+        export(checkpoint, tmp_path / "spots.onnx", SETTINGS)
+    assert not list(tmp_path.iterdir())
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.mkdir, ("evil-was-here",))
+
+
+def torch_file(content):
+    def write(path):
+        torch.save(content, path)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"PK\x03\x04 no zip"),
+        lambda path: path.write_bytes(pickle.dumps(Evil())),
+        torch_file({"average": Denodet().state_dict()}),
+        torch_file({"average": {}, "recipe": "{}", "step": 1}),
+        torch_file([1, 2]),
+        torch_file(Evil()),
+    ],
+    ids=["empty", "damaged", "pickle", "no recipe", "other network", "other content", "code"],
+)
+def test_what_is_no_checkpoint_is_refused(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "checkpoint.pt")
+    with pytest.raises(EngineError, match="not a checkpoint that 'streamtrack train'"):
+        export_command(tmp_path / "checkpoint.pt", tmp_path / "out.onnx")
+    assert not (tmp_path / "evil-was-here").exists()
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_missing_checkpoint(tmp_path):
+    with pytest.raises(EngineError, match=r"checkpoint .*none\.pt: No such file"):
+        export_command(tmp_path / "none.pt", tmp_path / "out.onnx")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"height": 31, "width": 64, "dtype": "uint8"}, "31 x 64 px is too small"),
+        ({"height": 64, "width": 64, "dtype": "float32"}, "'float32' must be uint8 or uint16"),
+        ({"height": 64}, "--height, --width and --dtype"),
+        ({"max_detections": 4000}, "4000 must be 1 to 3840"),
+        ({"max_detections": 0}, "0 must be 1 to 3840"),
+        ({"threshold": 0.0}, "threshold 0 must be above 0"),
+        ({"nms_radius": 0}, "nms-radius 0"),
+    ],
+)
+def test_impossible_settings(settings, message, checkpoint, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        export_command(checkpoint, tmp_path / "out.onnx", **settings)
+
+
+def test_command_line_prints_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["streamtrack", "export", "none.pt", "--out", str(tmp_path / "out.onnx")])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == "streamtrack: cannot read the checkpoint none.pt: No such file or directory\n"

@@ -1,0 +1,278 @@
+"""The ONNX Runtime engine, with weights that were never trained but find something everywhere."""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from streamtrack.config import PluginConfig
+from streamtrack.errors import ConfigError, EngineError
+from streamtrack.registry import build
+from streamtrack.testing.engines import columns, example_frame
+from streamtrack_engines.backends import onnxruntime as module
+from streamtrack_engines.backends.metadata import METADATA_KEY
+from streamtrack_engines.backends.onnxruntime import OnnxRuntimeEngine
+from streamtrack_engines.export import DeployGraph, ExportSettings, Trained, describe, to_onnx
+from streamtrack_engines.networks.denodet import Denodet
+
+K = 256
+THRESHOLD = 0.5
+
+
+@pytest.fixture(scope="module")
+def graph():
+    torch.manual_seed(0)
+    network = Denodet()
+    with torch.no_grad():
+        network.heat_head.weight *= 3
+        network.heat_head.bias.fill_(-3)
+    return DeployGraph(network, max_detections=K)
+
+
+def file_of(graph, fixed=None):
+    trained = Trained(graph.network, {"crops": {}}, 1, "0" * 64)
+    return to_onnx(graph, describe(trained, ExportSettings(THRESHOLD, K)), fixed)
+
+
+@pytest.fixture(scope="module")
+def weights(graph, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "lively.onnx"
+    path.write_bytes(file_of(graph))
+    return str(path)
+
+
+@pytest.fixture
+def engine(weights):
+    engine = OnnxRuntimeEngine(weights=weights)
+    yield engine
+    engine.close()
+
+
+def by_x(detections):
+    """Columns in the order of x: that of nearly equal scores may differ between back ends."""
+    order = np.argsort(detections.x)
+    return {name: column[order] for name, column in columns(detections).items()}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("shape", [(33, 47), (64, 96)])
+def test_detections_are_the_rows_above_the_threshold(engine, graph, shape, dtype):
+    frame = example_frame(shape, dtype)
+    engine.prepare(shape, dtype)
+    found, denoised = engine.detect(frame, denoise=True)
+    with torch.inference_mode():
+        table, wanted = graph(torch.from_numpy(frame.copy().view(np.uint8).reshape(1, 1, *shape, frame.itemsize)))
+    rows = table[table[:, 2] >= THRESHOLD].numpy()
+    assert 10 < len(rows) < K
+    assert np.all(np.diff(found.score) <= 0)
+    rows = rows[np.argsort(rows[:, 1])]
+    np.testing.assert_allclose(np.stack(list(by_x(found).values()), 1), rows, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(denoised, wanted.numpy(), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_the_same_frame_gives_the_same_bits(engine, dtype):
+    engine.prepare((64, 96), dtype)
+    first, image = engine.detect(example_frame(dtype=dtype), denoise=True)
+    assert len(first) > 0
+    for _ in range(5):
+        again, other_image = engine.detect(example_frame(dtype=dtype), denoise=True)
+        for name, column in columns(first).items():
+            np.testing.assert_array_equal(getattr(again, name), column)
+        np.testing.assert_array_equal(image, other_image)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-4, -3.0), (2e5, 1e6), (1e30, 0.0)])
+def test_float_frames_are_what_they_would_be_as_integers(engine, scale, offset):
+    """Counts come back in the frame's own unit."""
+    levels = example_frame(dtype="uint16")
+    engine.prepare(levels.shape, "uint16")
+    expected, expected_image = engine.detect(levels, denoise=True)
+    engine.prepare(levels.shape, "float32")
+    found, image = engine.detect((levels * scale + offset).astype(np.float32), denoise=True)
+    assert len(found) == len(expected)
+    found, expected = by_x(found), by_x(expected)
+    for name, tolerance in (("y", 0.02), ("x", 0.02), ("score", 2e-3)):
+        np.testing.assert_allclose(found[name], expected[name], atol=tolerance)
+    np.testing.assert_allclose(found["mass"] / scale, expected["mass"], rtol=1e-2, atol=0.5)
+    np.testing.assert_allclose((image - offset) / scale, expected_image, rtol=1e-2, atol=0.1)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("level", [0, 255])
+def test_constant_frames_are_empty(engine, dtype, level):
+    engine.prepare((33, 47), dtype)
+    found, denoised = engine.detect(np.full((33, 47), level, dtype), denoise=True)
+    assert len(found) == 0
+    np.testing.assert_allclose(denoised, level, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_frames_that_are_not_finite_are_refused(engine, value):
+    frame = example_frame(dtype="float32").copy()
+    frame[3, 4] = value
+    engine.prepare(frame.shape, "float32")
+    with pytest.raises(EngineError, match="NaN or infinite"):
+        engine.detect(frame, denoise=False)
+
+
+def test_threshold_is_the_files_unless_given(weights):
+    frame = example_frame()
+    counts = []
+    for threshold in (None, THRESHOLD, 0.7):
+        engine = OnnxRuntimeEngine(weights=weights, threshold=threshold)
+        engine.prepare(frame.shape, "uint8")
+        found, _ = engine.detect(frame, denoise=False)
+        assert found.score.min() >= (threshold or THRESHOLD)
+        counts.append(len(found))
+    assert counts[0] == counts[1] > counts[2]
+
+
+def test_a_full_table_is_told_once(weights, caplog):
+    engine = OnnxRuntimeEngine(weights=weights, threshold=1e-6)
+    engine.prepare((64, 96), "uint8")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            found, _ = engine.detect(example_frame(), denoise=False)
+    assert len(found) == K
+    assert len(caplog.records) <= 1  # the warm-up may have told it already
+
+
+def test_threads_do_not_change_the_result(weights):
+    results = []
+    for threads in (1, 2):
+        engine = OnnxRuntimeEngine(weights=weights, threads=threads)
+        engine.prepare((64, 96), "uint8")
+        results.append(engine.detect(example_frame(), denoise=False)[0])
+        assert engine.info["threads"] == threads
+    one, two = map(by_x, results)
+    for name, column in one.items():
+        np.testing.assert_allclose(two[name], column, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("logical", "threads"), [(1, 1), (2, 2), (4, 4), (6, 4), (8, 4), (16, 8)])
+def test_default_threads(logical, threads, monkeypatch):
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda pid: range(logical), raising=False)
+    assert module.default_threads() == threads
+
+
+def test_info_says_what_ran(engine):
+    info = json.loads(json.dumps(dict(engine.info)))
+    assert info["backend"] == "onnxruntime"
+    assert info["threshold"] == THRESHOLD
+    assert len(info["weights_sha256"]) == 64
+
+
+def test_settings_are_checked_by_the_registry(weights):
+    plugin = build("engines", PluginConfig(kind="denodet", weights=weights, threads=1))
+    assert isinstance(plugin.instance, OnnxRuntimeEngine)
+    with pytest.raises(ConfigError):
+        build("engines", PluginConfig(kind="denodet", weights=weights, threads="many"))
+
+
+@pytest.mark.parametrize("settings", [{"threshold": 0.0}, {"threshold": 1.5}, {"threads": 0}])
+def test_settings_out_of_range(settings, weights):
+    with pytest.raises(ConfigError, match="must be"):
+        OnnxRuntimeEngine(weights=weights, **settings)
+
+
+def test_fixed_weights_take_their_frame_only(graph, tmp_path):
+    path = tmp_path / "fixed.onnx"
+    path.write_bytes(file_of(graph, (64, 96, "uint16")))
+    engine = OnnxRuntimeEngine(weights=str(path))
+    engine.prepare((64, 96), "uint16")
+    engine.prepare((64, 96), "float32")
+    for shape, dtype in (((64, 97), "uint16"), ((64, 96), "uint8")):
+        with pytest.raises(EngineError, match="for frames of 64 x 96 px of 2 bytes"):
+            engine.prepare(shape, dtype)
+
+
+def test_unprepared_or_other_frames_are_refused(engine):
+    with pytest.raises(EngineError, match="call prepare first"):
+        engine.detect(example_frame(), denoise=False)
+    engine.prepare((64, 96), "uint8")
+    for other in (example_frame((96, 64)), example_frame(dtype="uint16")):
+        with pytest.raises(EngineError, match="call prepare first"):
+            engine.detect(other, denoise=False)
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((31, 64), "uint8"), ((64, 31), "uint8"), ((64, 64), "int32")])
+def test_impossible_frames(engine, shape, dtype):
+    with pytest.raises(EngineError, match=r"too small|cannot be taken"):
+        engine.prepare(shape, dtype)
+
+
+def test_closed_engine_is_closed(engine):
+    engine.prepare((64, 96), "uint8")
+    engine.close()
+    engine.close()
+    assert engine.info["backend"] == "onnxruntime"
+    with pytest.raises(EngineError, match="closed"):
+        engine.detect(example_frame(), denoise=False)
+    with pytest.raises(EngineError, match="closed"):
+        engine.prepare((64, 96), "uint8")
+
+
+# Weights that are none
+
+
+def test_unknown_names_list_the_packaged_ones():
+    with pytest.raises(EngineError, match="no weights 'denodeet': packaged are"):
+        OnnxRuntimeEngine(weights="denodeet")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(EngineError, match=r"none\.onnx \(No such file"):
+        OnnxRuntimeEngine(weights=str(tmp_path / "none.onnx"))
+
+
+def foreign_model():
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "foreign", [x], [y])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def with_metadata(model, text):
+    helper.set_model_props(model, {METADATA_KEY: text})
+    return model
+
+
+def metadata_text(weights):
+    return onnx.load(weights).metadata_props[0].value
+
+
+def test_damaged_file(weights, tmp_path):
+    for name, size in (("half", 100_000), ("empty", 0)):
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(Path(weights).read_bytes()[:size])
+        with pytest.raises(EngineError, match="damaged or no ONNX file") as caught:
+            OnnxRuntimeEngine(weights=str(path))
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_foreign_files(weights, tmp_path):
+    path = tmp_path / "foreign.onnx"
+    for model, message in (
+        (foreign_model(), "no streamtrack metadata"),
+        (with_metadata(foreign_model(), "{"), "cannot be read"),
+        (with_metadata(foreign_model(), '{"format": 2}'), "cannot be read"),
+        (with_metadata(foreign_model(), metadata_text(weights)), "no deploy graph"),
+        (with_metadata(onnx.load(weights), metadata_text(weights).replace('"score"', '"confidence"')), "lacks"),
+    ):
+        onnx.save(model, path)
+        with pytest.raises(EngineError, match=message) as caught:
+            OnnxRuntimeEngine(weights=str(path))
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_import_brings_no_torch():
+    code = "import sys, streamtrack_engines.backends.onnxruntime; print({'torch', 'onnx'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,53 @@
+from importlib.resources import files
+
+import pytest
+
+from streamtrack.errors import ConfigError
+from streamtrack.simulation.crops import CropRanges
+from streamtrack_engines.training.recipe import read_recipe
+
+
+def _write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_shipped_recipe_is_valid():
+    recipe = read_recipe(files("streamtrack_engines.training") / "recipes" / "denodet.toml")
+
+    assert recipe.crop_ranges == CropRanges()
+    assert recipe.loss.denoising == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps = 3\nlearnin_rate = 1", "unknown key 'learnin_rate'; did you mean 'learning_rate'?"),
+        ("steps = 3\n[crops]\nsnrr = [1, 2]", "unknown key 'crops.snrr'; did you mean 'snr'?"),
+        ("steps = 3\n[loss]\ngamma = 1", "unknown key 'loss.gamma'"),
+        ("steps = 3\ncrop_px = 130", "crop_px = 130 is not valid"),
+        ("steps = 3\ndevice = 'gpu'", "device = 'gpu' is not valid"),
+        ("steps = 3\n[crops]\nsnr = [5, 1]", "crops.snr = [5, 1] is not valid"),
+        ("steps =", "not valid TOML"),
+    ],
+)
+def test_mistake_is_named_in_one_line(tmp_path, text, message):
+    with pytest.raises(ConfigError) as caught:
+        read_recipe(_write(tmp_path / "recipe.toml", text))
+
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
+        read_recipe(tmp_path / "nowhere.toml")
+
+
+def test_minutes_replace_the_length(tmp_path):
+    path = _write(tmp_path / "recipe.toml", "steps = 3\n[crops]\nsnr = [2, 3]")
+
+    recipe = read_recipe(path, minutes=1.5)
+
+    assert (recipe.steps, recipe.minutes) == (None, 1.5)
+    assert recipe.crop_ranges.snr == (2, 3)

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from streamtrack.linking.calibration import (
+    FIRST_STEP_PX,
+    GREATEST_STEP_PX,
+    LEAST_PRIOR,
+    LEAST_STEP_PX,
+    MotionCalibration,
+    RunningMean,
+)
+from streamtrack.linking.imm_filter import BROWNIAN, DIRECTED, N_MODELS, Evidence
+
+
+def evidence(n, step_px=2.0, speed_px=3.0, share=(0.5, 0.5, 0.0)):
+    """What n settled tracks of such motion would say."""
+    probability = n * np.array(share)
+    return Evidence(
+        probability[BROWNIAN] * step_px**2,
+        probability[BROWNIAN],
+        probability[DIRECTED] * speed_px**2,
+        probability[DIRECTED],
+        probability,
+        n,
+    )
+
+
+def test_running_mean_is_the_mean_while_memory_lasts():
+    mean = RunningMean(0.0, 0.0, 1e9)
+    for value in (1.0, 2.0, 6.0):
+        mean.add(value, 1.0)
+    assert mean.value == pytest.approx(3.0)
+
+
+def test_running_mean_forgets():
+    mean = RunningMean(100.0, 30.0, 50.0)
+    for _ in range(500):
+        mean.add(4.0, 2.0)
+    assert mean.value == pytest.approx(2.0)
+
+
+def test_more_evidence_than_memory_replaces_all():
+    mean = RunningMean(100.0, 30.0, 50.0)
+    mean.add(600.0, 200.0)
+    assert mean.value == pytest.approx(3.0)
+
+
+def test_no_evidence_changes_nothing():
+    calibration = MotionCalibration(None, 0.3)
+    for _ in range(1000):
+        calibration.learn(evidence(0))
+    assert calibration.step_px == pytest.approx(FIRST_STEP_PX)
+
+
+def test_learns_step_speed_and_share():
+    calibration = MotionCalibration(None, 0.3)
+    for _ in range(40):
+        calibration.learn(evidence(500, step_px=0.6, speed_px=7.0, share=(0.2, 0.7, 0.1)))
+    assert calibration.step_px == pytest.approx(0.6, rel=0.01)
+    assert calibration.speed_px == pytest.approx(7.0, rel=0.01)
+    np.testing.assert_allclose(calibration.prior, [0.2, 0.7, 0.1], atol=0.01)
+
+
+def test_a_known_step_is_kept():
+    calibration = MotionCalibration(0.7, 0.3)
+    calibration.learn(evidence(1000, step_px=5.0))
+    assert calibration.step_px == 0.7
+    assert calibration.motion.step_var[BROWNIAN] == pytest.approx(0.49)
+
+
+@pytest.mark.parametrize(("estimate", "learnt"), [(-4.0, LEAST_STEP_PX), (1e6, GREATEST_STEP_PX)])
+def test_absurd_steps_are_bounded(estimate, learnt):
+    calibration = MotionCalibration(None, 0.3)
+    calibration.learn(evidence(2000)._replace(step_var=1000 * estimate))
+    assert calibration.step_px == pytest.approx(learnt)
+
+
+def test_every_model_can_come_back():
+    calibration = MotionCalibration(None, 0.3)
+    calibration.learn(evidence(5000, share=(1.0, 0.0, 0.0)))
+    assert (calibration.prior > 0.9 * LEAST_PRIOR).all()
+    motion = calibration.motion
+    np.testing.assert_allclose(motion.transition.sum(axis=1), np.ones(N_MODELS))
+    assert (motion.transition > 0).all()
