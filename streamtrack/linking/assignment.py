@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrack.linking.compiling import compiled
+from streamtrack.compiling import compiled
 
 NONE = -1
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrack.linking.compiling import compiled
+from streamtrack.compiling import compiled
 
 CELL_PX = 8.0
 """About the reach of a link in a crowded frame, so that a box covers few cells and a cell holds few detections."""
@@ -22,7 +22,7 @@ def empty_grid(shape: tuple[int, int]) -> Indices:
 
 
 @compiled
-def candidates(boxes: Floats, y: Floats, x: Floats, cells: Indices) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def candidates(boxes: Floats, y: Floats, x: Floats, cells: Indices) -> tuple[Indices, Indices]:
     """List the detections inside each box.
 
     Parameters
@@ -77,7 +77,7 @@ def _cell(position: float, n_cells: int) -> int:
 
 
 @compiled
-def _fill(cells: Indices, y: Floats, x: NDArray[np.float64]) -> NDArray[np.int64]:
+def _fill(cells: Indices, y: Floats, x: Floats) -> Indices:
     """Put detections into their cells: each cell holds its last one, and each detection the one before it."""
     following = np.empty(len(y), np.int64)
     for d in range(len(y)):
@@ -88,7 +88,7 @@ def _fill(cells: Indices, y: Floats, x: NDArray[np.float64]) -> NDArray[np.int64
 
 
 @compiled
-def _clear(cells: Indices, y: Floats, x: NDArray[np.float64]) -> None:
+def _clear(cells: Indices, y: Floats, x: Floats) -> None:
     """Empty the cells that were filled: in a large image that is far less than all."""
     for d in range(len(y)):
         cells[_cell(y[d], cells.shape[0]), _cell(x[d], cells.shape[1])] = EMPTY

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrack.linking.compiling import compiled
+from streamtrack.compiling import compiled
 
 MODELS = ("brownian", "directed", "tethered")
 BROWNIAN, DIRECTED, TETHERED = range(3)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import j1
 
-from streamtrack.simulation.compiling import compiled
+from streamtrack.compiling import compiled
 
 AIRY_STEPS_PER_PX = 64
 BESSEL_ZERO_1 = 3.8317

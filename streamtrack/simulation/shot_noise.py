@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import pdtr
 
-from streamtrack.simulation.compiling import compiled
+from streamtrack.compiling import compiled
 
 TABLED_MEANS = 128
 """From here on numpy draws: tables for larger means would be large too, and the gain small."""

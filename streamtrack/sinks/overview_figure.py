@@ -139,7 +139,7 @@ def _draw_tracks(axes: Axes, summary: Summary, window: Window) -> None:
     _show(axes, summary.projection, (slice(0, None), slice(0, None)), dim=1.5)
     lines = _lines(summary.points)
     colours = list(islice(cycle(_TRACK_COLOURS), len(lines)))
-    axes.add_collection(LineCollection(lines, colors=colours, linewidths=0.8, capstyle="round"))
+    axes.add_collection(LineCollection(lines, colors=colours, linewidths=1.2, capstyle="round"))
     if _cropped(summary, window):
         y, x = window
         corner = (x.start - 0.5, y.start - 0.5)
@@ -174,7 +174,7 @@ def _draw_latency(axes: Axes, summary: Summary) -> None:
         median = LATENCY_EDGES_MS[np.searchsorted(np.cumsum(bins), bins.sum() / 2)]
         bars = bins.reshape(-1, _BINS_PER_BAR).sum(axis=1)
         axes.stairs(bars, edges, fill=True, color=colour, alpha=0.25)
-        axes.stairs(bars, edges, color=colour, linewidth=1.4, label=f"{name}: median {median:.2g} ms")
+        axes.stairs(bars, edges, color=colour, linewidth=1.4, label=f"{name}: median {_two_digits(median)} ms")
     used = np.flatnonzero(sum(summary.latency.values()))
     axes.set_xscale("log")
     axes.set_xlim(LATENCY_EDGES_MS[used[0]] / 2, LATENCY_EDGES_MS[used[-1] + 1] * 2)
@@ -241,6 +241,10 @@ def _cropped(summary: Summary, window: Window) -> str:
 
 def _count(n: int, what: str) -> str:
     return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
+def _two_digits(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
 
 
 def _title(axes: Axes, what: str, more: str) -> None:

@@ -182,7 +182,7 @@ def _read(partial: Path, cut_short: bool) -> Iterator[pa.RecordBatch]:
             except (OSError, pa.ArrowException) as error:
                 if cut_short:
                     return
-                raise SinkError(f"cannot read {partial} back; try streamtrack.sinks.tables.recover") from error
+                raise SinkError(f"cannot read {partial} back; try 'streamtrack recover'") from error
             yield batch
 
 

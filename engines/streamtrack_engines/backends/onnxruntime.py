@@ -151,8 +151,8 @@ def _open(content: bytes, weights: str, threads: int) -> ort.InferenceSession:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.use_deterministic_compute = True
     options.log_severity_level = 3  # errors only; those come as exceptions as well
-    # Threads that wait for the next frame shall not spin: linker and sinks need the cores.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Waiting threads shall sleep, not spin: source, linker and sinks need the cores too.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no public base class

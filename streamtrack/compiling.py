@@ -1,4 +1,4 @@
-"""How the linker's inner loops are compiled."""
+"""How inner loops are compiled."""
 
 from collections.abc import Callable
 from typing import TypeVar, cast
