@@ -22,12 +22,11 @@ from torch import Tensor, nn
 from streamtrack import __version__
 from streamtrack.errors import ConfigError, EngineError
 from streamtrack.simulation.crops import CropRanges, sample_crops
-from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, DeployMetadata
+from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, MIN_FRAME_PX, DeployMetadata
 from streamtrack_engines.networks.denodet import STRIDE, Denodet, denoised_signal, frame_std, normalise
 from streamtrack_engines.peaks import COLUMNS, NOTHING, peak_table
 from streamtrack_engines.training.losses import WINDOW_PX
 
-MIN_FRAME_PX = 32
 MAX_DETECTIONS = 3840
 """More is refused by TensorRT's TopK."""
 
@@ -295,9 +294,13 @@ def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetad
 
     Raises
     ------
+    ConfigError
+        The name `out` does not end in ``.onnx``, or its folder does not exist.
     EngineError
         The checkpoint cannot be read, the exported graph is not equal to the network, or `out` cannot be written.
     """
+    _require(out.suffix == ".onnx", f"{out} must end in .onnx")
+    _require(out.parent.is_dir(), f"the folder of {out} does not exist: make it first")
     trained = read_checkpoint(checkpoint)
     graph = DeployGraph(trained.network, max_detections=settings.max_detections, nms_radius_px=settings.nms_radius_px)
     metadata = describe(trained, settings)
@@ -309,6 +312,7 @@ def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetad
         unfinished.write_bytes(content)
         os.replace(unfinished, out)
     except OSError as error:
+        unfinished.unlink(missing_ok=True)
         raise EngineError(f"cannot write {out}: {error.strerror}") from error
     return metadata
 

@@ -3,7 +3,6 @@
 No shape depends on what the frame shows: the table has K rows, the best first, and rows without a particle are zero.
 """
 
-from itertools import product
 from math import atan2
 
 import torch
@@ -20,7 +19,8 @@ _BLOCK_PX = 2  # peaks are at least 2 px apart, so a block of 2x2 holds one at m
 
 def _offsets(reach: int) -> list[tuple[int, int]]:
     """Return the (y, x) offsets of the pixels of a square window, in the order of `_windows`."""
-    return list(product(range(-reach, reach + 1), repeat=2))
+    steps = range(-reach, reach + 1)
+    return [(dy, dx) for dy in steps for dx in steps]
 
 
 def _ring() -> list[int]:
@@ -43,8 +43,8 @@ def peak_table(logits: Tensor, frame: Tensor, *, k: int, nms_radius_px: int, win
     nms_radius_px
         A peak is the largest logit within this many pixels along each axis; at least 1.
     window_px
-        Side, odd, of the window whose softmax gives the sub-pixel position: the one of the training. Pixels nearer to
-        another peak do not count; where the window leaves the frame, the pixels opposite the peak stand in.
+        Side, odd, of the window whose softmax gives the sub-pixel position: the one of the training. Where it leaves
+        the frame, the pixels opposite the peak stand in.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def peak_table(logits: Tensor, frame: Tensor, *, k: int, nms_radius_px: int, win
     peaks = torch.where(is_peak(logits, nms_radius_px), logits, NOTHING)
     y, x, height = _best(peaks, k)
     reach = window_px // 2
-    window = torch.where(_nearer_to_another(peaks, y, x, reach), NOTHING, _windows(logits, y, x, reach))
+    window = _windows(logits, y, x, reach)
     shift = torch.softmax(window, 1) @ torch.tensor(_offsets(reach)).to(window)
     table = torch.stack([y + shift[:, 0], x + shift[:, 1], torch.sigmoid(height), spot_intensity(frame, y, x)], 1)
     return torch.where((height > NOTHING / 2)[:, None], table, 0.0)
@@ -126,19 +126,3 @@ def _mirrored(centre: Tensor, steps: Tensor, size: int) -> Tensor:
     """Return centre + step, or centre - step where that would lie outside 0 to size - 1, (K, len(steps))."""
     place = centre[:, None] + steps
     return torch.where((place < 0) | (place >= size), centre[:, None] - steps, place)
-
-
-def _nearer_to_another(peaks: Tensor, y: Tensor, x: Tensor, reach: int) -> Tensor:
-    """Return which pixels of the windows around each peak are nearer to another peak, (K, n) bool.
-
-    Only peaks that are more likely than not count. Without this, the windows of spots 2 px apart would hold both of
-    them, and both positions would be the one half way.
-    """
-    pixels, others = (
-        torch.tensor(_offsets(reach)),
-        torch.tensor(_offsets(2 * reach)),
-    )  # no peak farther than that is nearer
-    from_other = (pixels[:, None] - others).square().sum(2)
-    nearer = from_other < pixels.square().sum(1)[:, None]
-    there = (_windows(peaks, y, x, 2 * reach) > 0).to(peaks)
-    return there @ nearer.T.to(peaks) > 0

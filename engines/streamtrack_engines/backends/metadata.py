@@ -8,6 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from streamtrack.errors import EngineError
 
 METADATA_KEY = "streamtrack"
+
+MIN_FRAME_PX = 32
+"""Least height and width of a frame."""
+
 FRAME, DETECTIONS, DENOISED = "frame", "detections", "denoised"
 """Names of the graph's input and outputs."""
 

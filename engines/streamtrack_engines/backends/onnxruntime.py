@@ -13,10 +13,15 @@ from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError, EngineError
 from streamtrack.types import Detections, Pixels
-from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, REQUIRED_COLUMNS, DeployMetadata
+from streamtrack_engines.backends.metadata import (
+    DENOISED,
+    DETECTIONS,
+    FRAME,
+    MIN_FRAME_PX,
+    REQUIRED_COLUMNS,
+    DeployMetadata,
+)
 from streamtrack_engines.weights import read_weights
-
-MIN_FRAME_PX = 32
 
 IntegerPixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -86,10 +91,9 @@ class OnnxRuntimeEngine:
         if min(shape) < MIN_FRAME_PX:
             raise EngineError(f"a frame of {shape[0]} x {shape[1]} px is too small: at least 32 x 32")
         self._check_fixed_size(*shape, _BYTES[dtype])
-        self._prepared = (shape, dtype)
-        ramp = np.arange(shape[0] * shape[1]).reshape(shape).astype(dtype)
+        self._prepared = (tuple(shape), dtype)
         for _ in range(2):
-            self.detect(ramp, denoise=True)
+            self.detect(np.zeros(shape, dtype), denoise=True)
 
     def detect(self, pixels: Pixels, *, denoise: bool) -> tuple[Detections, NDArray[np.float32] | None]:
         """Find particles in one frame, and denoise it (H, W) if asked to, which costs hardly more.
@@ -97,10 +101,8 @@ class OnnxRuntimeEngine:
         Raises EngineError if the frame is not what `prepare` was told, or has pixels that are not finite.
         """
         if self._session is None or (pixels.shape, pixels.dtype.name) != self._prepared:
-            prepared = "closed" if self._session is None else f"prepared for {self._prepared}"
-            raise EngineError(
-                f"frame is {pixels.shape} {pixels.dtype}, but the engine is {prepared}: call prepare first"
-            )
+            state = "closed" if self._session is None else f"prepared for {self._prepared or 'nothing'}"
+            raise EngineError(f"frame is {pixels.shape} {pixels.dtype}, but the engine is {state}: call prepare first")
         levels, scale, offset = _to_levels(pixels)
         outputs = [DETECTIONS, DENOISED] if denoise else [DETECTIONS]
         table, *image = self._session.run(outputs, {FRAME: _as_bytes(levels)})
@@ -114,7 +116,7 @@ class OnnxRuntimeEngine:
         self._session = None
 
     def _detections(self, table: NDArray[np.float32], scale: float) -> Detections:
-        y, x, score, mass = table.T[self._columns]  # copies: contiguous columns
+        y, x, score, mass = np.ascontiguousarray(table[:, self._columns].T)
         n = int(np.count_nonzero(score >= self._threshold))  # the best come first
         if n == len(table) and not self._warned:
             self._warned = True

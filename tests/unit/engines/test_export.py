@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -246,6 +247,18 @@ def test_a_wrong_file_is_not_written(checkpoint, content, tmp_path, monkeypatch)
     with pytest.raises(EngineError, match="disagree"):
         export(checkpoint, tmp_path / "spots.onnx", SETTINGS)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written(checkpoint, content, tmp_path, monkeypatch):
+    for out, message in ((tmp_path / "spots", "must end in .onnx"), (tmp_path / "no" / "spots.onnx", "does not exist")):
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            export(checkpoint, out, SETTINGS)
+    (tmp_path / "folder.onnx").mkdir()
+    monkeypatch.setattr(module, "to_onnx", lambda *args: content)  # spares the time of an export
+    monkeypatch.setattr(module, "check_parity", lambda *args: None)
+    with pytest.raises(EngineError, match="cannot write"):
+        export(checkpoint, tmp_path / "folder.onnx", SETTINGS)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.onnx"]
 
 
 class Evil:
