@@ -32,6 +32,8 @@ from streamtrack_drivers.axes import (
 
 BLOCK_BYTES = 256 * 2**20
 """Most that is read at once; a single frame (with ``z="max"``: a single stack) is read whole in any case."""
+BLOCK_FRAMES, SMALL_BLOCK_BYTES = 16, 32 * 2**20
+"""Chunks are read together up to so many frames and bytes: per call zarr costs as much as decoding a chunk."""
 
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 
@@ -73,8 +75,8 @@ class StoredImage:
 class ArraySource:
     """Frames of a chunked array on disk: what ZarrSource and TiffSource have in common.
 
-    Reads one block of chunks at a time and at most ``BLOCK_BYTES``, so that a chunk that holds several frames is
-    decoded once. When a block cannot be read, each of its frames is yielded as LostFrame and reading goes on.
+    Reads some frames at a time, whole chunks of them, so that a chunk that holds several frames is decoded once. When
+    a chunk cannot be read, each of its frames is yielded as LostFrame and reading goes on.
 
     Parameters
     ----------
@@ -128,18 +130,17 @@ class ArraySource:
     def frames(self) -> Iterator[Frame | LostFrame]:
         """Yield every frame once, in order; ``index`` counts from the start of the whole movie."""
         interval_s = self._info.frame_interval_s or 1.0
-        for start, stop in self._blocks():
-            images = self._read(start, stop)
-            for index in range(start, stop):
+        for start, images in self._blocks():
+            for index, image in enumerate(images, start):
                 if self._closed.is_set():
                     return
-                if isinstance(images, str):
-                    yield LostFrame(index, images)
-                elif self._fill is not None and (images[index - start] == self._fill).all():
+                if isinstance(image, str):
+                    yield LostFrame(index, image)
+                elif self._fill is not None and (image == self._fill).all():
                     yield LostFrame(index, f"unwritten {self._part}: every pixel is the fill value {self._fill}")
                 else:
                     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which is masked later
-                        pixels = np.ascontiguousarray(images[index - start], dtype=self._dtype)
+                        pixels = np.ascontiguousarray(image, dtype=self._dtype)
                     yield Frame(index, pixels, monotonic_ns(), index * interval_s)
 
     def close(self) -> None:
@@ -148,15 +149,21 @@ class ArraySource:
         with self._reading:
             self._files.close()
 
-    def _blocks(self) -> Iterator[tuple[int, int]]:
+    def _blocks(self) -> Iterator[tuple[int, Sequence[NDArray[Any] | str]]]:
+        """Yield the first index and the images, or causes of loss, of blocks of frames; in order."""
         view = self._view
-        chunk = self._array.chunks[view.axes.index("T")] if "T" in view.axes else 1
-        most = max(1, BLOCK_BYTES // (view.pixels_per_frame * self._array.dtype.itemsize))
-        start = view.frames.start
-        while start < view.frames.stop:
-            stop = min(view.frames.stop, (start // chunk + 1) * chunk, start + most)
-            yield start, stop
-            start = stop
+        frame_bytes = view.pixels_per_frame * self._array.dtype.itemsize
+        per_chunk = self._array.chunks[view.axes.index("T")] if "T" in view.axes else 1
+        per_block = max(per_chunk, min(BLOCK_FRAMES, SMALL_BLOCK_BYTES // frame_bytes) // per_chunk * per_chunk)
+        most = max(1, BLOCK_BYTES // frame_bytes)
+        for start, stop in _cut(view.frames.start, view.frames.stop, per_block, most):
+            images = self._read(start, stop)
+            if isinstance(images, str):  # find the chunks that can be read
+                for first, last in _cut(start, stop, per_chunk, most):
+                    images = self._read(first, last)
+                    yield first, [images] * (last - first) if isinstance(images, str) else list(images)
+            else:
+                yield start, list(images)
 
     def _read(self, start: int, stop: int) -> NDArray[Any] | str:
         """Return images (n, H, W), or why they cannot be had."""
@@ -170,6 +177,14 @@ class ArraySource:
             except Exception as error:  # whatever a codec raises on damaged bytes
                 kind = "missing" if isinstance(error, _AbsentChunkError) else "unreadable"
                 return f"{kind} {self._part}: {one_line(error)}"
+
+
+def _cut(start: int, stop: int, multiple: int, most: int) -> Iterator[tuple[int, int]]:
+    """Cut a range at the multiples of a length, and into pieces of at most ``most``."""
+    while start < stop:
+        end = min(stop, (start // multiple + 1) * multiple, start + most)
+        yield start, end
+        start = end
 
 
 class ZarrSource(ArraySource):

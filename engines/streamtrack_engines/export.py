@@ -55,7 +55,7 @@ class ExportSettings:
     """
 
     threshold: float = 0.5
-    max_detections: int = 1024
+    max_detections: int = 2048
     nms_radius_px: int = 1
     fixed: FixedFrame | None = None
 
@@ -98,7 +98,7 @@ class DeployGraph(nn.Module):
         See `ExportSettings`.
     """
 
-    def __init__(self, network: Denodet, *, max_detections: int = 1024, nms_radius_px: int = 1) -> None:
+    def __init__(self, network: Denodet, *, max_detections: int = 2048, nms_radius_px: int = 1) -> None:
         super().__init__()
         self.network = network
         self.max_detections = max_detections
@@ -328,7 +328,7 @@ def export_command(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint that 'streamtrack train' wrote.")],
     out: Annotated[Path, typer.Option(help="The ONNX file to write; one of that name is replaced.")],
     threshold: Annotated[float, typer.Option(help="Score from which a peak is a detection, 0 to 1.")] = 0.5,
-    max_detections: Annotated[int, typer.Option(help="Most detections in a frame, up to 3840.")] = 1024,
+    max_detections: Annotated[int, typer.Option(help="Most detections in a frame, up to 3840.")] = 2048,
     nms_radius: Annotated[int, typer.Option(help="Peaks are more than this many pixels apart along y or x.")] = 1,
     height: Annotated[int | None, typer.Option(help="Fix the frame's height (for TensorRT).")] = None,
     width: Annotated[int | None, typer.Option(help="Fix the frame's width.")] = None,

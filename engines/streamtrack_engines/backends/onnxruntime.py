@@ -1,7 +1,6 @@
 """The engine that runs everywhere: a deploy graph in ONNX Runtime, on the CPU."""
 
 import hashlib
-import logging
 import math
 import os
 from collections.abc import Mapping
@@ -27,7 +26,6 @@ IntegerPixels = NDArray[np.uint8] | NDArray[np.uint16]
 
 _BYTES = {"uint8": 1, "uint16": 2, "float32": 2}  # per pixel, as the graph gets them
 _MAX_LEVEL = 65535
-_log = logging.getLogger(__name__)
 
 
 class OnnxRuntimeEngine:
@@ -67,11 +65,11 @@ class OnnxRuntimeEngine:
         self._sha256 = hashlib.sha256(content).hexdigest()
         self._columns = [self._metadata.columns.index(name) for name in REQUIRED_COLUMNS]
         self._prepared: tuple[tuple[int, ...], str] | None = None
-        self._warned = False
+        self._full_tables = 0
 
     @property
     def info(self) -> Mapping[str, Any]:
-        """Back end, weights and versions, for the report."""
+        """Back end, weights and versions, and how many frames may hold more particles than the table has rows."""
         return {
             "backend": "onnxruntime",
             "onnxruntime": ort.__version__,
@@ -81,6 +79,7 @@ class OnnxRuntimeEngine:
             "network": self._metadata.network,
             "threshold": self._threshold,
             "max_detections": self._metadata.max_detections,
+            "frames_with_full_table": self._full_tables,
             "threads": self._threads,
         }
 
@@ -118,13 +117,7 @@ class OnnxRuntimeEngine:
     def _detections(self, table: NDArray[np.float32], scale: float) -> Detections:
         y, x, score, mass = np.ascontiguousarray(table[:, self._columns].T)
         n = int(np.count_nonzero(score >= self._threshold))  # the best come first
-        if n == len(table) and not self._warned:
-            self._warned = True
-            _log.warning(
-                "a frame has %d detections, all that the weights allow: there may be more (raise the threshold, "
-                "or export with a greater --max-detections)",
-                n,
-            )
+        self._full_tables += n == len(table)
         return Detections(y[:n], x[:n], score[:n], mass[:n] * scale)
 
     def _check_fixed_size(self, *wanted: int) -> None:
