@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from streamtrack.errors import ConfigError
 
@@ -59,6 +59,13 @@ class RunConfig(BaseModel):
     ingest: IngestConfig = IngestConfig()
     armed: bool = False
     """Only an armed run sends commands to actuators; otherwise they are recorded."""
+
+    @field_validator("sinks")
+    @classmethod
+    def _each_sink_once(cls, sinks: tuple[PluginConfig, ...]) -> tuple[PluginConfig, ...]:
+        if len({sink.kind for sink in sinks}) < len(sinks):
+            raise ValueError("a sink may be named once only")
+        return sinks
 
 
 def read_toml(path: Path) -> dict[str, Any]:

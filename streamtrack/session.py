@@ -84,6 +84,13 @@ class Session:
         Errors in the middle of a run do not raise: the report's status is ``failed`` and its ``error`` says why. Raises
         StreamtrackError when the run cannot begin.
         """
+        try:
+            return self._run(on_progress)
+        finally:
+            for plugin in (self._source, self._engine, *(each.instance for each in self._actuators.values())):
+                plugin.close()
+
+    def _run(self, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
         self._engine.prepare(self._info.shape, self._info.dtype)
         self._linker.prepare(self._info.shape)
         channel = self._make_channel()
@@ -157,7 +164,6 @@ class Session:
         self._source.close()
         reader.join(10 * POLL_S)
         fanout.finish(FINISH_TIMEOUT_S)
-        self._engine.close()
 
     def _read(self, channel: Channel[Frame]) -> None:
         """Source thread: put every frame, note every lost one, and end the channel."""

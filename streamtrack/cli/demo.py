@@ -14,7 +14,7 @@ def demo(
         str, typer.Argument(help="A movie to open instead of the simulated one; same forms as in 'track'.")
     ] = DEMO_SOURCE,
     out: Annotated[Path, typer.Option(help="Folder for the results; the default one is replaced.")] = DEMO_FOLDER,
-    overwrite: Annotated[bool, typer.Option(help="Replace the results that the folder holds.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder holds.")] = False,
 ) -> None:
     """Track a simulated movie, score it against its ground truth, and leave the pictures to look at."""
     from streamtrack.cli.evaluate import print_scores, score_run

@@ -16,7 +16,8 @@ def track(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="Zarr, OME-Zarr or TIFF path, or sim:vesicle|receptor|microtubule?snr=4&density=500&frames=100&seed=1"
+            help="Path of a zarr, OME-Zarr or TIFF movie, or a simulated one: 'sim:vesicle?snr=4&density=500' "
+            "(also sim:receptor, sim:microtubule; frames, size, seed)."
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("streamtrack-results"),
@@ -30,7 +31,7 @@ def track(
     axes: Annotated[str | None, typer.Option(help="Order of the axes, e.g. TCYX, where the file does not say.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Detection score to reach, 0 to 1.")] = None,
     linker: Annotated[str | None, typer.Option(help="Linker plug-in: imm or trackpy.")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace the results that the folder holds.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder holds.")] = False,
 ) -> None:
     """Track the particles of a movie.
 

@@ -19,6 +19,7 @@ SOURCE = {"kind": "zarr", "path": "movie.zarr"}
         ({}, "'source' is missing"),
         ({"sorce": SOURCE}, "unknown key 'sorce'; did you mean 'source'?"),
         ({"source": {"path": "movie.zarr"}}, "'source.kind' is missing"),
+        ({"source": SOURCE, "sinks": [{"kind": "tables"}] * 2}, "a sink may be named once only"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(data, message):

@@ -172,6 +172,16 @@ def test_what_cannot_begin_raises(tmp_path):
         Session(make_config(engine={"kind": "denodet", "weights": "nothing"}), tmp_path / "x").run()
 
 
+def test_hardware_is_left_safe_when_a_run_cannot_begin(tmp_path):
+    log = tmp_path / "log"
+    actuators = {"stage": {"kind": "notebook", "path": str(log)}}
+    session = Session(make_config(sinks=[{"kind": "memory", "fail_in": "open"}], actuators=actuators), tmp_path)
+    with pytest.raises(SinkError):
+        session.run()
+    assert log.read_text().split() == ["safe"]
+    assert session._source._closed.is_set()
+
+
 def test_out_may_not_be_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
@@ -194,7 +204,8 @@ def test_commands_are_sent_only_when_armed_and_fresh(tmp_path, armed, valid_s, e
     assert outcome[expected] == 20
     assert outcome["sent"] + outcome["recorded"] + outcome["stale"] + outcome["failed"] + outcome["dropped"] == 20
     lines = log.read_text().split()
-    assert lines == ([str(i) for i in range(20)] if expected == "sent" else []) + ["safe"]
+    assert lines[:-2] == ([str(i) for i in range(20)] if expected == "sent" else [])
+    assert lines[-2:] == ["safe", "safe"], "by its worker, and again when all is over"
 
 
 def test_an_actuator_that_throws_is_counted_and_the_loop_goes_on(tmp_path):
