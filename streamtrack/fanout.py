@@ -1,6 +1,7 @@
 """Carries results to sinks and commands to actuators, one worker thread each, so that none of them stalls the loop."""
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -23,7 +24,7 @@ POLL_S = 0.5
 """How often a waiting worker, or a producer waiting for one, looks whether the world has changed."""
 
 
-class _Worker(Generic[T]):
+class _Worker(ABC, Generic[T]):
     """A thread that takes items from a channel of its own until it is closed; an exception ends it and is kept."""
 
     def __init__(self, name: str, capacity: int, policy: Policy) -> None:
@@ -52,8 +53,8 @@ class _Worker(Generic[T]):
             self.error = self.error or f"still busy after {timeout_s:g} s"
             self.channel.fail(self.error)
 
-    def handle(self, item: T) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def handle(self, item: T) -> None: ...
 
     def end(self) -> None:
         """Run once in the worker's thread after its last item, also after a failure."""

@@ -36,6 +36,8 @@ TETHERED_STEP_PX = 0.3
 SWITCH_PROBABILITY = 0.03
 """Probability per frame that a particle draws its way of moving anew."""
 
+_STAY = (1.0 - SWITCH_PROBABILITY) * np.eye(N_MODELS)
+
 
 class RunningMean:
     """Weighted mean that forgets what is more than ``memory`` of weight ago.
@@ -123,5 +125,5 @@ class MotionCalibration:
             speed_var=self.speed_px**2,
             localisation_var=self._localisation_px**2,
             prior=prior,
-            transition=(1.0 - SWITCH_PROBABILITY) * np.eye(N_MODELS) + SWITCH_PROBABILITY * prior,
+            transition=_STAY + SWITCH_PROBABILITY * prior,
         )
