@@ -129,7 +129,8 @@ def _draw_frame(axes: Axes, summary: Summary, window: Window) -> None:
 def _draw_denoised(axes: Axes, summary: Summary, window: Window) -> None:
     if summary.shown is None or summary.shown.denoised is None:
         return _note(axes, "Denoised", "not available: the frame meant for it did not come")
-    _show(axes, summary.shown.denoised, window)
+    low, high = _stretch(summary.shown.frame.pixels[window])
+    _show(axes, summary.shown.denoised, window, least_span=(high - low) / 2)  # or traces of noise would shine
     _title(axes, "Denoised", f"frame {summary.shown.frame.index}" + _cropped(summary, window))
 
 
@@ -181,16 +182,18 @@ def _draw_latency(axes: Axes, summary: Summary) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.legend(frameon=False, fontsize=9)
+    axes.set_ylim(top=1.45 * axes.get_ylim()[1])  # room for the legend
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
     _title(axes, "Latency", "per frame, by stage")
     _label(axes, "time (ms)", "frames")
     _tidy(axes)
 
 
-def _show(axes: Axes, image: Pixels, window: Window, dim: float = 1.0) -> None:
+def _show(axes: Axes, image: Pixels, window: Window, dim: float = 1.0, least_span: float = 0.0) -> None:
     """Show part of an image, stretched between percentiles, with the coordinates of the whole one as ticks."""
     part = image[window]
     low, high = _stretch(part)
+    high = max(high, low + least_span)
     top, left = window[0].start, window[1].start
     extent = (left - 0.5, left + part.shape[1] - 0.5, top + part.shape[0] - 0.5, top - 0.5)
     aspect: Literal["equal", "auto"] = "equal" if 1 / 12 < part.shape[1] / part.shape[0] < 12 else "auto"
