@@ -42,7 +42,11 @@ def main() -> None:
     empty = {f"{background:g}": false_per_empty_frame(engine, background, n_frames) for background in EMPTY_BACKGROUNDS}
     print(f"detections per empty frame, by background in electrons: {empty}")
     if arguments.out:
-        record = {"command": " ".join(sys.argv), "machine": machine(), "versions": versions()}
+        record = {
+            "command": " ".join(["python -m benchmarks.accuracy", *sys.argv[1:]]),
+            "machine": machine(),
+            "versions": versions(),
+        }
         record |= {"engine": dict(engine.info), "cells": cells, "false_per_empty_frame": empty}
         arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
