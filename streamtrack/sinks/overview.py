@@ -42,6 +42,8 @@ class Summary:
     ----------
     shown
         The frame to show; None if there was no frame at all.
+    n_lost
+        Frames missing between the first and the last one.
     projection
         Maximum over all frames, shape (H, W), in the frames' dtype.
     points
@@ -54,6 +56,7 @@ class Summary:
 
     source: SourceInfo
     n_frames: int
+    n_lost: int
     n_detections: int
     shown: FrameResult | None
     projection: Pixels | None
@@ -82,7 +85,8 @@ class OverviewSink:
         self._denoised_index: int | None = None
         self._shown: FrameResult | None = None
         self._projection: Pixels | None = None
-        self._n_frames = self._n_detections = 0
+        self._n_frames = self._n_lost = self._n_detections = 0
+        self._last_index: int | None = None
         self._pending: list[tuple[int, Detections, TrackUpdate, Stamps]] = []
         self._recent: deque[Points] = deque()
         self._all_points = True
@@ -100,6 +104,9 @@ class OverviewSink:
     def write(self, result: FrameResult) -> None:
         """Take the result of one frame."""
         self._n_frames += 1
+        if self._last_index is not None:
+            self._n_lost += result.frame.index - self._last_index - 1
+        self._last_index = result.frame.index
         self._n_detections += len(result.detections)
         if self._shown is None or self._rank(result) < self._rank(self._shown):
             self._shown = result
@@ -122,6 +129,7 @@ class OverviewSink:
         return Summary(
             self._source,
             self._n_frames,
+            self._n_lost,
             self._n_detections,
             self._shown,
             self._projection,

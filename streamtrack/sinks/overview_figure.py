@@ -96,8 +96,9 @@ def _headline(summary: Summary) -> str:
         known.append(f"{source.pixel_size_um:.4g} µm per px")
     if source.frame_interval_s is not None:
         known.append(f"{source.frame_interval_s:.4g} s per frame")
+    lost = f" ({summary.n_lost:,} lost in between)" if summary.n_lost else ""
     counts = [
-        _count(summary.n_frames, "frame"),
+        _count(summary.n_frames, "frame") + lost,
         _count(summary.n_detections, "detection"),
         _count(summary.lengths.total(), "confirmed track"),
     ]

@@ -274,3 +274,10 @@ print("matplotlib.pyplot" in sys.modules)
 def test_matplotlib_comes_at_the_end_and_without_pyplot(tmp_path):
     command = [sys.executable, "-c", LOOK_AT_MODULES, str(tmp_path)]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() == ["False", "False"]
+
+
+def test_frames_lost_in_between_stand_in_the_headline(tmp_path):
+    results = example_results()
+    assert "lost" not in figure_of(tmp_path, results).get_suptitle()
+    kept = [result for result in results if result.frame.index not in (1, 2)]
+    assert "(2 lost in between)" in figure_of(tmp_path, kept).get_suptitle()
