@@ -9,6 +9,8 @@ import typer
 from streamtrack.config import RunConfig, read_toml, source_from_text, validate
 from streamtrack.errors import ConfigError
 
+MOST_CAUSES = 5
+"""Of lost frames, that the summary names; the report has all."""
 EXIT_CODES = {"completed": 0, "failed": 2, "incomplete": 3, "interrupted": 130}
 
 
@@ -92,7 +94,10 @@ def summary(report: dict[str, Any], out: Path) -> list[str]:
     """Return the few lines that a user wants to read after a run."""
     frames, latency = report["frames"], report["latency_ms"]
     lines = [f"{report['status']}: {frames['processed']} frames, {report['detections']} detections -> {out}"]
-    lines += [f"  lost {count} frames: {cause}" for cause, count in frames["lost_by_cause"].items()]
+    causes = sorted(frames["lost_by_cause"].items(), key=lambda item: -item[1])
+    lines += [f"  lost {count} frame{'s' * (count != 1)}: {cause}" for cause, count in causes[:MOST_CAUSES]]
+    if len(causes) > MOST_CAUSES:
+        lines.append(f"  and {len(causes) - MOST_CAUSES} more causes, see report.json")
     if frames["masked_pixels"]:
         lines.append(
             f"  {frames['masked_pixels']} NaN or infinite pixels in {frames['with_masked_pixels']} frames masked"

@@ -160,6 +160,17 @@ def test_a_damaged_chunk_loses_its_frame_only_and_exit_code_3_says_so(cli, tmp_p
     assert 3 not in set(pd.read_parquet(tmp_path / "out" / "detections.parquet")["frame"])
 
 
+def test_a_movie_full_of_holes_does_not_flood_the_screen(cli, tmp_path):
+    zarr.create_array(tmp_path / "m.zarr", data=spots(20), chunks=(1, 64, 80))
+    for index in range(1, 20, 2):
+        (tmp_path / "m.zarr" / "c" / str(index) / "0" / "0").unlink()
+    code, out, _ = cli("track", tmp_path / "m.zarr", "--out", tmp_path / "out")
+    assert code == 3
+    assert len(out.splitlines()) < 10
+    assert "more causes, see report.json" in out
+    assert len(read_report(tmp_path / "out")["frames"]["lost_frames"]) == 10
+
+
 def write_group(path):
     group = zarr.create_group(path)
     group.create_array("labels", shape=(4,), dtype="int32")
