@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from streamtrack.errors import ConfigError
 from streamtrack.types import LostFrame
 
 Status = Literal["running", "completed", "incomplete", "interrupted", "failed"]
@@ -69,6 +70,15 @@ class LossLedger:
             return {
                 cause: sum(ranges[1::2]) - sum(ranges[::2]) + len(ranges) // 2 for cause, ranges in self._ranges.items()
             }
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Read the report of a run; raises ConfigError where there is none that can be read."""
+    try:
+        report: dict[str, Any] = json.loads((folder / REPORT_NAME).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{folder} holds no readable {REPORT_NAME}; give the folder that 'track' wrote") from error
+    return report
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 Live runs and replays are the same code; only the channel's policy differs.
 """
 
-import signal
 import threading
 import time
 import traceback
@@ -20,6 +19,7 @@ from streamtrack.clock import monotonic_ns
 from streamtrack.config import RunConfig
 from streamtrack.errors import ConfigError, SinkError, SourceError, StreamtrackError
 from streamtrack.fanout import Fanout
+from streamtrack.interrupts import on_ctrl_c
 from streamtrack.metrics.latency import LatencyHistogram
 from streamtrack.protocols import Engine, FrameSource, Linker
 from streamtrack.report import RESULT_NAMES, UNFINISHED_NAME, LossLedger, Status, machine, versions, write_report
@@ -107,7 +107,7 @@ class Session:
             self._clear_folder()  # a sink that did open has left empty tables
             raise
         write_report(self._folder, self._report("running", None, {}))
-        with _CtrlC(self.stop):
+        with on_ctrl_c(self.stop):
             error = self._drive(channel, fanout, on_progress)
         report = self._report(self._status(error), error, fanout.outcome())
         write_report(self._folder, report)
@@ -304,26 +304,3 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
     held = [name for name in RESULT_NAMES if (folder / name).exists()]
     if held:
         raise ConfigError(f"{folder} already holds {', '.join(held)}; choose another folder or pass --overwrite")
-
-
-class _CtrlC:
-    """Turn the first Ctrl-C into a call, on every platform; a second one breaks off what still runs.
-
-    Only the main thread hears signals: elsewhere this does nothing.
-    """
-
-    def __init__(self, on_first: Callable[[], None]) -> None:
-        self._on_first = on_first
-        self._active = threading.current_thread() is threading.main_thread()
-
-    def __enter__(self) -> None:
-        if self._active:
-            self._previous = signal.signal(signal.SIGINT, self._first)
-
-    def __exit__(self, *exception: object) -> None:
-        if self._active:
-            signal.signal(signal.SIGINT, self._previous)
-
-    def _first(self, number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, self._previous)
-        self._on_first()

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MIN_FRAME_PX = 32
+"""Least height and width of a frame: smaller ones hold too little background to normalise."""
+
 Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 
 

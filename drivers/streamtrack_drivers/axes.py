@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.errors import SourceError
-
-MIN_SIDE_PX = 32
-"""Smaller images hold too little background to normalise, and the network would see padding only."""
+from streamtrack.types import MIN_FRAME_PX
 
 EXAMPLES = {2: "YX", 3: "TYX", 4: "TCYX", 5: "TCZYX"}
 
@@ -103,9 +101,9 @@ class MovieView:
         size = dict(zip(axes, shape, strict=True))
         if 0 in shape:
             raise SourceError(f"the image is empty (axes {axes}, shape {shape}): was it ever written?")
-        if min(size["Y"], size["X"]) < MIN_SIDE_PX:
+        if min(size["Y"], size["X"]) < MIN_FRAME_PX:
             raise SourceError(
-                f"frames of {size['Y']} x {size['X']} px are too small: at least {MIN_SIDE_PX} x {MIN_SIDE_PX} px"
+                f"frames of {size['Y']} x {size['X']} px are too small: at least {MIN_FRAME_PX} x {MIN_FRAME_PX} px"
                 f" are needed (axes {axes}; if they are read wrongly, pass --axes)"
             )
         return cls(

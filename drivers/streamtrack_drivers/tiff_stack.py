@@ -12,8 +12,8 @@ import tifffile
 import zarr
 
 from streamtrack.errors import SourceError
-from streamtrack.types import Frame, LostFrame
-from streamtrack_drivers.axes import MIN_SIDE_PX, duration_s, length_um, naming, one_line, square_pixel_um
+from streamtrack.types import MIN_FRAME_PX, Frame, LostFrame
+from streamtrack_drivers.axes import duration_s, length_um, naming, one_line, square_pixel_um
 from streamtrack_drivers.zarr_movie import ArraySource, ChunkStore, StoredImage
 
 
@@ -106,7 +106,7 @@ def _only_series(tif: tifffile.TiffFile) -> tifffile.TiffPageSeries:
     if (imagej := _cut_off_imagej(tif, found)) is not None:
         return imagej
     listing = ", ".join(f"{series.axes} {series.shape}" for series in found)
-    large = [series for series in found if min(series.keyframe.shape[:2]) >= MIN_SIDE_PX]
+    large = [series for series in found if min(series.keyframe.shape[:2]) >= MIN_FRAME_PX]
     if len(found) != 1 and len(large) != 1:
         raise SourceError(f"holds {len(found)} images ({listing}): save the one to track as a file of its own")
     series = found[0] if len(found) == 1 else large[0]

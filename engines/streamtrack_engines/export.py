@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from streamtrack import __version__
 from streamtrack.errors import ConfigError, EngineError
 from streamtrack.simulation.crops import CropRanges, sample_crops
-from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, MIN_FRAME_PX, DeployMetadata
+from streamtrack.types import MIN_FRAME_PX
+from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, DeployMetadata
 from streamtrack_engines.networks.denodet import STRIDE, Denodet, denoised_signal, frame_std, normalise
 from streamtrack_engines.peaks import COLUMNS, NOTHING, peak_table
 from streamtrack_engines.training.losses import WINDOW_PX

@@ -12,7 +12,7 @@ from streamtrack.config import PluginConfig, source_from_text
 from streamtrack.errors import ConfigError
 from streamtrack.metrics.detection import DetectionScore, LinkScore, score_detections, score_links
 from streamtrack.registry import build
-from streamtrack.report import REPORT_NAME
+from streamtrack.report import read_report
 from streamtrack.simulation import MovieSettings, ground_truth
 
 GATES_PX = (5.0, 2.0)
@@ -79,20 +79,12 @@ def print_scores(scores: RunScores) -> None:
 
 def _simulated_truth(folder: Path, text: str | None) -> pd.DataFrame:
     """Return the truth of the simulated movie that was tracked, or that ``text`` names."""
-    table = source_from_text(text) if text else _read_report(folder)["config"]["source"]
+    table = source_from_text(text) if text else read_report(folder)["config"]["source"]
     if table["kind"] != "sim":
         raise ConfigError(f"{folder} was not made from a simulated movie; name a table with the ground truth")
     settings = dict(build("sources", PluginConfig(**table)).settings)
     size = settings.pop("size")
     return ground_truth(MovieSettings(**settings, height_px=size, width_px=size))
-
-
-def _read_report(folder: Path) -> dict[str, Any]:
-    try:
-        report: dict[str, Any] = json.loads((folder / REPORT_NAME).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{folder} holds no readable {REPORT_NAME}; give the folder that 'track' wrote") from error
-    return report
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -19,8 +19,7 @@ from streamtrack.simulation.scenarios import (
     ScenarioName,
     relative_amplitudes,
 )
-
-MIN_SIDE_PX = 32
+from streamtrack.types import MIN_FRAME_PX
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +64,9 @@ class MovieSettings:
             raise ConfigError(f"density = {self.density} is not possible: give particles per 512x512 px, 0 or more")
         if self.frames < MIN_TRACK_FRAMES:
             raise ConfigError(f"frames = {self.frames} is too short for a track: give {MIN_TRACK_FRAMES} or more")
-        if min(self.height_px, self.width_px) < MIN_SIDE_PX:
+        if min(self.height_px, self.width_px) < MIN_FRAME_PX:
             size = f"{self.height_px} x {self.width_px} px"
-            raise ConfigError(f"a size of {size} is too small: give {MIN_SIDE_PX} px or more for both sides")
+            raise ConfigError(f"a size of {size} is too small: give {MIN_FRAME_PX} px or more for both sides")
         if self.seed < 0:
             raise ConfigError(f"seed = {self.seed} is not possible: give a whole number, 0 or more")
 

@@ -47,7 +47,7 @@ class EngineTests:
 
     def make_engine(self) -> Engine:
         """Return a new engine, not prepared yet, that knows spots such as those in `example_frame`."""
-        raise NotImplementedError
+        raise NotImplementedError("override make_engine: say how your engine is made")
 
     @pytest.fixture
     def engine(self) -> Iterator[Engine]:

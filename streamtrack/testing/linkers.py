@@ -37,7 +37,7 @@ class LinkerTests:
 
     def make_linker(self) -> Linker:
         """Return a new linker, not yet prepared."""
-        raise NotImplementedError
+        raise NotImplementedError("override make_linker: say how your linker is made")
 
     @pytest.fixture
     def linker(self) -> Linker:

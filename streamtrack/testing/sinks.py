@@ -28,7 +28,7 @@ class SinkTests:
 
     def make_sink(self) -> Sink:
         """Return a new sink, not yet open."""
-        raise NotImplementedError
+        raise NotImplementedError("override make_sink: say how your sink is made")
 
     def _run(self, folder: Path, results: Iterable[FrameResult], source: SourceInfo | None = None) -> None:
         """Run a sink as the loop does: opened and asked by one thread, written and closed by another."""

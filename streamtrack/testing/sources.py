@@ -39,7 +39,7 @@ class SourceTests:
 
     def make_source(self, tmp_path: Path) -> FrameSource:
         """Return a new source. Called several times in one test: the movie has to be the same if it is not live."""
-        raise NotImplementedError
+        raise NotImplementedError("override make_source: say how your source is made")
 
     def _take(self, tmp_path: Path) -> tuple[SourceInfo, list[Frame | LostFrame]]:
         with closing(self.make_source(tmp_path)) as source:

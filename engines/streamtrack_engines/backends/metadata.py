@@ -9,9 +9,6 @@ from streamtrack.errors import EngineError
 
 METADATA_KEY = "streamtrack"
 
-MIN_FRAME_PX = 32
-"""Least height and width of a frame."""
-
 FRAME, DETECTIONS, DENOISED = "frame", "detections", "denoised"
 """Names of the graph's input and outputs."""
 

@@ -11,12 +11,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError, EngineError
-from streamtrack.types import Detections, Pixels
+from streamtrack.types import MIN_FRAME_PX, Detections, Pixels
 from streamtrack_engines.backends.metadata import (
     DENOISED,
     DETECTIONS,
     FRAME,
-    MIN_FRAME_PX,
     REQUIRED_COLUMNS,
     DeployMetadata,
 )

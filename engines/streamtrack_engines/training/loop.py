@@ -1,11 +1,9 @@
 """The training run."""
 
 import math
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from streamtrack.errors import ConfigError, EngineError
+from streamtrack.interrupts import on_ctrl_c
 from streamtrack_engines.training.checkpoint import TrainingState, new_state, resume_state, save_checkpoint
 from streamtrack_engines.training.data import batches
 from streamtrack_engines.training.evaluation import evaluate
@@ -67,7 +66,8 @@ def train(recipe: Recipe, out_dir: Path, *, resume: bool = False, console: Conso
         out_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make the folder {out_dir}: {error.strerror}") from error
-    with _progress(console) as progress, _stop_signal() as stop:
+    stop = threading.Event()
+    with _progress(console) as progress, on_ctrl_c(stop.set):
         run = _Run(recipe, state, device, path, progress)
         run.go(stop)
     return Outcome(state.step, run.fraction >= 1, path)
@@ -146,23 +146,3 @@ def _device(recipe: Recipe) -> torch.device:
 def _progress(console: Console | None) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"))
     return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console or Console(quiet=True))
-
-
-@contextmanager
-def _stop_signal() -> Iterator[threading.Event]:
-    """Turn Ctrl-C into an event that is looked at between two steps; a second Ctrl-C interrupts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
-        yield stop
-        return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def request_stop(*_: object) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    signal.signal(signal.SIGINT, request_stop)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, previous)
