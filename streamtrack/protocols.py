@@ -42,7 +42,7 @@ class FrameSource(Protocol):
 
 
 class Engine(Protocol):
-    """Finds the particles of one frame. Group ``streamtrack.engines``."""
+    """Finds the particles of frame after frame. Group ``streamtrack.engines``."""
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -50,11 +50,19 @@ class Engine(Protocol):
         ...
 
     def prepare(self, shape: tuple[int, int], dtype: str) -> None:
-        """Allocate, compile and warm up for frames of this shape and dtype; raises EngineError."""
+        """Allocate, compile and warm up for frames of this shape and dtype, and `reset`; raises EngineError."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the frames seen so far: the next one does not follow them. Single-frame engines do nothing."""
         ...
 
     def detect(self, pixels: Pixels, *, denoise: bool) -> tuple[Detections, NDArray[np.float32] | None]:
-        """Find particles in one frame, and denoise it (H, W) if asked to. The arrays are the caller's to keep."""
+        """Find particles in one frame, and denoise it (H, W) if asked to. The arrays are the caller's to keep.
+
+        Frames come in order, none left out: where one is missing, `reset` is called first. A frame that is refused
+        (EngineError) counts as not seen.
+        """
         ...
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ class Step:
     Parameters
     ----------
     engine, linker
-        Already prepared for the source's frames.
+        Already prepared for the source's frames. The engine is reset wherever a frame does not follow the one before.
     triggers
         Asked in order.
     wants_denoised
@@ -38,13 +38,17 @@ class Step:
         self._triggers = tuple(triggers)
         self._wants_denoised = wants_denoised
         self._clock = clock
+        self._next_index: int | None = None
 
     def __call__(self, frame: Frame) -> FrameResult:
         """Detect, link and decide; errors of the plug-ins pass through."""
         dequeued = self._clock()
         pixels, masked_pixels = mask_non_finite(frame.pixels)
+        if frame.index != self._next_index:
+            self._engine.reset()
         detections, denoised = self._engine.detect(pixels, denoise=self._wants_denoised(frame.index))
         detected = self._clock()
+        self._next_index = frame.index + 1
         tracks = self._linker.update(detections, frame.index, frame.time_s)
         linked = self._clock()
         commands: list[Command] = []

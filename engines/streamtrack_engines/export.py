@@ -1,4 +1,4 @@
-"""The deploy graph, raw frame in and particles out, and ``streamtrack export``, which writes it as one ONNX file."""
+"""The deploy graph, raw frames in and particles out, and ``streamtrack export``, which writes it as one ONNX file."""
 
 import contextlib
 import hashlib
@@ -24,9 +24,8 @@ from streamtrack.errors import ConfigError, EngineError
 from streamtrack.simulation.crops import CropRanges, sample_crops
 from streamtrack.types import MIN_FRAME_PX
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, DeployMetadata
-from streamtrack_engines.networks.denodet import STRIDE, Denodet, denoised_signal, frame_std, normalise
-from streamtrack_engines.peaks import COLUMNS, NOTHING, peak_table
-from streamtrack_engines.training.losses import WINDOW_PX
+from streamtrack_engines.networks.denodet import STRIDE, Denodet, denoised_signal, frame_scale, normalise
+from streamtrack_engines.peaks import COLUMNS, peak_table
 
 MAX_DETECTIONS = 3840
 """More is refused by TensorRT's TopK."""
@@ -36,7 +35,7 @@ FixedFrame = tuple[int, int, str]
 
 _OPSET = 20
 _BYTES = {"uint8": 1, "uint16": 2}
-_PARITY_FRAMES: tuple[FixedFrame, ...] = ((64, 64, "uint8"), (97, 133, "uint16"))
+_PARITY_SIZES: tuple[FixedFrame, ...] = ((64, 64, "uint8"), (97, 133, "uint16"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +48,12 @@ class ExportSettings:
         Score from which a row of the table is a detection, unless the user of the file says otherwise; 0 to 1.
     max_detections
         Rows of the table.
-    nms_radius_px
-        Peaks are at least this much + 1 apart along y or x.
     fixed
         The only frame that the file takes, which TensorRT needs; None for any frame.
     """
 
     threshold: float = 0.5
     max_detections: int = 2048
-    nms_radius_px: int = 1
     fixed: FixedFrame | None = None
 
     def __post_init__(self) -> None:
@@ -66,7 +62,6 @@ class ExportSettings:
             1 <= self.max_detections <= MAX_DETECTIONS,
             f"max-detections {self.max_detections} must be 1 to {MAX_DETECTIONS}, the most that TensorRT sorts",
         )
-        _require(1 <= self.nms_radius_px <= 8, f"nms-radius {self.nms_radius_px} must be 1 to 8 px")
         if self.fixed:
             height, width, dtype = self.fixed
             _require(min(height, width) >= MIN_FRAME_PX, f"{height} x {width} px is too small: at least 32 x 32")
@@ -95,62 +90,59 @@ class DeployGraph(nn.Module):
     ----------
     network
         DENODET, trained.
-    max_detections, nms_radius_px
+    max_detections
         See `ExportSettings`.
     """
 
-    def __init__(self, network: Denodet, *, max_detections: int = 2048, nms_radius_px: int = 1) -> None:
+    def __init__(self, network: Denodet, *, max_detections: int = 2048) -> None:
         super().__init__()
         self.network = network
         self.max_detections = max_detections
-        self.nms_radius_px = nms_radius_px
         self.eval()
 
-    def forward(self, frame: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the particles of a frame, and denoise it.
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the particles of the last of some frames, and denoise it.
 
         Parameters
         ----------
-        frame
-            (1, 1, H, W, B) uint8, H and W at least 32: the bytes of the pixels, lowest first, B = 1 or 2. TensorRT has
-            no 16-bit integers; a view of a uint16 frame as bytes costs nothing.
+        frames
+            (1, T, H, W, B) uint8, T = ``network.n_frames``, H and W at least 32: frames that follow each other, the
+            current one last; a frame that is not known is all zeros. The bytes of the pixels, lowest first, B = 1 or 2:
+            TensorRT has no 16-bit integers, and a view of uint16 frames as bytes costs nothing.
 
         Returns
         -------
         detections
-            (max_detections, 4) float32, from `peak_table`. A frame without any contrast has none.
+            (max_detections, 5) float32, from `peak_table`. A frame without any contrast has none.
         denoised
             (H, W) float32, counts: the signal above background that the network sees, on a flat background that
             gives the image the mean of the raw frame.
         """
-        counts = _counts(frame)
-        signal_logit, heat_logit = self._logits(counts)
+        counts = _counts(frames)
+        current = counts[:, -1:]
         has_contrast = counts.amax((-2, -1), keepdim=True) > counts.amin((-2, -1), keepdim=True)
-        signal = torch.where(has_contrast, denoised_signal(signal_logit, frame_std(counts)), 0.0)
-        background = counts.mean((-2, -1), keepdim=True) - signal.mean((-2, -1), keepdim=True)
-        detections = peak_table(
-            torch.where(has_contrast, heat_logit, NOTHING),
-            counts,
-            k=self.max_detections,
-            nms_radius_px=self.nms_radius_px,
-            window_px=WINDOW_PX,
-        )
-        return detections, (signal + background)[0, 0]
+        # Of one bright level, whose mean is not exact, normalise would leave something.
+        logit, found = self._network(torch.where(has_contrast, normalise(counts), 0.0))
+        signal = torch.where(has_contrast[:, -1:], denoised_signal(logit, frame_scale(current)), 0.0)
+        background = (current - signal).mean((-2, -1), keepdim=True)
+        detections = peak_table(found, current, k=self.max_detections)
+        return torch.where(has_contrast[0, -1], detections, 0.0), (signal + background)[0, 0]
 
-    def _logits(self, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the network's logits of the frame's own pixels; odd sizes are padded on their way through it."""
-        height, width = counts.shape[-2:]
+    def _network(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the network says of the frame's own pixels; odd sizes are padded on their way through it."""
+        height, width = frames.shape[-2:]
         # A fixed padding, and cutting off what is too much: the exporter has no padding by an amount known later.
-        padded = F.pad(normalise(counts), (0, STRIDE - 1) * 2, mode="replicate")
+        padded = F.pad(frames, (0, STRIDE - 1) * 2, mode="replicate")
         padded = padded[..., : (height + STRIDE - 1) // STRIDE * STRIDE, : (width + STRIDE - 1) // STRIDE * STRIDE]
-        signal, heat = self.network(padded)
-        return signal[..., :height, :width], heat[..., :height, :width]
+        logit, found = self.network(padded)
+        return logit[..., :height, :width], found[..., :height, :width]
 
 
-def _counts(frame: Tensor) -> Tensor:
-    """Return the pixels (1, 1, H, W), float32, of a frame given as bytes (1, 1, H, W, B)."""
-    weight = torch.tensor([1.0, 256.0], device=frame.device)[: frame.shape[-1]]
-    return (frame.to(torch.float32) * weight).sum(-1)
+def _counts(frames: Tensor) -> Tensor:
+    """Return the pixels (1, T, H, W), float32, of frames given as bytes (1, T, H, W, B)."""
+    parts = frames.to(torch.float32)
+    low, high = parts[..., 0], parts[..., -1]  # of single bytes both are the same
+    return low + high * (256 * (frames.shape[-1] - 1))
 
 
 def read_checkpoint(path: Path) -> Trained:
@@ -159,11 +151,12 @@ def read_checkpoint(path: Path) -> Trained:
         content = path.read_bytes()
     except OSError as error:
         raise EngineError(f"cannot read the checkpoint {path}: {error.strerror}") from error
-    network = Denodet()
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        recipe = json.loads(state["recipe"])
+        network = Denodet(**recipe["network"])
         network.load_state_dict(state["average"])
-        return Trained(network, json.loads(state["recipe"]), int(state["step"]), hashlib.sha256(content).hexdigest())
+        return Trained(network, recipe, int(state["step"]), hashlib.sha256(content).hexdigest())
     except Exception as error:  # a foreign file makes torch raise almost anything
         raise EngineError(f"{path} is not a checkpoint that 'streamtrack train' of this version wrote") from error
 
@@ -176,9 +169,8 @@ def describe(trained: Trained, settings: ExportSettings) -> DeployMetadata:
         columns=COLUMNS,
         threshold=settings.threshold,
         max_detections=settings.max_detections,
-        nms_radius_px=settings.nms_radius_px,
-        window_px=WINDOW_PX,
-        normalisation="each frame: (counts - mean) / standard deviation over all its pixels",
+        n_frames=trained.network.n_frames,
+        normalisation="each frame: n / sqrt(1 + |n| / 8), n = (counts - mean) / noise of neighbouring pixels",
         recipe=trained.recipe,
         training_data=trained.recipe["crops"],
         training_steps=trained.steps,
@@ -207,7 +199,7 @@ def to_onnx(graph: DeployGraph, metadata: DeployMetadata, fixed: FixedFrame | No
     with _quiet():
         program = torch.onnx.export(
             graph,
-            (torch.zeros(1, 1, height, width, _BYTES[dtype], dtype=torch.uint8),),
+            (torch.zeros(1, graph.network.n_frames, height, width, _BYTES[dtype], dtype=torch.uint8),),
             input_names=[FRAME],
             output_names=[DETECTIONS, DENOISED],
             dynamic_shapes=None if fixed else (free,),
@@ -258,34 +250,44 @@ def _name_sizes(model: Any) -> None:
                 dimension.dim_param = name
 
 
-def check_parity(content: bytes, graph: DeployGraph, frame: NDArray[np.uint8 | np.uint16], threshold: float) -> None:
-    """Raise EngineError if ONNX Runtime, running a file, and torch disagree on a frame (H, W) with some contrast.
+def check_parity(content: bytes, graph: DeployGraph, frames: NDArray[np.uint8 | np.uint16], threshold: float) -> None:
+    """Raise EngineError if ONNX Runtime, running a file, and torch disagree on frames (T, H, W) with some contrast.
 
-    Where the score is above half the threshold, positions must agree to 0.01 px and intensities to 0.1 %, scores to
-    0.001, and the denoised image to 0.001 of its standard deviation or the frame's, whichever is greater.
+    Where the score is above half the threshold, positions must agree to 0.01 px, intensities to 0.1 % and standard
+    deviations to 1 %; scores to 0.001, and the denoised image to 0.001 of its standard deviation or the frame's,
+    whichever is greater.
     """
     import onnxruntime
 
-    pixels = frame.view(np.uint8).reshape(1, 1, *frame.shape, frame.itemsize)
+    pixels = frames.view(np.uint8).reshape(1, *frames.shape, frames.itemsize)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     table, denoised = session.run([DETECTIONS, DENOISED], {FRAME: pixels})
     with torch.inference_mode():
         wanted_table, wanted_denoised = (output.numpy() for output in graph(torch.tensor(pixels)))
-    rows = wanted_table[wanted_table[:, 2] >= threshold / 2]
-    squared = (rows[:, None, 0] - table[:, 0]) ** 2 + (rows[:, None, 1] - table[:, 1]) ** 2
-    same = table[squared.argmin(1)]  # rows of nearly equal score may have changed places
+    contrast = frames[-1].std()
     excess = {
-        "positions": np.abs(same[:, :2] - rows[:, :2]) / 1e-2,
-        "intensities": np.abs(same[:, 3] - rows[:, 3]) / (1e-3 * np.abs(rows[:, 3]).clip(min=frame.std())),
+        "particles": _distance(wanted_table[wanted_table[:, 2] >= threshold / 2], table, contrast),
         "scores": np.abs(table[:, 2] - wanted_table[:, 2]) / 1e-3,
-        "denoised images": np.abs(denoised - wanted_denoised) / (1e-3 * max(frame.std(), wanted_denoised.std())),
+        "denoised images": np.abs(denoised - wanted_denoised) / (1e-3 * max(contrast, wanted_denoised.std())),
     }
     for what, ratio in excess.items():
         if not np.all(ratio <= 1):  # also where it is not a number
             raise EngineError(
-                f"ONNX Runtime {onnxruntime.__version__} and torch {torch.__version__} disagree: {what} of a "
-                f"{frame.dtype} frame {frame.shape} differ by {ratio.max():.3g} times the tolerance"
+                f"ONNX Runtime {onnxruntime.__version__} and torch {torch.__version__} disagree: {what} of "
+                f"{frames.dtype} frames {frames.shape} differ by {ratio.max():.3g} times the tolerance"
             )
+
+
+def _distance(rows: NDArray[np.float32], table: NDArray[np.float32], contrast: float) -> NDArray[np.float32]:
+    """Return how far the most similar row of a table is from each of some rows, in units of the tolerances.
+
+    Not the row in the same place, as some of nearly equal score may have changed places.
+    """
+    tolerances = {0: 1e-2, 1: 1e-2, 3: 1e-3 * np.abs(rows[:, 3, None]).clip(min=contrast), 4: 1e-2 * rows[:, 4, None]}
+    away = np.zeros((len(rows), len(table)), np.float32)
+    for column, tolerance in tolerances.items():
+        np.maximum(away, np.abs(rows[:, column, None] - table[:, column]) / tolerance, out=away)
+    return away.min(1)
 
 
 def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetadata:
@@ -303,11 +305,11 @@ def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetad
     _require(out.suffix == ".onnx", f"{out} must end in .onnx")
     _require(out.parent.is_dir(), f"the folder of {out} does not exist: make it first")
     trained = read_checkpoint(checkpoint)
-    graph = DeployGraph(trained.network, max_detections=settings.max_detections, nms_radius_px=settings.nms_radius_px)
+    graph = DeployGraph(trained.network, max_detections=settings.max_detections)
     metadata = describe(trained, settings)
     content = to_onnx(graph, metadata, settings.fixed)
-    for fixed in [settings.fixed] if settings.fixed else _PARITY_FRAMES:
-        check_parity(content, graph, _parity_frame(*fixed), settings.threshold)
+    for fixed in [settings.fixed] if settings.fixed else _PARITY_SIZES:
+        check_parity(content, graph, _parity_frames(trained.network.n_frames, *fixed), settings.threshold)
     unfinished = out.with_name(f"{out.name}.part")
     try:
         unfinished.write_bytes(content)
@@ -318,11 +320,14 @@ def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetad
     return metadata
 
 
-def _parity_frame(height: int, width: int, dtype: str) -> NDArray[np.uint8 | np.uint16]:
-    """Return a simulated frame with particles, the same each time."""
-    ranges = CropRanges(camera_fraction=0.0, empty_fraction=0.0, low_density_fraction=0.0, snr=(4.0, 4.0))
-    crop = sample_crops(np.random.default_rng(0), 1, max(height, width), ranges).noisy[0, :height, :width]
-    return np.ascontiguousarray(crop.clip(0, np.iinfo(dtype).max).astype(dtype))
+def _parity_frames(n_frames: int, height: int, width: int, dtype: str) -> NDArray[np.uint8 | np.uint16]:
+    """Return a simulated movie (n_frames, H, W) of particles, the same each time."""
+    ranges = CropRanges(
+        camera_fraction=0.0, empty_fraction=0.0, low_density_fraction=0.0, first_frame_fraction=0.0, snr=(4.0, 4.0)
+    )
+    crops = sample_crops(np.random.default_rng(0), 1, max(height, width), ranges, n_before=n_frames - 1)
+    movie = crops.noisy[0, :, :height, :width]
+    return np.ascontiguousarray(movie.clip(0, np.iinfo(dtype).max).astype(dtype))
 
 
 def export_command(
@@ -330,14 +335,13 @@ def export_command(
     out: Annotated[Path, typer.Option(help="The ONNX file to write; one of that name is replaced.")],
     threshold: Annotated[float, typer.Option(help="Score from which a peak is a detection, 0 to 1.")] = 0.5,
     max_detections: Annotated[int, typer.Option(help="Most detections in a frame, up to 3840.")] = 2048,
-    nms_radius: Annotated[int, typer.Option(help="Peaks are more than this many pixels apart along y or x.")] = 1,
     height: Annotated[int | None, typer.Option(help="Fix the frame's height (for TensorRT).")] = None,
     width: Annotated[int | None, typer.Option(help="Fix the frame's width.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Fix the pixel type: uint8 or uint16.")] = None,
 ) -> None:
     """Turn a training checkpoint into one ONNX file with everything inside.
 
-    Raw frame in; out come a table of particles and the denoised frame. Without --height, --width and --dtype the file
+    Raw frames in; out come a table of particles and the denoised frame. Without --height, --width and --dtype the file
     takes any uint8 or uint16 frame of at least 32 x 32 px.
     """
     fixed = None
@@ -345,7 +349,7 @@ def export_command(
         if height is None or width is None or dtype is None:
             raise ConfigError("a fixed frame needs all three: --height, --width and --dtype")
         fixed = (height, width, dtype)
-    settings = ExportSettings(threshold, max_detections, nms_radius, fixed)
+    settings = ExportSettings(threshold, max_detections, fixed)
     metadata = export(checkpoint, out, settings)
     print(
         f"{out}: {metadata.network} after {metadata.training_steps} steps, threshold {metadata.threshold:g}; "

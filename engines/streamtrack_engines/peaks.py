@@ -1,19 +1,27 @@
-"""From a heat map to a table of particles of fixed size, in operations that ONNX Runtime and TensorRT both have.
+"""From what the network finds in each pixel to a table of particles, in operations that ONNX Runtime and TensorRT have.
 
 No shape depends on what the frame shows: the table has K rows, the best first, and rows without a particle are zero.
 """
 
-from math import atan2
+from math import atan2, log
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-COLUMNS = ("y", "x", "score", "intensity")
+COLUMNS = ("y", "x", "score", "intensity", "sigma")
 
 NOTHING = -1e4
-"""Logit of a place where no peak can be. Its sigmoid is 0, and float16 holds it."""
+"""Logit of a place where no particle can be. Its sigmoid is 0, and float16 holds it."""
 
+REACH_PX = 1
+"""A particle is read from the pixels this near to its peak, along y and x; peaks are further apart than that."""
+
+SIGMA_LIMITS_PX = (0.01, 10.0)
+"""Whatever the network says, the standard deviation of a position is taken to lie between these."""
+
+_CENTRE = (2 * REACH_PX + 1) ** 2 // 2  # of a window's pixels
+_EPSILON = 1e-30  # rows without a particle divide by something
 _BLOCK_PX = 2  # peaks are at least 2 px apart, so a block of 2x2 holds one at most
 
 
@@ -29,48 +37,70 @@ def _ring() -> list[int]:
     return [i for _, i in sorted(ring)]
 
 
-def peak_table(logits: Tensor, frame: Tensor, *, k: int, nms_radius_px: int, window_px: int) -> Tensor:
-    """Return the `k` best peaks of a heat map.
+def peak_table(found: Tensor, frame: Tensor, *, k: int) -> Tensor:
+    """Return the `k` likeliest particles.
+
+    The presence map is one of probabilities, and a particle near the edge of a pixel shares its probability with the
+    neighbours: their sum around a peak is the probability that a particle is there, and each neighbour has a say in
+    where it is by its share (as in DECODE, Speiser et al., Nat. Methods 18 (2021) 1082).
 
     Parameters
     ----------
-    logits
-        Heat map before its sigmoid, (1, 1, H, W) float32, H and W at least 6.
+    found
+        Second output of `Denodet`, (1, 4, H, W) float32, H and W at least 6.
     frame
         The raw frame in counts, (1, 1, H, W) float32.
     k
         Number of rows.
-    nms_radius_px
-        A peak is the largest logit within this many pixels along each axis; at least 1.
-    window_px
-        Side, odd, of the window whose softmax gives the sub-pixel position: the one of the training. Where it leaves
-        the frame, the pixels opposite the peak stand in.
 
     Returns
     -------
     Tensor
-        (k, 4) float32 with columns `COLUMNS`: position in px, inside [0, H - 1] and [0, W - 1]; sigmoid of the peak's
-        logit; `spot_intensity` in counts.
+        (k, 5) float32 with columns `COLUMNS`: position in px, inside [-0.5, H - 0.5] and [-0.5, W - 0.5]; probability
+        that a particle is there, 0 to 1; `spot_intensity` in counts; standard deviation of the position along each
+        axis, px, inside `SIGMA_LIMITS_PX`.
     """
-    peaks = torch.where(is_peak(logits, nms_radius_px), logits, NOTHING)
-    y, x, height = _best(peaks, k)
-    reach = window_px // 2
-    window = _windows(logits, y, x, reach)
-    shift = torch.softmax(window, 1) @ torch.tensor(_offsets(reach)).to(window)
-    table = torch.stack([y + shift[:, 0], x + shift[:, 1], torch.sigmoid(height), spot_intensity(frame, y, x)], 1)
-    return torch.where((height > NOTHING / 2)[:, None], table, 0.0)
+    padded = F.pad(found, (REACH_PX,) * 4, value=NOTHING)
+    presence = padded[:, :1]
+    y, x, best = _best(torch.where(is_peak(presence), _sum_3x3(torch.sigmoid(presence)), 0.0), k)
+    near, dy, dx, log_sigma = _windows(padded, y + REACH_PX, x + REACH_PX, REACH_PX)
+    shift = _mean_place(torch.sigmoid(near), torch.stack([dy, dx], 2))
+    limit = torch.tensor(frame.shape[-2:], device=frame.device) - 0.5
+    table = torch.cat(
+        [
+            (torch.stack([y, x], 1) + shift).clamp(min=-0.5).minimum(limit),
+            best.clamp(max=1.0)[:, None],
+            spot_intensity(frame, y, x)[:, None],
+            log_sigma[:, _CENTRE : _CENTRE + 1].clamp(*map(log, SIGMA_LIMITS_PX)).exp(),
+        ],
+        1,
+    )
+    return torch.where((best > 0)[:, None], table, 0.0)
 
 
-def is_peak(logits: Tensor, radius_px: int) -> Tensor:
-    """Return, as bool, where a (1, 1, H, W) map is largest within `radius_px` along each axis.
+def is_peak(padded: Tensor) -> Tensor:
+    """Return, as bool (1, 1, H, W), where a map is larger than its eight neighbours.
 
-    Of equal neighbours the first in reading order is the peak, so that a plateau gives no twins.
+    Of equal neighbours the first in reading order is the peak, so that a plateau gives no twins. The map is given with
+    a border of `REACH_PX` of `NOTHING`, (1, 1, H + 2, W + 2).
     """
-    side = 2 * radius_px + 1
-    padded = F.pad(logits, (radius_px,) * 4, value=NOTHING)
-    rows_above = F.max_pool2d(padded[..., : -radius_px - 1, :], (radius_px, side), 1)
-    same_row = F.max_pool2d(padded[..., radius_px:-radius_px, : -radius_px - 1], (1, radius_px), 1)
-    return (logits > torch.maximum(rows_above, same_row)) & (logits >= F.max_pool2d(padded, side, 1))
+    inner = padded[..., 1:-1, :]
+    rows = F.max_pool2d(padded, (1, 3), 1)
+    before = torch.maximum(rows[..., :-2, :], inner[..., :-2])
+    after = torch.maximum(rows[..., 2:, :], inner[..., 2:])
+    return (inner[..., 1:-1] > before) & (inner[..., 1:-1] >= after)
+
+
+def _sum_3x3(padded: Tensor) -> Tensor:
+    """Return the sums of 3x3 pixels, (1, 1, H + 2, W + 2) -> (1, 1, H, W): ten times as fast as pooling on a CPU."""
+    rows = padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]
+    return rows[..., :-2, :] + rows[..., 1:-1, :] + rows[..., 2:, :]
+
+
+def _mean_place(weight: Tensor, within: Tensor) -> Tensor:
+    """Return the weighted means (K, 2), px from the centre, of places given within each pixel of windows (K, 9, 2)."""
+    places = torch.tensor(_offsets(REACH_PX)).to(within) + within
+    return (places * weight[:, :, None]).sum(1) / weight.sum(1, keepdim=True).clamp(min=_EPSILON)
 
 
 def spot_intensity(frame: Tensor, y: Tensor, x: Tensor) -> Tensor:
@@ -93,33 +123,33 @@ def spot_intensity(frame: Tensor, y: Tensor, x: Tensor) -> Tensor:
     Tensor
         (K,) float32, counts.
     """
-    window = _windows(frame, y, x, 5)
+    (window,) = _windows(frame, y, x, 5)
     sectors = window.index_select(1, torch.tensor(_ring(), device=frame.device)).reshape(-1, 8, 9).mean(2)
     background = sectors.topk(6).values[:, 2:].mean(1)
     return window.reshape(-1, 11, 11)[:, 2:9, 2:9].sum((1, 2)) - 49 * background
 
 
-def _best(peaks: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return row, column (int64) and logit of the `k` highest peaks; the logit is `NOTHING` where there is none."""
-    rows, columns = ((size + _BLOCK_PX - 1) // _BLOCK_PX for size in peaks.shape[-2:])
-    even = F.pad(peaks, (0, _BLOCK_PX - 1) * 2, value=NOTHING)[..., : _BLOCK_PX * rows, : _BLOCK_PX * columns]
+def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return row, column (int64) and score of the `k` best peaks of a (1, 1, H, W) map that is 0 elsewhere."""
+    rows, columns = ((size + _BLOCK_PX - 1) // _BLOCK_PX for size in scores.shape[-2:])
+    even = F.pad(scores, (0, _BLOCK_PX - 1) * 2)[..., : _BLOCK_PX * rows, : _BLOCK_PX * columns]
     blocks = even.reshape(rows, _BLOCK_PX, columns, _BLOCK_PX).permute(0, 2, 1, 3).reshape(-1, _BLOCK_PX**2)
     # TopK needs k candidates, also in the smallest frame: k that are no peaks follow the real ones.
-    height, block = F.pad(blocks.amax(1), (0, k), value=NOTHING).topk(k)
+    best, block = F.pad(blocks.amax(1), (0, k)).topk(k)
     block = block.clamp(max=rows * columns - 1)
-    within = blocks.argmax(1)[block]
+    within = blocks.argmax(1).index_select(0, block)
     row = block // columns
     column = block - row * columns  # not %, which torch's exporter refuses for a size that is known at run time only
-    return row * _BLOCK_PX + within // _BLOCK_PX, column * _BLOCK_PX + within % _BLOCK_PX, height
+    return row * _BLOCK_PX + within // _BLOCK_PX, column * _BLOCK_PX + within % _BLOCK_PX, best
 
 
-def _windows(image: Tensor, y: Tensor, x: Tensor, reach: int) -> Tensor:
-    """Return the square windows of a (1, 1, H, W) image around each place, (K, n)."""
-    height, width = image.shape[-2:]
-    steps = torch.arange(-reach, reach + 1, device=image.device)
+def _windows(maps: Tensor, y: Tensor, x: Tensor, reach: int) -> Tensor:
+    """Return the square windows of (1, C, H, W) maps around each place, (C, K, n)."""
+    channels, height, width = maps.shape[1:]
+    steps = torch.arange(-reach, reach + 1, device=maps.device)
     places = (_mirrored(y, steps, height) * width)[:, :, None] + _mirrored(x, steps, width)[:, None, :]
-    values = image.reshape(-1).index_select(0, places.reshape(-1))  # not image[places]: GatherND is slow
-    return values.reshape(-1, (2 * reach + 1) ** 2)
+    values = maps.reshape(channels, -1).index_select(1, places.reshape(-1))  # not maps[places]: GatherND is slow
+    return values.reshape(channels, -1, (2 * reach + 1) ** 2)
 
 
 def _mirrored(centre: Tensor, steps: Tensor, size: int) -> Tensor:

@@ -85,6 +85,43 @@ def simulate_tracks(
     )
 
 
+def simulate_moments(
+    rng: np.random.Generator, scenario: Scenario, density: float, frames: int, shape: tuple[int, int]
+) -> list[_Particles]:
+    """Draw a few frames out of the middle of a movie, particles coming and going all the while.
+
+    Parameters
+    ----------
+    scenario
+        How the particles move; ``death`` is the chance to vanish from one frame to the next, in or out of the image.
+    density
+        Particles per 512x512 px.
+    frames
+        At least 1.
+    shape
+        (height, width) of the image in px.
+
+    Returns
+    -------
+    list
+        For each frame the particles of the field, which is larger than the image by `FIELD_MARGIN_PX` on each side;
+        fields ``particle``, ``y``, ``x`` (px), ``vy``, ``vx`` (px per frame, of the last directed step).
+    """
+    field = np.array(shape) + 2 * FIELD_MARGIN_PX
+    mean = density * field.prod() / AREA_PX**2
+    alive = _in_equilibrium(rng, scenario, rng.poisson(mean), field)
+    history, total = [alive], len(alive)
+    for _ in range(1, frames):
+        alive = alive[rng.random(len(alive)) >= scenario.death]
+        _move(rng, scenario, alive, field)
+        born = _newborn(rng, scenario, rng.poisson(mean * scenario.death), field)
+        born["particle"] += total
+        total += len(born)
+        alive = np.concatenate((alive, born))
+        history.append(alive)
+    return history
+
+
 @cache
 def _kept_fraction(name: ScenarioName, frames: int, shape: tuple[int, int]) -> float:
     """Return the share of particles that belong to stays long enough, from a crowded movie of its own."""

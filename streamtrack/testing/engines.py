@@ -14,6 +14,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from streamtrack.errors import EngineError
 from streamtrack.protocols import Engine
@@ -37,7 +38,18 @@ def example_frame(shape: tuple[int, int] = (64, 96), dtype: str = "uint8", seed:
     return pixels
 
 
-def columns(detections: Detections) -> dict[str, Pixels]:
+def example_movie(dtype: str = "uint16") -> list[Pixels]:
+    """Return three frames as from `example_frame`, each with noise of its own."""
+    return [example_frame(dtype=dtype, seed=seed) for seed in range(3)]
+
+
+def assert_same_bits(one: Detections, other: Detections) -> None:
+    """Compare detections column by column."""
+    for name, column in columns(one).items():
+        np.testing.assert_array_equal(getattr(other, name), column, err_msg=name)
+
+
+def columns(detections: Detections) -> dict[str, NDArray[np.float32]]:
     """Return the columns of detections by name."""
     return {name: getattr(detections, name) for name in ("y", "x", "score", "mass")}
 
@@ -110,35 +122,80 @@ class EngineTests:
         assert denoised.dtype == np.float32
         assert denoised.mean() == pytest.approx(pixels.mean(dtype=np.float64), rel=0.05)
 
-    def test_the_same_frame_gives_the_same_bits(self, engine: Engine) -> None:
+    def test_the_same_frames_give_the_same_bits(self, engine: Engine) -> None:
         """Again and again, denoised or not; results belong to the caller and stay as they were."""
         engine.prepare((64, 96), "uint16")
-        pixels = example_frame(dtype="uint16")
-        first, image = engine.detect(pixels, denoise=True)
-        kept = {name: column.copy() for name, column in columns(first).items()}
-        engine.detect(example_frame(dtype="uint16", seed=1), denoise=True)
-        for denoise in (False, True):
-            again, other_image = engine.detect(pixels, denoise=denoise)
-            for name, column in kept.items():
-                np.testing.assert_array_equal(getattr(first, name), column)
-                np.testing.assert_array_equal(getattr(again, name), column)
-        np.testing.assert_array_equal(image, other_image)
+        first = [engine.detect(pixels, denoise=True) for pixels in example_movie()]
+        kept = [
+            (Detections(**{name: column.copy() for name, column in columns(found).items()}), np.copy(image))
+            for found, image in first
+            if image is not None
+        ]
+        for denoised in ((False, True, False), (True, False, True)):
+            engine.reset()
+            for pixels, denoise, (wanted, wanted_image) in zip(example_movie(), denoised, kept, strict=True):
+                found, image = engine.detect(pixels, denoise=denoise)
+                assert_same_bits(wanted, found)
+                if denoise:
+                    np.testing.assert_array_equal(image, wanted_image)
+        for (found, image), (wanted, wanted_image) in zip(first, kept, strict=True):
+            assert_same_bits(wanted, found)
+            np.testing.assert_array_equal(image, wanted_image)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("forget", ["reset", "prepare"])
+    def test_frames_of_another_movie_leave_no_trace(self, engine: Engine, forget: str, dtype: str) -> None:
+        """After reset, or prepared anew, the first frame is as it was on the new engine, and so is the next."""
+        engine.prepare((64, 96), dtype)
+        movie = example_movie(dtype)
+        wanted = [engine.detect(pixels, denoise=False)[0] for pixels in movie[:2]]
+        engine.detect(movie[2], denoise=False)
+        if forget == "reset":
+            engine.reset()
+        else:
+            engine.prepare((64, 96), dtype)
+        for pixels, found in zip(movie, wanted, strict=False):
+            assert_same_bits(found, engine.detect(pixels, denoise=False)[0])
+
+    def test_refused_frames_leave_no_trace(self, engine: Engine) -> None:
+        """The next one is taken as if they had not come."""
+        engine.prepare((64, 96), "uint16")
+        movie = example_movie()
+        wanted = [engine.detect(pixels, denoise=False)[0] for pixels in movie][-1]
+        engine.reset()
+        for pixels in movie[:2]:
+            engine.detect(pixels, denoise=False)
+        for refused in (example_frame((33, 47), "uint16"), example_frame(dtype="uint8")):
+            with pytest.raises(EngineError):
+                engine.detect(refused, denoise=False)
+        assert_same_bits(wanted, engine.detect(movie[2], denoise=False)[0])
+
+    def test_reset_is_always_possible(self, engine: Engine) -> None:
+        """Also before the first frame, and once the engine is closed."""
+        engine.reset()
+        engine.prepare((33, 47), "uint8")
+        engine.reset()
+        engine.close()
+        engine.reset()
 
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize("level", [0, 255])
     def test_a_frame_without_contrast_is_empty(self, engine: Engine, level: int, dtype: str) -> None:
-        """Lens cap on, or saturated: no detections, and no NaN."""
+        """Lens cap on, or saturated: no detections, and no NaN, also where there were some in the frame before."""
         engine.prepare((33, 47), dtype)
-        found, denoised = engine.detect(np.full((33, 47), level, dtype), denoise=True)
-        assert len(found) == 0
-        assert denoised is not None
-        np.testing.assert_allclose(denoised, level, atol=0.01)
+        for _ in range(2):
+            found, denoised = engine.detect(np.full((33, 47), level, dtype), denoise=True)
+            assert len(found) == 0
+            assert denoised is not None
+            np.testing.assert_allclose(denoised, level, atol=0.01)
+            engine.detect(example_frame((33, 47), dtype), denoise=False)
 
     def test_counts_scale_with_the_camera(self, engine: Engine) -> None:
         """Gain and offset of the camera change mass and denoised frame as they should, and nothing else."""
         pixels = example_frame(dtype="uint16")
         engine.prepare(pixels.shape, "uint16")
         found, denoised = engine.detect(pixels, denoise=True)
+        engine.reset()
         scaled, scaled_image = engine.detect((pixels * 100 + 1000).astype(np.uint16), denoise=True)
         assert len(found) == len(scaled)
         np.testing.assert_allclose(scaled.y, found.y, atol=0.01)

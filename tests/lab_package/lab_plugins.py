@@ -59,15 +59,20 @@ class BrightestPixels:
         self._threshold, self._fail_at, self._pause_s = threshold, fail_at, pause_s
         self.info = {"backend": "numpy"}
         self.calls = 0
+        self.in_a_row = 0
 
     def prepare(self, shape, dtype):
         if dtype != "float32":
             raise EngineError(f"cannot take {dtype}")
 
+    def reset(self):
+        self.in_a_row = 0
+
     def detect(self, pixels, *, denoise):
         if self.calls == self._fail_at:
             raise ValueError("a bug in the lab's engine")
         self.calls += 1
+        self.in_a_row += 1
         time.sleep(self._pause_s)
         y, x = np.nonzero(pixels > self._threshold)
         score = np.ones(len(y), np.float32)

@@ -30,8 +30,8 @@ class DeployMetadata(BaseModel):
     threshold: float = Field(gt=0, le=1)
     """Score from which a row is a detection, unless the user says otherwise."""
     max_detections: int = Field(ge=1)
-    nms_radius_px: int = Field(ge=1)
-    window_px: int = Field(ge=1)
+    n_frames: int = Field(default=1, ge=1)
+    """That the graph takes at once: the current one, last, and those before it; an unknown one is all zeros."""
     normalisation: str
     recipe: dict[str, Any]
     """Of the training, as in its TOML file, defaults filled in."""

@@ -21,17 +21,17 @@ from streamtrack_engines.backends.metadata import (
 )
 from streamtrack_engines.weights import read_weights
 
-IntegerPixels = NDArray[np.uint8] | NDArray[np.uint16]
-
-_BYTES = {"uint8": 1, "uint16": 2, "float32": 2}  # per pixel, as the graph gets them
+_LEVELS: dict[str, np.dtype[Any]] = {"uint8": np.dtype("u1"), "uint16": np.dtype("<u2"), "float32": np.dtype("<u2")}
+"""What the graph gets for pixels of each dtype, lowest byte first."""
 _MAX_LEVEL = 65535
 
 
 class OnnxRuntimeEngine:
     """Finds particles with a deploy graph (see `streamtrack_engines.export`) in ONNX Runtime.
 
-    The same frame gives the same bits each time. float32 frames are rounded to 65,536 levels between their least and
-    greatest pixel, which changes nothing else: the network sees frames normalised, and counts are scaled back.
+    Weights for more than one frame see the frames before, too, as far back as `reset` or `prepare`. The same frames
+    give the same bits each time. float32 frames are rounded to 65,536 levels between their least and greatest pixel,
+    which changes nothing else: the network sees each frame normalised by itself, and counts are scaled back.
 
     Parameters
     ----------
@@ -64,6 +64,7 @@ class OnnxRuntimeEngine:
         self._sha256 = hashlib.sha256(content).hexdigest()
         self._columns = [self._metadata.columns.index(name) for name in REQUIRED_COLUMNS]
         self._prepared: tuple[tuple[int, ...], str] | None = None
+        self._history = _History(self._metadata.n_frames, (0, 0), _LEVELS["uint8"])
         self._full_tables = 0
 
     @property
@@ -76,6 +77,7 @@ class OnnxRuntimeEngine:
             "weights_sha256": self._sha256,
             "weights_version": self._metadata.streamtrack_version,
             "network": self._metadata.network,
+            "n_frames": self._metadata.n_frames,
             "threshold": self._threshold,
             "max_detections": self._metadata.max_detections,
             "frames_with_full_table": self._full_tables,
@@ -84,26 +86,34 @@ class OnnxRuntimeEngine:
 
     def prepare(self, shape: tuple[int, int], dtype: str) -> None:
         """Warm up for frames of this shape and dtype; raises EngineError on those that it cannot take."""
-        if dtype not in _BYTES:
-            raise EngineError(f"frames of dtype {dtype} cannot be taken: convert them to {', '.join(_BYTES)}")
+        if dtype not in _LEVELS:
+            raise EngineError(f"frames of dtype {dtype} cannot be taken: convert them to {', '.join(_LEVELS)}")
         if min(shape) < MIN_FRAME_PX:
             raise EngineError(f"a frame of {shape[0]} x {shape[1]} px is too small: at least 32 x 32")
-        self._check_fixed_size(*shape, _BYTES[dtype])
+        self._check_fixed_size(*shape, _LEVELS[dtype].itemsize)
         self._prepared = (tuple(shape), dtype)
+        self._history = _History(self._metadata.n_frames, shape, _LEVELS[dtype])
         for _ in range(2):
             self.detect(np.zeros(shape, dtype), denoise=True)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the frames seen so far: the next one does not follow them."""
+        self._history.clear()
 
     def detect(self, pixels: Pixels, *, denoise: bool) -> tuple[Detections, NDArray[np.float32] | None]:
-        """Find particles in one frame, and denoise it (H, W) if asked to, which costs hardly more.
+        """Find particles in the next frame, and denoise it (H, W) if asked to, which costs hardly more.
 
-        Raises EngineError if the frame is not what `prepare` was told, or has pixels that are not finite.
+        Raises EngineError if the frame is not what `prepare` was told, or has pixels that are not finite; such a frame
+        counts as not seen.
         """
         if self._session is None or (pixels.shape, pixels.dtype.name) != self._prepared:
             state = "closed" if self._session is None else f"prepared for {self._prepared or 'nothing'}"
             raise EngineError(f"frame is {pixels.shape} {pixels.dtype}, but the engine is {state}: call prepare first")
-        levels, scale, offset = _to_levels(pixels)
+        scale, offset = _write_levels(pixels, self._history.current)
         outputs = [DETECTIONS, DENOISED] if denoise else [DETECTIONS]
-        table, *image = self._session.run(outputs, {FRAME: _as_bytes(levels)})
+        table, *image = self._session.run(outputs, {FRAME: self._history.raw})
+        self._history.advance()
         denoised = image[0] if denoise else None
         if denoised is not None and pixels.dtype == np.float32:
             denoised = denoised * scale + offset
@@ -131,6 +141,33 @@ class OnnxRuntimeEngine:
             )
 
 
+class _History:
+    """The current frame and those before it, as the graph takes them; frames that are not known are zeros.
+
+    Attributes
+    ----------
+    raw
+        (1, T, H, W, B) uint8, oldest first.
+    current
+        (H, W), a view of the last one: write the next frame into it, run the graph, then call `advance`. A run that
+        failed leaves no trace, as the next frame is written over its own.
+    """
+
+    def __init__(self, n_frames: int, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        self._frames = np.zeros((n_frames, *shape), dtype)
+        self.raw = self._frames.view(np.uint8).reshape(1, n_frames, *shape, dtype.itemsize)
+        self.current = self._frames[-1]
+
+    def advance(self) -> None:
+        """Make the current frame the one before."""
+        for older, newer in zip(self._frames, self._frames[1:], strict=False):
+            older[:] = newer  # one by one: numpy would copy the whole movie first, as source and target overlap
+
+    def clear(self) -> None:
+        """Know no frame."""
+        self._frames.fill(0)
+
+
 def default_threads() -> int:
     """Return the number of cores to compute on: those this process may use, without hyper-threads beyond 4."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -156,9 +193,9 @@ def _open(content: bytes, weights: str, threads: int) -> ort.InferenceSession:
 def _read_metadata(session: ort.InferenceSession, weights: str) -> DeployMetadata:
     """Return what the file says about itself, checked against its inputs and outputs."""
     metadata = DeployMetadata.from_properties(session.get_modelmeta().custom_metadata_map, f"weights {weights}")
-    inputs = [(value.name, value.type, len(value.shape)) for value in session.get_inputs()]
+    inputs = [(value.name, value.type, len(value.shape), value.shape[1:2]) for value in session.get_inputs()]
     outputs = {value.name for value in session.get_outputs()}
-    if inputs != [(FRAME, "tensor(uint8)", 5)] or not {DETECTIONS, DENOISED} <= outputs:
+    if inputs != [(FRAME, "tensor(uint8)", 5, [metadata.n_frames])] or not {DETECTIONS, DENOISED} <= outputs:
         raise EngineError(
             f"weights {weights} are no deploy graph (inputs {[name for name, *_ in inputs]}, outputs "
             f"{sorted(outputs)}): write them with 'streamtrack export'"
@@ -166,18 +203,14 @@ def _read_metadata(session: ort.InferenceSession, weights: str) -> DeployMetadat
     return metadata
 
 
-def _to_levels(pixels: Pixels) -> tuple[IntegerPixels, float, float]:
-    """Return what the graph takes, with scale and offset: pixels = levels * scale + offset."""
+def _write_levels(pixels: Pixels, levels: NDArray[Any]) -> tuple[float, float]:
+    """Write what the graph takes into `levels`; return scale and offset: pixels = levels * scale + offset."""
     if pixels.dtype != np.float32:
-        return pixels, 1.0, 0.0  # type: ignore[return-value]  # the dtype was checked
+        levels[:] = pixels
+        return 1.0, 0.0
     low, high = float(pixels.min()), float(pixels.max())
     if not math.isfinite(high - low):
         raise EngineError("the frame has NaN or infinite pixels: replace them first")
     scale = (high - low) / _MAX_LEVEL or 1.0
-    return np.rint((pixels.astype(np.float64) - low) / scale).astype(np.uint16), scale, low
-
-
-def _as_bytes(pixels: IntegerPixels) -> NDArray[np.uint8]:
-    """Return a view of a frame (H, W) as bytes (1, 1, H, W, B), lowest first."""
-    little_endian = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
-    return little_endian.view(np.uint8).reshape(1, 1, *pixels.shape, pixels.itemsize)
+    np.rint((pixels.astype(np.float64) - low) / scale, out=levels, casting="unsafe")
+    return scale, low

@@ -38,9 +38,15 @@ def frame_scale(frame: Tensor) -> Tensor:
     rows = frame[..., 1:, :] - frame[..., :-1, :]
     corners = rows[..., 1:] - rows[..., :-1]  # four pixels of one standard deviation: twice that
     noise = corners.abs().mean((-2, -1), keepdim=True) * (sqrt(pi / 2) / 2)
-    centred = frame - frame.mean((-2, -1), keepdim=True)
+    centred = _centred(frame)
     variance = (centred * centred).mean((-2, -1), keepdim=True)
     return (noise * noise + _STD_SHARE**2 * variance).sqrt().clamp(min=_MIN_SCALE_COUNTS)
+
+
+def _centred(frame: Tensor) -> Tensor:
+    """Return frames less their means; less a pixel first, or the mean of 65,535s in float32 may be another number."""
+    above = frame - frame[..., :1, :1]
+    return above - above.mean((-2, -1), keepdim=True)
 
 
 def normalise(frame: Tensor) -> Tensor:
@@ -49,7 +55,7 @@ def normalise(frame: Tensor) -> Tensor:
     Each frame's mean becomes 0, so that a constant frame is all zeros; bright pixels are compressed as their own shot
     noise grows, with the square root. Training and the deployed graph share it.
     """
-    noises = (frame - frame.mean((-2, -1), keepdim=True)) / frame_scale(frame)
+    noises = _centred(frame) / frame_scale(frame)
     return noises / torch.sqrt(1 + noises.abs() / _BRIGHT)
 
 

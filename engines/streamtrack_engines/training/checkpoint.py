@@ -43,7 +43,7 @@ def new_state(recipe: Recipe, device: torch.device) -> TrainingState:
     """Return the state before the first step; the weights depend on the recipe's seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        network = Denodet()
+        network = Denodet(**recipe.network.model_dump())
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     return TrainingState(network, copy.deepcopy(network).eval(), optimizer)

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from streamtrack.simulation.crops import CropBatch, sample_crops
-from streamtrack_engines.networks.denodet import frame_std, normalise, signal_likeness
-from streamtrack_engines.training.losses import Targets, render_heat
+from streamtrack_engines.networks.denodet import frame_scale, normalise, signal_likeness
+from streamtrack_engines.training.losses import Targets
 from streamtrack_engines.training.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Normalised frames (B, 1, H, W), float32, and what the network should say of them."""
+    """Normalised frames (B, T, H, W), float32, and what the network should say of the last of them."""
 
     frames: Tensor
     targets: Targets
@@ -24,18 +24,18 @@ class Batch:
 
 def to_batch(crops: CropBatch, device: torch.device) -> Batch:
     """Return the tensors for crops with known particles."""
-    noisy = torch.from_numpy(crops.noisy)[:, None].to(device)
+    noisy = torch.from_numpy(crops.noisy).to(device)
     signal = torch.from_numpy(crops.signal)[:, None].to(device)
     points = torch.from_numpy(crops.points).to(device)
-    heat = render_heat(points, *crops.noisy.shape)
     frames = normalise(noisy).contiguous(memory_format=torch.channels_last)
-    return Batch(frames, Targets(signal_likeness(signal, frame_std(noisy)), heat, points))
+    return Batch(frames, Targets(signal_likeness(signal, frame_scale(noisy[:, -1:])), points))
 
 
 def make_batch(recipe: Recipe, step: int, device: torch.device) -> Batch:
     """Return the batch of one step. It depends on the seed and the step alone, so that a resumed run sees the same."""
     rng = np.random.default_rng((recipe.seed, step))
-    return to_batch(sample_crops(rng, recipe.batch_size, recipe.crop_px, recipe.crop_ranges), device)
+    n_before = recipe.network.n_frames - 1
+    return to_batch(sample_crops(rng, recipe.batch_size, recipe.crop_px, recipe.crop_ranges, n_before=n_before), device)
 
 
 def batches(recipe: Recipe, first_step: int, device: torch.device) -> Generator[Batch]:

@@ -8,7 +8,6 @@ from streamtrack.metrics.detection import match
 from streamtrack.simulation.crops import CropBatch, CropRanges, sample_crops
 from streamtrack_engines.networks.denodet import Denodet, normalise
 from streamtrack_engines.peaks import peak_table
-from streamtrack_engines.training.losses import WINDOW_PX
 from streamtrack_engines.training.recipe import EvaluationSettings
 
 GATE_PX = 5.0
@@ -21,33 +20,34 @@ def evaluate(network: Denodet, settings: EvaluationSettings, device: torch.devic
     """Return ``f1_snrN`` and ``rmse_px_snrN`` of the network for every SNR in the settings."""
     row: dict[str, float] = {}
     for snr in settings.snr:
-        crops = _held_out(settings, snr)
-        f1, rmse_px = score(find(network, crops, settings.threshold, device), crops.points, settings.crop_px)
+        crops = _held_out(settings, snr, network.n_frames)
+        f1, rmse_px = score(find(network, crops, settings.threshold, device)[:, :3], crops.points, settings.crop_px)
         row |= {f"f1_snr{snr:g}": f1, f"rmse_px_snr{snr:g}": rmse_px}
     return row
 
 
-def _held_out(settings: EvaluationSettings, snr: float) -> CropBatch:
+def _held_out(settings: EvaluationSettings, snr: float, n_frames: int) -> CropBatch:
     ranges = CropRanges(
         camera_fraction=0.0,
         empty_fraction=0.0,
         low_density_fraction=0.0,
+        first_frame_fraction=0.0,
         density=(settings.density, settings.density),
         snr=(snr, snr),
     )
-    return sample_crops(np.random.default_rng(settings.seed), settings.n_crops, settings.crop_px, ranges)
+    rng = np.random.default_rng(settings.seed)
+    return sample_crops(rng, settings.n_crops, settings.crop_px, ranges, n_before=n_frames - 1)
 
 
 @torch.inference_mode()
 def find(network: Denodet, crops: CropBatch, threshold: float, device: torch.device) -> NDArray[np.float32]:
-    """Return the particles that the deployed peak finder sees in the crops, (N, 3): crop, y, x."""
+    """Return the particles that the deployed peak finder sees in the crops, (N, 4): crop, y, x, score."""
     found = []
     for crop, noisy in enumerate(crops.noisy):
-        frame = torch.from_numpy(noisy)[None, None].to(device)
-        heat = network(normalise(frame))[1]
-        table = peak_table(heat, frame, k=_MAX_DETECTIONS, nms_radius_px=1, window_px=WINDOW_PX)
-        yx = table[table[:, 2] > threshold, :2].cpu().numpy()
-        found.append(np.column_stack([np.full(len(yx), crop, np.float32), yx]))
+        frames = torch.from_numpy(noisy)[None].to(device)
+        table = peak_table(network(normalise(frames))[1], frames[:, -1:], k=_MAX_DETECTIONS)
+        rows = table[table[:, 2] > threshold, :3].cpu().numpy()
+        found.append(np.column_stack([np.full(len(rows), crop, np.float32), rows]))
     return np.concatenate(found)
 
 

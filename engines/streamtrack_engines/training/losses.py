@@ -1,7 +1,8 @@
 """The joint loss of DENODET: L = L_DET + gamma * L_DENO (paper, section III.B).
 
-The paper defines its detection loss for one particle (DSNT, Nibali et al., arXiv:1801.07372). For a frame full of them
-the same terms are taken particle by particle in a small window, and pixel by pixel for the heat map.
+The paper's L_DET (DSNT, Nibali et al., arXiv:1801.07372) is made for one particle. For a frame full of them each pixel
+says how likely it holds one, where, and how surely (as in DECODE, Speiser et al., Nat. Methods 18 (2021) 1082):
+``docs/decisions/0004-detection-head.md``.
 """
 
 from dataclasses import dataclass
@@ -10,17 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WINDOW_PX = 5
-"""Side of the window whose softmax gives a particle's position, in training and in the deployed peak finder."""
+from streamtrack_engines.peaks import NOTHING
 
-SIGMA_PX = 1.0
-"""Width of the Gaussian that the heat map should show at each particle (the paper's and DSNT's choice)."""
+LOG_SIGMA_LIMITS = (-3.5, 1.5)
+"""Positions are never taken for better than 0.03 px or worse than 4.5 px, so that no single one rules the loss."""
 
-FOREGROUND_WEIGHT = 9.0
-"""A pixel at a particle's centre counts 1 + this times as much as one of the background: there are so few of them."""
-
-_REACH_PX = 4  # the Gaussian is 3e-4 there
 _EPSILON = 1e-6
+_REACH_PX = 2  # a window of 3x3 pixels whose centre lies within 1 px of the reference
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,14 +28,11 @@ class Targets:
     ----------
     denoised
         (B, 1, H, W), float32, 0 to 1: `signal_likeness` of the noise-free signal.
-    heat
-        (B, 1, H, W), float32, 0 to 1, from `render_heat`.
     points
         (M, 3), float32: crop, y, x in px.
     """
 
     denoised: Tensor
-    heat: Tensor
     points: Tensor
 
 
@@ -46,98 +40,79 @@ class Targets:
 class LossParts:
     """The terms of the loss, each a scalar tensor, before weighting."""
 
-    coordinate: Tensor
-    divergence: Tensor
-    cross_entropy: Tensor
+    presence: Tensor
+    position: Tensor
     denoising: Tensor
 
 
-def render_heat(points: Tensor, n_frames: int, height: int, width: int) -> Tensor:
-    """Return Gaussians of `SIGMA_PX` with peak 1 at sub-pixel points (M, 3), (B, 1, H, W); the brightest wins."""
-    steps = torch.arange(-_REACH_PX, _REACH_PX + 1, device=points.device)
-    frame, position = points[:, 0].long(), points[:, 1:]
-    pixels = position.round().long()[:, None, :] + steps[None, :, None]  # (M, 9, 2): rows and columns near each point
-    profile = torch.exp(-((pixels - position[:, None, :]) ** 2) / (2 * SIGMA_PX**2))
-    values = profile[:, :, None, 0] * profile[:, None, :, 1]
-    rows, columns = pixels[:, :, None, 0], pixels[:, None, :, 1]
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    places = ((frame[:, None, None] * height + rows) * width + columns)[inside]
-    heat = torch.zeros(n_frames * height * width, device=points.device)
-    return heat.scatter_reduce_(0, places, values[inside], "amax").view(n_frames, 1, height, width)
+def render_presence(points: Tensor, n_frames: int, height: int, width: int) -> Tensor:
+    """Return 1 in the pixels that hold a point (M, 3), else 0, (B, 1, H, W)."""
+    frame, row, column = points.round().long().T
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    presence = torch.zeros(n_frames * height * width, device=points.device)
+    presence[((frame * height + row) * width + column)[inside]] = 1.0
+    return presence.view(n_frames, 1, height, width)
 
 
-def local_coordinates(heat_logit: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the DSNT coordinates next to the reference points, and the points themselves.
+def presence_loss(logit: Tensor, points: Tensor) -> Tensor:
+    """Return the mean cross-entropy over the pixels (B, 1, H, W), unweighted: its optimum is the probability itself."""
+    return F.binary_cross_entropy_with_logits(logit, render_presence(points, len(logit), *logit.shape[-2:]))
 
-    The window sits on the strongest pixel within 1 px of the rounded reference, as it does in deployment, where the
-    reference is unknown. Points too near to the border for a full window are left out.
+
+def found_positions(found: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what the deployed peak finder would say of each point, if its peak is within 1 px of it.
 
     Parameters
     ----------
-    heat_logit
-        (B, 1, H, W).
+    found
+        Second output of `Denodet`, (B, 4, H, W).
     points
-        (M, 3): crop, y, x.
+        (M, 3): crop, y, x. Those beyond the frame are left out.
 
     Returns
     -------
-    found, reference
-        (K, 2) each, y and x in px.
+    position, log_sigma, score, reference
+        (K, 2) px, (K,), (K,) and (K, 2) px. No gradient reaches the presence map through them: what it says is
+        probabilities, and `presence_loss` alone shall decide them.
     """
-    half = WINDOW_PX // 2
-    height, width = heat_logit.shape[-2:]
+    height, width = found.shape[-2:]
     rounded = points[:, 1:].round().long()
-    limit = torch.tensor([height, width], device=points.device) - half - 1
-    keep = ((rounded > half) & (rounded < limit)).all(1)
-    points, rounded = points[keep], rounded[keep]
-    near = _offsets(1, points.device)
-    best = _gather(heat_logit.detach(), points[:, 0].long(), rounded, near).argmax(1)
-    centre = rounded + near[best]
-    offsets = _offsets(half, points.device)
-    weights = torch.softmax(_gather(heat_logit, points[:, 0].long(), centre, offsets), 1)
-    return centre + weights @ offsets.to(weights.dtype), points[:, 1:]
+    keep = ((rounded >= 0) & (rounded < torch.tensor([height, width], device=points.device))).all(1)
+    frame, rounded, reference = points[keep, 0].long(), rounded[keep], points[keep, 1:]
+    logit = F.pad(found[:, :1].detach(), (_REACH_PX,) * 4, value=NOTHING)
+    offset = F.pad(found[:, 1:], (_REACH_PX,) * 4)
+    near = _window(points.device)
+    centre = rounded + near[_gather(logit, frame, rounded, near)[:, 0].argmax(1)]
+    probability = torch.sigmoid(_gather(logit, frame, centre, near)[:, 0])
+    shift = _gather(offset, frame, centre, near)
+    pixel = (centre[:, None] + near).to(shift.dtype)
+    score = probability.sum(1)
+    weight = probability / score.clamp(min=_EPSILON)[:, None]
+    position = (weight[..., None] * (pixel + shift[:, :2].transpose(1, 2))).sum(1)
+    return position, shift[:, 2, len(near) // 2], score.clamp(max=1), reference
 
 
-def _offsets(reach: int, device: torch.device) -> Tensor:
-    steps = torch.arange(-reach, reach + 1, device=device)
+def _window(device: torch.device) -> Tensor:
+    steps = torch.arange(-1, 2, device=device)
     return torch.cartesian_prod(steps, steps)
 
 
-def _gather(maps: Tensor, frame: Tensor, centre: Tensor, offsets: Tensor) -> Tensor:
-    """Return (K, n) values of the maps at every centre plus every offset."""
-    place = centre[:, None, :] + offsets
-    return maps[frame[:, None], 0, place[..., 0], place[..., 1]]
+def _gather(padded: Tensor, frame: Tensor, centre: Tensor, offsets: Tensor) -> Tensor:
+    """Return (K, C, n) values of the maps at every centre (of the map before its padding) plus every offset."""
+    place = centre[:, None, :] + offsets + _REACH_PX
+    return padded[frame[:, None], :, place[..., 0], place[..., 1]].transpose(1, 2)
 
 
-def coordinate_loss(heat_logit: Tensor, points: Tensor) -> Tensor:
-    """Return the mean distance of the DSNT coordinates from the reference.
+def position_loss(found: Tensor, points: Tensor) -> Tensor:
+    """Return the mean negative log-likelihood of the points under Gaussians of the found positions and sigmas.
 
-    As in DSNT coordinates are normalised, here so that the window spans -1 to 1: one unit is half a window.
+    Points count as much as their particle is seen: positions of what is not detected are of no use.
     """
-    found, reference = local_coordinates(heat_logit, points)
-    squared = ((found - reference) ** 2).sum(1)
-    return torch.sqrt(squared + _EPSILON).sum() / max(len(found), 1) / (WINDOW_PX / 2)
-
-
-def bernoulli_jsd(p: Tensor, q: Tensor) -> Tensor:
-    """Return the Jensen-Shannon divergence of "particle or not" under p and under q, per pixel, 0 to log 2."""
-    middle = (p + q) / 2
-    return (_entropy(middle) - (_entropy(p) + _entropy(q)) / 2).clamp(min=0)
-
-
-def _entropy(p: Tensor) -> Tensor:
-    p = p.clamp(_EPSILON, 1 - _EPSILON)
-    return -(p * p.log() + (1 - p) * (-p).log1p())
-
-
-def divergence_loss(heat_logit: Tensor, heat: Tensor) -> Tensor:
-    """Return the mean `bernoulli_jsd` of heat map and reference, centres weighted by 1 + `FOREGROUND_WEIGHT`."""
-    return ((1 + FOREGROUND_WEIGHT * heat) * bernoulli_jsd(torch.sigmoid(heat_logit), heat)).mean()
-
-
-def cross_entropy_loss(heat_logit: Tensor, heat: Tensor) -> Tensor:
-    """Return the mean cross-entropy of heat map and reference, weighted as in `divergence_loss`."""
-    return F.binary_cross_entropy_with_logits(heat_logit, heat, weight=1 + FOREGROUND_WEIGHT * heat)
+    position, log_sigma, score, reference = found_positions(found, points)
+    log_sigma = log_sigma.clamp(*LOG_SIGMA_LIMITS)
+    squared = ((position - reference) ** 2).sum(1)
+    likelihood = squared / 2 * torch.exp(-2 * log_sigma) + 2 * log_sigma
+    return (score * likelihood).sum() / score.sum().clamp(min=1.0)
 
 
 def soft_dice_loss(p: Tensor, r: Tensor) -> Tensor:
@@ -165,11 +140,10 @@ def denoising_loss(logit: Tensor, r: Tensor) -> Tensor:
     return soft_dice_loss(torch.sigmoid(logit), r) + balanced_cross_entropy_loss(logit, r)
 
 
-def loss_parts(denoised_logit: Tensor, heat_logit: Tensor, targets: Targets) -> LossParts:
-    """Return all terms of the loss for the network's output (B, 1, H, W each), float32."""
+def loss_parts(denoised_logit: Tensor, found: Tensor, targets: Targets) -> LossParts:
+    """Return all terms of the loss for the network's outputs, (B, 1, H, W) and (B, 4, H, W) float32."""
     return LossParts(
-        coordinate=coordinate_loss(heat_logit, targets.points),
-        divergence=divergence_loss(heat_logit, targets.heat),
-        cross_entropy=cross_entropy_loss(heat_logit, targets.heat),
+        presence=presence_loss(found[:, :1], targets.points),
+        position=position_loss(found, targets.points),
         denoising=denoising_loss(denoised_logit, targets.denoised),
     )

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 
 from streamtrack.config import read_toml, validate
 from streamtrack.simulation.crops import CropRanges
-from streamtrack_engines.networks.denodet import STRIDE
+from streamtrack_engines.networks.denodet import STRIDE, Norm
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,16 +27,24 @@ CropSettings = create_model(  # the simulation's dataclass, with checks on what 
 )
 
 
+class NetworkSettings(BaseModel):
+    """What `Denodet` is made with."""
+
+    model_config = _STRICT
+
+    n_frames: int = Field(default=3, ge=1, le=8)
+    """The current frame and those before it."""
+    norm: Norm = "batch"
+
+
 class LossWeights(BaseModel):
     """Weights of the terms in :mod:`streamtrack_engines.training.losses`."""
 
     model_config = _STRICT
 
-    coordinate: float = Field(default=1.0, ge=0)
-    divergence: float = Field(default=1.0, ge=0)
-    """The paper's lambda."""
-    cross_entropy: float = Field(default=0.0, ge=0)
-    """0 is the paper's loss."""
+    presence: float = Field(default=200.0, ge=0)
+    """The mean over all pixels is small: 1 in 500 holds a particle."""
+    position: float = Field(default=1.0, ge=0)
     denoising: float = Field(default=0.5, ge=0)
     """The paper's gamma."""
 
@@ -53,7 +61,7 @@ class EvaluationSettings(BaseModel):
     """Particles per 512x512 px."""
     n_crops: int = Field(default=12, ge=1)
     crop_px: int = Field(default=256, ge=16, multiple_of=STRIDE)
-    threshold: float = Field(default=0.4, gt=0, lt=1)
+    threshold: float = Field(default=0.5, gt=0, lt=1)
     seed: int = Field(default=1_000_003, ge=0)
 
 
@@ -76,8 +84,11 @@ class Recipe(BaseModel):
     warmup_steps: int = Field(default=100, ge=0)
     detection_only_fraction: float = Field(default=0.2, ge=0, le=1)
     """The paper's first stage: so much of the run goes by before the denoising loss is added."""
+    norm_fraction: float = Field(default=0.25, ge=0, le=1)
+    """So much of the run batch norms take the statistics of each batch; then they keep those of the data."""
     average_decay: float = Field(default=0.999, ge=0, lt=1)
     """The weights that are evaluated and shipped are this exponential moving average of the trained ones."""
+    network: NetworkSettings = NetworkSettings()
     loss: LossWeights = LossWeights()
     crops: CropSettings = CropSettings()  # type: ignore[valid-type]
     evaluation: EvaluationSettings = EvaluationSettings()

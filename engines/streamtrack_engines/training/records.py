@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 Rows = Sequence[Mapping[str, float]]
 
-_LOSSES = ("coordinate", "divergence", "cross_entropy", "denoising")
+_LOSSES = ("presence", "position", "denoising")
 
 
 def write_records(folder: Path, losses: Rows, evaluations: Rows) -> None:
@@ -35,7 +35,7 @@ def draw_curves(losses: Rows, evaluations: Rows) -> Figure:
     """Return a figure of the loss terms and of the held-out F1 and RMSE over the steps."""
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     loss_axes, f1_axes, rmse_axes = figure.subplots(1, 3)
-    loss_axes.set(title="Loss terms (unweighted)", yscale="log")
+    loss_axes.set(title="Loss terms (unweighted)", yscale="symlog")
     f1_axes.set(title="Held-out F1 at 5 px", ylim=(0, 1))
     rmse_axes.set(title="Held-out RMSE (px)")
     _draw(loss_axes, losses, _LOSSES)

@@ -16,11 +16,12 @@ def train_step(recipe: Recipe, state: TrainingState, batch: Batch, fraction: flo
 
     ``fraction`` is the part of the run that is over, 0 to 1.
     """
+    _set_norms(state.network, learning=fraction < recipe.norm_fraction)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(recipe, state.step, fraction)
     with torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=recipe.bfloat16):
-        denoised, heat = state.network(batch.frames)
-    parts = loss_parts(denoised.float(), heat.float(), batch.targets)
+        denoised, found = state.network(batch.frames)
+    parts = loss_parts(denoised.float(), found.float(), batch.targets)
     state.optimizer.zero_grad(set_to_none=True)
     total_loss(recipe, parts, joint=fraction >= recipe.detection_only_fraction).backward()
     state.optimizer.step()
@@ -32,8 +33,7 @@ def train_step(recipe: Recipe, state: TrainingState, batch: Batch, fraction: flo
 def total_loss(recipe: Recipe, parts: LossParts, *, joint: bool) -> torch.Tensor:
     """Return the weighted loss; the denoising term is part of it only in the joint stage."""
     weights = recipe.loss
-    loss = weights.coordinate * parts.coordinate + weights.divergence * parts.divergence
-    loss = loss + weights.cross_entropy * parts.cross_entropy
+    loss = weights.presence * parts.presence + weights.position * parts.position
     return loss + weights.denoising * parts.denoising if joint else loss
 
 
@@ -43,8 +43,21 @@ def learning_rate(recipe: Recipe, step: int, fraction: float) -> float:
     return recipe.learning_rate * warm_up * (1 + math.cos(math.pi * min(fraction, 1.0))) / 2
 
 
+def _set_norms(network: torch.nn.Module, *, learning: bool) -> None:
+    """Let batch norms follow the batches, or keep what they have learnt of the data: then they train as deployed."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.train(learning)
+
+
 @torch.no_grad()
 def _update_average(recipe: Recipe, state: TrainingState) -> None:
     # A short memory at first, or the random initial weights would linger in the average.
     decay = min(recipe.average_decay, state.step / (state.step + 10))
-    torch._foreach_lerp_(list(state.average.parameters()), list(state.network.parameters()), 1 - decay)
+    averages, latest = (_numbers(network) for network in (state.average, state.network))
+    torch._foreach_lerp_(averages, latest, 1 - decay)
+
+
+def _numbers(network: torch.nn.Module) -> list[torch.Tensor]:
+    """Return the weights, and the means and variances of the batch norms."""
+    return [value for value in network.state_dict().values() if value.is_floating_point()]

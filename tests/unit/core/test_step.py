@@ -31,6 +31,37 @@ def test_stages_are_stamped_in_order():
     assert results[1].denoised is not None
 
 
+@pytest.mark.usefixtures("lab_plugins")
+@pytest.mark.parametrize(
+    ("indices", "in_a_row"),
+    [((0, 1, 2), [1, 2, 3]), ((5, 6, 8, 9, 12), [1, 2, 1, 2, 1])],
+    ids=["complete", "gaps"],
+)
+def test_the_engine_forgets_where_frames_are_missing(indices, in_a_row):
+    engine = build("engines", PluginConfig(kind="brightest")).instance
+    engine.in_a_row = 7  # as after another movie
+    step = Step(engine, NoLinks())
+    counts = []
+    for index in indices:
+        step(Frame(index, np.zeros((40, 40), np.float32), grabbed_ns=0, time_s=float(index)))
+        counts.append(engine.in_a_row)
+    assert counts == in_a_row
+
+
+@pytest.mark.usefixtures("lab_plugins")
+def test_a_frame_on_which_the_engine_failed_is_missing():
+    engine = build("engines", PluginConfig(kind="brightest", fail_at=2)).instance
+    step = Step(engine, NoLinks())
+    frames = [Frame(index, np.zeros((40, 40), np.float32), grabbed_ns=0, time_s=float(index)) for index in range(4)]
+    for frame in frames[:2]:
+        step(frame)
+    with pytest.raises(ValueError, match="a bug"):
+        step(frames[2])
+    engine.calls += 1  # past its fault
+    step(frames[3])
+    assert engine.in_a_row == 1
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_non_finite_pixels_become_the_mean_of_the_others(bad):
     pixels = np.full((32, 32), 5, np.float32)

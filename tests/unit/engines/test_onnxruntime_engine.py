@@ -11,10 +11,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from streamtrack.config import PluginConfig
+from streamtrack.config import PluginConfig, RunConfig
 from streamtrack.errors import ConfigError, EngineError
 from streamtrack.registry import build
-from streamtrack.testing.engines import columns, example_frame
+from streamtrack.session import Session
+from streamtrack.testing.engines import assert_same_bits, columns, example_frame
 from streamtrack_engines.backends import onnxruntime as module
 from streamtrack_engines.backends.metadata import METADATA_KEY
 from streamtrack_engines.backends.onnxruntime import OnnxRuntimeEngine
@@ -22,17 +23,21 @@ from streamtrack_engines.export import DeployGraph, ExportSettings, Trained, des
 from streamtrack_engines.networks.denodet import Denodet
 
 K = 256
-THRESHOLD = 0.5
+THRESHOLD = 0.2
+
+
+def lively_graph(**settings):
+    torch.manual_seed(0)
+    network = Denodet(**settings)
+    with torch.no_grad():
+        network.found_head.weight[0] *= 20
+        network.found_head.bias[0] = -3
+    return DeployGraph(network, max_detections=K)
 
 
 @pytest.fixture(scope="module")
 def graph():
-    torch.manual_seed(0)
-    network = Denodet()
-    with torch.no_grad():
-        network.heat_head.weight *= 3
-        network.heat_head.bias.fill_(-3)
-    return DeployGraph(network, max_detections=K)
+    return lively_graph()
 
 
 def file_of(graph, fixed=None):
@@ -54,6 +59,26 @@ def engine(weights):
     engine.close()
 
 
+def movie(shape=(64, 96), dtype="uint16", n=5):
+    """Frames of which each changes what is found in the next."""
+    return [example_frame(shape, dtype, seed) for seed in range(n)]
+
+
+def run_graph(graph, frames):
+    """What torch makes of frames (T, H, W): rows above the threshold, and the denoised image."""
+    frames = np.stack(frames)
+    with torch.inference_mode():
+        table, image = graph(torch.from_numpy(frames.view(np.uint8).reshape(1, *frames.shape, frames.itemsize)))
+    return table[table[:, 2] >= THRESHOLD].numpy(), image.numpy()
+
+
+def assert_rows(found, rows):
+    """Compare detections with rows of the table, whatever the order of nearly equal scores."""
+    assert 10 < len(rows) < K
+    rows = rows[np.argsort(rows[:, 1])]
+    np.testing.assert_allclose(np.stack(list(by_x(found).values()), 1), rows[:, :4], rtol=1e-3, atol=1e-2)
+
+
 def by_x(detections):
     """Columns in the order of x: that of nearly equal scores may differ between back ends."""
     order = np.argsort(detections.x)
@@ -62,30 +87,78 @@ def by_x(detections):
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 @pytest.mark.parametrize("shape", [(33, 47), (64, 96)])
-def test_detections_are_the_rows_above_the_threshold(engine, graph, shape, dtype):
-    frame = example_frame(shape, dtype)
+def test_every_frame_is_seen_with_those_before(engine, graph, shape, dtype):
+    """As the graph says when it is given the frames in a row, zeros where there were none."""
     engine.prepare(shape, dtype)
-    found, denoised = engine.detect(frame, denoise=True)
-    with torch.inference_mode():
-        table, wanted = graph(torch.from_numpy(frame.copy().view(np.uint8).reshape(1, 1, *shape, frame.itemsize)))
-    rows = table[table[:, 2] >= THRESHOLD].numpy()
-    assert 10 < len(rows) < K
-    assert np.all(np.diff(found.score) <= 0)
-    rows = rows[np.argsort(rows[:, 1])]
-    np.testing.assert_allclose(np.stack(list(by_x(found).values()), 1), rows, rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(denoised, wanted.numpy(), rtol=1e-4, atol=1e-3)
+    nothing = np.zeros(shape, dtype)
+    frames = [nothing, nothing, *movie(shape, dtype)]
+    for last in range(2, len(frames)):
+        found, denoised = engine.detect(frames[last], denoise=True)
+        rows, wanted = run_graph(graph, frames[last - 2 : last + 1])
+        assert_rows(found, rows)
+        assert np.all(np.diff(found.score) <= 0)
+        np.testing.assert_allclose(denoised, wanted, rtol=1e-3, atol=1e-2)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
-def test_the_same_frame_gives_the_same_bits(engine, dtype):
+def test_float_frames_are_seen_with_those_before(engine, graph):
+    """Each in levels of its own, since the graph normalises each by itself."""
+    frames = movie(n=3)
+    engine.prepare((64, 96), "float32")
+    for frame, gain in zip(frames, (1.0, 1e4, 0.3), strict=True):
+        found, _ = engine.detect((frame * gain).astype(np.float32), denoise=False)
+    rows, _ = run_graph(graph, frames)
+    assert len(rows) == pytest.approx(len(found), abs=2)  # rounding moves a score across the threshold
+    distance = np.hypot(np.subtract.outer(rows[:, 0], found.y), np.subtract.outer(rows[:, 1], found.x))
+    assert np.median(distance.min(1)) < 0.01
+
+
+def test_after_lost_frames_the_movie_starts_anew(weights, tmp_path, lab_plugins):
+    """From the source to the sink: nothing of the frames before the gap is left."""
+    config = {
+        "source": {"kind": "lab-camera", "frames": 9, "lost_at": 4},
+        "engine": {"kind": "denodet", "weights": weights},
+        "sinks": [{"kind": "memory"}],
+    }
+    Session(RunConfig.model_validate(config), tmp_path).run()
+    results = {result.frame.index: result for result in sys.modules["lab_plugins"].Memory.kept}
+    assert sorted(results) == [0, 1, 2, 3, 5, 6, 7, 8]
+    engine = OnnxRuntimeEngine(weights=weights)
+    for part in ((0, 1, 2, 3), (5, 6, 7, 8)):
+        engine.prepare((48, 64), "float32")
+        for index in part:
+            found, _ = engine.detect(results[index].frame.pixels, denoise=False)
+            assert_same_bits(results[index].detections, found)
+    engine.prepare((48, 64), "float32")
+    for index in (3, 5):
+        found, _ = engine.detect(results[index].frame.pixels, denoise=False)
+    assert not np.array_equal(found.score, results[5].detections.score)  # had the engine not been told
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_a_frame_that_failed_leaves_no_trace(engine, dtype, monkeypatch):
+    """Also when ONNX Runtime itself gives up, with the frame already written."""
+    frames = [frame.astype(dtype) for frame in movie(n=4)]
     engine.prepare((64, 96), dtype)
-    first, image = engine.detect(example_frame(dtype=dtype), denoise=True)
-    assert len(first) > 0
-    for _ in range(5):
-        again, other_image = engine.detect(example_frame(dtype=dtype), denoise=True)
-        for name, column in columns(first).items():
-            np.testing.assert_array_equal(getattr(again, name), column)
-        np.testing.assert_array_equal(image, other_image)
+    wanted = [engine.detect(frame, denoise=False)[0] for frame in (frames[0], frames[2])]
+    engine.reset()
+    assert_same_bits(wanted[0], engine.detect(frames[0], denoise=False)[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "DETECTIONS", "no such output")
+        with pytest.raises(ValueError, match="no such output"):
+            engine.detect(frames[1], denoise=False)
+    if dtype == "float32":
+        frames[3][5, 6] = np.nan
+        with pytest.raises(EngineError, match="NaN or infinite"):
+            engine.detect(frames[3], denoise=False)
+    assert_same_bits(wanted[1], engine.detect(frames[2], denoise=False)[0])
+
+
+def test_bytes_are_swapped_where_they_have_to_be(engine):
+    frame = example_frame(dtype="uint16")
+    engine.prepare((64, 96), "uint16")
+    wanted, _ = engine.detect(frame, denoise=False)
+    engine.reset()
+    assert_same_bits(wanted, engine.detect(frame.astype(">u2"), denoise=False)[0])
 
 
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-4, -3.0), (2e5, 1e6), (1e30, 0.0)])
@@ -144,6 +217,17 @@ def test_full_tables_are_counted(weights):
     assert engine.info["frames_with_full_table"] == 3
 
 
+def test_weights_of_one_frame_see_each_alone(tmp_path):
+    graph = lively_graph(n_frames=1)
+    path = tmp_path / "single.onnx"
+    path.write_bytes(file_of(graph, (64, 96, "uint16")))
+    engine = OnnxRuntimeEngine(weights=str(path))
+    assert engine.info["n_frames"] == 1
+    engine.prepare((64, 96), "uint16")
+    for frame in movie(n=3):
+        assert_rows(engine.detect(frame, denoise=False)[0], run_graph(graph, [frame])[0])
+
+
 def test_threads_do_not_change_the_result(weights):
     results = []
     for threads in (1, 2):
@@ -166,6 +250,7 @@ def test_info_says_what_ran(engine):
     info = json.loads(json.dumps(dict(engine.info)))
     assert info["backend"] == "onnxruntime"
     assert info["threshold"] == THRESHOLD
+    assert info["n_frames"] == 3
     assert len(info["weights_sha256"]) == 64
 
 
@@ -263,6 +348,7 @@ def test_foreign_files(weights, tmp_path):
         (with_metadata(foreign_model(), "{"), "cannot be read"),
         (with_metadata(foreign_model(), '{"format": 2}'), "cannot be read"),
         (with_metadata(foreign_model(), metadata_text(weights)), "no deploy graph"),
+        (with_metadata(onnx.load(weights), metadata_text(weights).replace('"n_frames":3', '"n_frames":2')), "graph"),
         (with_metadata(onnx.load(weights), metadata_text(weights).replace('"score"', '"confidence"')), "lacks"),
     ):
         onnx.save(model, path)

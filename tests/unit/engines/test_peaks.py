@@ -1,81 +1,149 @@
-"""Peaks of heat maps whose peaks are known."""
+"""Peaks of maps whose particles are known."""
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.special import expit, logit, ndtr
 
-from streamtrack_engines.peaks import NOTHING, is_peak, peak_table, spot_intensity
+from streamtrack_engines.peaks import COLUMNS, NOTHING, REACH_PX, SIGMA_LIMITS_PX, is_peak, peak_table, spot_intensity
 
-BACKGROUND_LOGIT = -9.0
-
-
-def heat_map(spots, shape=(48, 64), sigma_px=1.0, top=4.0):
-    """Logits whose softmax is a Gaussian at each spot: log-Gaussian, the nearest spot counts."""
-    y, x = torch.meshgrid(*(torch.arange(float(size)) for size in shape), indexing="ij")
-    squared = [(y - spot_y) ** 2 + (x - spot_x) ** 2 for spot_y, spot_x in spots]
-    logits = torch.full(shape, BACKGROUND_LOGIT)
-    for each in squared:
-        logits = torch.maximum(logits, top - each / (2 * sigma_px**2))
-    return logits[None, None]
+UNLIKELY = -9.0
 
 
-def find(logits, frame=None, k=64, radius_px=1, min_score=0.5):
-    frame = torch.zeros_like(logits) if frame is None else frame
-    table = peak_table(logits, frame, k=k, nms_radius_px=radius_px, window_px=5)
-    assert table.shape == (k, 4)
+def found_map(presence, dy=0.0, dx=0.0, log_sigma=-1.0):
+    """What a network might say: (1, 4, H, W) of four maps (H, W) or numbers, the first of them logits."""
+    presence = np.asarray(presence)
+    maps = [np.broadcast_to(each, presence.shape) for each in (presence, dy, dx, log_sigma)]
+    return torch.from_numpy(np.stack(maps).astype("f4"))[None]
+
+
+def particles_at(spots, shape=(48, 64), sure=0.95, sigma_px=0.3):
+    """What a perfect network says of particles (y, x) whose position it knows to `sigma_px`.
+
+    Each pixel holds its share of the probability and points at the middle of what lies in it.
+    """
+    rows, columns = (np.arange(size) for size in shape)
+    presence, dy, dx = (np.zeros(shape) for _ in range(3))
+    for y, x in spots:
+        share_y, mean_y = share_and_mean(rows - y, sigma_px)
+        share_x, mean_x = share_and_mean(columns - x, sigma_px)
+        share = sure * share_y[:, None] * share_x
+        nearest = share > presence
+        dy[nearest] = np.broadcast_to((mean_y + y - rows)[:, None], shape)[nearest]
+        dx[nearest] = np.broadcast_to(mean_x + x - columns, shape)[nearest]
+        presence = np.maximum(presence, share)
+    return found_map(np.maximum(logit(presence), UNLIKELY), dy, dx)
+
+
+def share_and_mean(distance, sigma_px):
+    """Of a Gaussian: how much of it lies in the pixels at these distances, and where that part has its middle."""
+    ends = np.stack([distance - 0.5, distance + 0.5]) / sigma_px
+    share = np.diff(ndtr(ends), axis=0)[0]
+    density = np.exp(-(ends**2) / 2) / np.sqrt(2 * np.pi)
+    return share, -sigma_px * np.diff(density, axis=0)[0] / share.clip(1e-30)
+
+
+def find(found, k=64, min_score=0.5):
+    table = peak_table(found, torch.zeros_like(found[:, :1]), k=k)
+    assert table.shape == (k, len(COLUMNS))
     return table[table[:, 2] > min_score].numpy()
 
 
 def sorted_positions(table):
-    return sorted(map(tuple, table[:, :2].tolist()))
+    return sorted(map(tuple, table[:, :2].round(2).tolist()))
+
+
+def peaks_of(logits):
+    return is_peak(F.pad(logits[None, None], (REACH_PX,) * 4, value=NOTHING))[0, 0].numpy()
+
+
+def slow_table(found):
+    """Rows of y, x, score and sigma as the docstring has them, pixel by pixel."""
+    presence, dy, dx, log_sigma = found[0].numpy().astype("f8")
+    rows = []
+    for y, x in np.argwhere(peaks_of(found[0, 0])):
+        near = np.s_[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]
+        weight = expit(presence[near])
+        place_y, place_x = np.indices(presence.shape)[(slice(None), *near)] + (dy[near], dx[near])
+        position = [(weight * place).sum() / weight.sum() for place in (place_y, place_x)]
+        position = np.clip(position, -0.5, np.array(presence.shape) - 0.5)
+        sigma = np.exp(log_sigma[y, x]).clip(*SIGMA_LIMITS_PX)
+        rows.append([*position, min(weight.sum(), 1.0), sigma])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("shape", [(32, 32), (33, 47), (48, 33)])
+def test_table_is_what_it_says(shape, seed):
+    """Maps of noise: peaks everywhere, also on the border, and offsets that point out of the frame."""
+    rng = np.random.default_rng(seed)
+    found = found_map(*rng.normal([[[-3]], [[0]], [[0]], [[-1]]], [[[2]], [[1]], [[1]], [[4]]], (4, *shape)))
+    table = peak_table(found, torch.zeros(1, 1, *shape), k=512).numpy()
+    wanted = slow_table(found)
+    assert 60 < len(wanted) < 512
+    assert not table[len(wanted) :].any()
+    table = table[: len(wanted)]
+    assert np.all(np.diff(table[:, 2]) <= 0)
+    table, wanted = (rows[np.lexsort(rows[:, :2].round(3).T)] for rows in (table[:, [0, 1, 2, 4]], wanted))
+    np.testing.assert_allclose(table, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("phase_y", [-0.5, -0.3, 0.0, 0.25, 0.49])
 @pytest.mark.parametrize("phase_x", [-0.4, 0.1])
-@pytest.mark.parametrize("sigma_px", [0.6, 0.7])
+@pytest.mark.parametrize("sigma_px", [0.1, 0.3])
 def test_position_is_subpixel(phase_y, phase_x, sigma_px):
     spot = (20 + phase_y, 31 + phase_x)
-    (row,) = find(heat_map([spot], sigma_px=sigma_px))
+    (row,) = find(particles_at([spot], sigma_px=sigma_px))
     np.testing.assert_allclose(row[:2], spot, atol=0.02)
 
 
-def test_softmax_window_is_what_it_says():
-    """The position is the centre of mass of exp(logit) in the 5x5 window, which a training of that window presumes."""
-    logits = heat_map([(20.3, 30.8)], sigma_px=1.0)
-    window = torch.exp(logits[0, 0, 18:23, 29:34])
-    steps = torch.arange(-2.0, 3.0)
-    expected = (
-        20 + float((window.sum(1) * steps).sum() / window.sum()),
-        31 + float((window.sum(0) * steps).sum() / window.sum()),
-    )
-    (row,) = find(logits)
-    np.testing.assert_allclose(row[:2], expected, atol=1e-5)
+@pytest.mark.parametrize("phase", [0.0, 0.2, 0.5])
+def test_score_is_the_probability_wherever_in_the_pixel(phase):
+    (row,) = find(particles_at([(20 + phase, 30 + phase)], sure=0.8))
+    assert row[2] == pytest.approx(0.8, abs=0.02)
 
 
-def test_score_is_the_sigmoid_of_the_peak():
-    (row,) = find(heat_map([(20, 30)], top=2.0))
-    assert row[2] == pytest.approx(1 / (1 + np.exp(-2.0)))
+def test_score_is_at_most_1():
+    (row,) = find(found_map(np.where(np.indices((40, 40)).max(0) == 0, 5.0, 4.0) * corner_of(3, (40, 40))))
+    assert row[2] == 1
 
 
-@pytest.mark.parametrize(("distance_px", "sigma_px"), [(2, 0.5), (3, 0.6), (4, 1.0)])
+def corner_of(size, shape):
+    """1 in the first `size` rows and columns, -9 elsewhere."""
+    return np.where(np.indices(shape).max(0) < size, 1.0, UNLIKELY)
+
+
+def test_order_is_that_of_scores_not_of_peaks():
+    """One on the border of two pixels is likelier than each of them says."""
+    presence = np.full((40, 40), UNLIKELY)
+    presence[10, 10] = logit(0.6)
+    presence[30, 30], presence[30, 31] = logit(0.5), logit(0.4)
+    found = find(found_map(presence))
+    np.testing.assert_allclose(found[:, 2], [0.9, 0.6], atol=0.01)
+    (best,) = find(found_map(presence), k=1)
+    assert best[0] == pytest.approx(30, abs=0.01)
+
+
+@pytest.mark.parametrize("log_sigma", [-np.inf, -100.0, -1.2, 2.0, 100.0])
+def test_sigma_is_that_of_the_peak_within_limits(log_sigma):
+    presence = np.full((40, 40), UNLIKELY)
+    presence[10, 10] = 2.0
+    maps = found_map(presence, log_sigma=np.where(presence > 0, log_sigma, -0.5))
+    (row,) = find(maps)
+    assert row[4] == pytest.approx(np.exp(log_sigma).clip(*SIGMA_LIMITS_PX), rel=1e-5)
+
+
+@pytest.mark.parametrize("distance_px", [2, 3])
 @pytest.mark.parametrize("direction", [(0, 1), (1, 0), (1, 1), (-1, 1)])
-def test_close_spots_stay_two(distance_px, sigma_px, direction):
-    """The window of one sees the other, so that the positions move together; they stay nearer to their own spot."""
+def test_close_spots_stay_two(distance_px, direction):
     first = np.array([20.0, 30.0])
     second = first + np.array(direction) * distance_px
-    found = find(heat_map([first, second], sigma_px=sigma_px))
-    assert len(found) == 2
-    if distance_px > 2:
-        np.testing.assert_allclose(sorted_positions(found), sorted(map(tuple, (first, second))), atol=0.4)
-
-
-def test_radius_2_merges_what_is_2_px_apart():
-    spots = [(20, 30), (20, 32)]
-    assert len(find(heat_map(spots, sigma_px=0.6), radius_px=1)) == 2
-    assert len(find(heat_map(spots, sigma_px=0.6), radius_px=2)) == 1
+    found = find(particles_at([first, second]))
+    np.testing.assert_allclose(sorted_positions(found), sorted(map(tuple, (first, second))), atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -84,34 +152,29 @@ def test_radius_2_merges_what_is_2_px_apart():
 @pytest.mark.parametrize("shift", [(0, 0), (1, 0), (0, 1), (1, 1)])
 def test_equal_neighbours_are_one_peak(pixels, shift):
     """In any place relative to the 2x2 blocks."""
-    logits = torch.full((1, 1, 48, 64), BACKGROUND_LOGIT)
     places = np.array(pixels) + shift
-    for y, x in places:
-        logits[..., y, x] = 3.0
-    (row,) = find(logits)
+    presence = np.full((48, 64), UNLIKELY)
+    presence[tuple(places.T)] = 0.0
+    (row,) = find(found_map(presence))
     np.testing.assert_allclose(row[:2], places.mean(0), atol=0.01)
 
 
 def test_plateau_is_one_peak():
-    logits = torch.full((1, 1, 48, 64), BACKGROUND_LOGIT)
-    logits[..., 20:24, 30:35] = 3.0
-    assert len(find(logits)) == 1
+    presence = np.full((48, 64), UNLIKELY)
+    presence[20:24, 30:35] = 3.0
+    assert len(find(found_map(presence))) == 1
 
 
-@given(arrays(np.int8, (9, 11), elements=st.integers(0, 3)), st.integers(1, 2))
-def test_peaks_are_apart_and_every_maximum_has_one_near(values, radius_px):
+@given(arrays(np.int8, (9, 11), elements=st.integers(0, 3)))
+def test_peaks_are_apart_and_every_maximum_has_one_near(values):
     """With few different values, so that ties are everywhere."""
-    logits = torch.from_numpy(values.astype("f4"))[None, None]
-    peaks = is_peak(logits, radius_px)[0, 0].numpy()
+    peaks = peaks_of(torch.from_numpy(values.astype("f4")))
     y, x = np.nonzero(peaks)
     apart = np.maximum(np.abs(y[:, None] - y), np.abs(x[:, None] - x))
-    assert np.all(apart[~np.eye(len(y), dtype=bool)] > radius_px)
+    assert np.all(apart[~np.eye(len(y), dtype=bool)] > REACH_PX)
     assert peaks.reshape(-1)[values.argmax()]  # the first of the largest values
     for row, column in zip(y, x, strict=True):
-        near = values[
-            max(row - radius_px, 0) : row + radius_px + 1, max(column - radius_px, 0) : column + radius_px + 1
-        ]
-        assert values[row, column] == near.max()
+        assert values[row, column] == values[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].max()
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (33, 47), (48, 33)])
@@ -119,41 +182,41 @@ def test_spots_on_the_border_stay_in_the_frame(shape):
     bottom, right = shape[0] - 1, shape[1] - 1
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)]
     sides = [(0, 15), (15, 0), (bottom, 15), (15, right)]
-    found = find(heat_map(corners + sides, shape))
-    np.testing.assert_allclose(sorted_positions(found), sorted(corners + sides), atol=0.01)
+    found = find(particles_at(corners + sides, shape, sigma_px=0.1))
+    np.testing.assert_allclose(sorted_positions(found), sorted(corners + sides), atol=0.02)
 
 
-@pytest.mark.parametrize("distance_px", [0, 1, 2, 3])
-def test_no_pull_away_from_the_border(distance_px):
-    """Averaged over the sub-pixel phase, spots near the border are where they would be anywhere else."""
-    phases = np.linspace(-0.45, 0.45, 19)
-    errors = [find(heat_map([(distance_px + phase, 30)]))[0, 0] - distance_px - phase for phase in phases]
-    assert abs(np.mean(errors)) < 0.02
+@pytest.mark.parametrize("offset", [-3.0, 3.0])
+def test_no_position_beyond_the_frame(offset):
+    presence = np.full((33, 40), UNLIKELY)
+    presence[0, 0] = presence[32, 39] = 3.0
+    found = find(found_map(presence, offset, offset))
+    assert np.all((found[:, :2] >= -0.5) & (found[:, :2] <= (32.5, 39.5)))
+    assert (-0.5, -0.5) in sorted_positions(found) or (32.5, 39.5) in sorted_positions(found)
 
 
 def test_no_peaks():
-    assert len(find(torch.full((1, 1, 32, 32), NOTHING), min_score=0.0)) == 0
+    assert len(find(found_map(np.full((32, 32), NOTHING)), min_score=0.0)) == 0
 
 
 def test_flat_map_is_one_peak_at_most():
-    assert len(find(torch.zeros(1, 1, 33, 32), min_score=0.0)) == 1
+    assert len(find(found_map(np.zeros((33, 32))), min_score=0.0)) == 1
 
 
 def test_the_best_of_more_than_k_come_first():
-    spots = [(4 * i + 2, 4 * j + 2) for i in range(8) for j in range(8)]
+    spots = np.array([(4 * i + 2, 4 * j + 2) for i in range(8) for j in range(8)])
     order = np.random.default_rng(0).permutation(len(spots))
-    logits = torch.full((1, 1, 32, 32), BACKGROUND_LOGIT)
-    for rank, index in enumerate(order):
-        logits[..., spots[index][0], spots[index][1]] = 3.0 - 0.05 * rank
-    found = find(logits, k=10, min_score=0.0)
+    presence = np.full((32, 32), UNLIKELY)
+    presence[tuple(spots[order].T)] = 3.0 - 0.05 * np.arange(len(spots))
+    found = find(found_map(presence), k=10, min_score=0.0)
     assert len(found) == 10
-    np.testing.assert_allclose(found[:, :2], np.array(spots)[order[:10]], atol=0.01)
+    np.testing.assert_allclose(found[:, :2], spots[order[:10]], atol=0.01)
     assert np.all(np.diff(found[:, 2]) < 0)
 
 
 def test_k_may_exceed_the_pixels():
-    table = peak_table(heat_map([(5, 6)], (32, 32)), torch.zeros(1, 1, 32, 32), k=2048, nms_radius_px=1, window_px=5)
-    assert table.shape == (2048, 4)
+    table = peak_table(particles_at([(5, 6)], (32, 32)), torch.zeros(1, 1, 32, 32), k=2048)
+    assert table.shape == (2048, 5)
     assert (table[:, 2] > 0.5).sum() == 1
     assert torch.all(table[(table[:, 2] == 0).nonzero()[:, 0]] == 0)
 

@@ -1,11 +1,14 @@
-"""Simulated tracks against what was measured on the challenge's ground truth."""
+"""Simulated tracks, and moments out of them, against what was measured on the challenge's ground truth."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from streamtrack.simulation import MovieSettings, ground_truth
+from streamtrack.simulation.motion import simulate_moments
+from streamtrack.simulation.scenarios import SCENARIOS as MODELS
 
 FRAMES = 100
 SIDE_PX = 2048  # with few tracks near the border: they are a selection, as fast ones leave
@@ -199,3 +202,77 @@ def test_short_movies_have_whole_tracks_too(scenario, frames):
     truth = ground_truth(settings)
     assert truth.groupby("particle").size().min() >= 4
     assert set(truth.frame) == set(range(frames))
+
+
+def moments_of(scenario, *, frames=4, density=500, shape=(SIDE_PX, SIDE_PX), seed=0):
+    return simulate_moments(np.random.default_rng(seed), MODELS[scenario], density, frames, shape)
+
+
+def moved(before, after):
+    """Steps (N, 2) of the particles that both frames hold, except those that came back on the field's other side."""
+    _, one, two = np.intersect1d(before["particle"], after["particle"], return_indices=True)
+    step = np.stack([after["y"][two] - before["y"][one], after["x"][two] - before["x"][one]], 1)
+    return step[np.abs(step).max(1) < SIDE_PX / 2]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_moments_are_equally_dense_in_every_frame(scenario):
+    in_image = [
+        np.count_nonzero((p["y"] >= -0.5) & (p["y"] < SIDE_PX - 0.5) & (p["x"] >= -0.5) & (p["x"] < SIDE_PX - 0.5))
+        for p in moments_of(scenario, frames=12)
+    ]
+    np.testing.assert_allclose(in_image, 500 * (SIDE_PX / 512) ** 2, rtol=0.04)  # 3.6 standard deviations
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_moments_number_each_particle_once_for_all_frames(scenario):
+    moments = moments_of(scenario, frames=5)
+    frames = [set(particles["particle"].tolist()) for particles in moments]
+    assert [len(numbers) for numbers in frames] == [len(particles) for particles in moments]
+    everyone = set().union(*frames)
+    assert everyone == set(range(len(everyone)))
+    for here, there, later in zip(frames, frames[1:], frames[2:], strict=False):
+        assert not (later & here) - there  # nobody returns
+        assert there - here  # some are new
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_share_that_vanishes_between_moments(scenario):
+    frames = moments_of(scenario, frames=6)
+    gone = [1 - np.isin(a["particle"], b["particle"]).mean() for a, b in pairwise(frames)]
+    assert np.mean(gone) == pytest.approx(MODELS[scenario].death, rel=0.06)
+
+
+def test_steps_between_moments_of_vesicles():
+    for before, after in pairwise(moments_of("vesicle")):
+        assert moved(before, after).std(0) == pytest.approx(1.99, rel=0.03)
+
+
+def test_share_of_directed_steps_between_moments_of_receptors():
+    frames = moments_of("receptor", frames=8)
+    shares = [np.mean(np.hypot(*moved(a, b).T) > 2.1) for a, b in pairwise(frames)]
+    assert shares == pytest.approx(len(shares) * [0.29], abs=0.02)
+
+
+def test_microtubules_move_where_they_head_between_moments():
+    before, after = moments_of("microtubule", frames=2)
+    step = moved(before, after)
+    speed = np.hypot(*step.T)
+    assert speed.min() >= 3 - 1e-9
+    assert speed.max() <= 7 + 1e-9
+    old = after[np.isin(after["particle"], before["particle"])]
+    _, one, two = np.intersect1d(before["particle"], old["particle"], return_indices=True)
+    travelled = (old["y"][two] - before["y"][one]) - old["vy"][two]
+    assert np.mean(np.abs(travelled) < 1e-6) > 0.99  # all but those that came back on the other side
+
+
+def test_moments_of_nothing_and_a_single_moment():
+    assert [len(particles) for particles in moments_of("vesicle", density=0, frames=3)] == [0, 0, 0]
+    (particles,) = moments_of("receptor", frames=1)
+    assert len(particles) == pytest.approx(500 * ((SIDE_PX + 128) / 512) ** 2, rel=0.05)
+
+
+def test_same_generator_state_same_moments():
+    one, two, other = (moments_of("receptor", shape=(64, 96), seed=seed) for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+    assert not np.array_equal(one[0], other[0])

@@ -2,67 +2,180 @@ import pytest
 import torch
 from torch import nn
 
-from streamtrack_engines.networks.denodet import Denodet, denoised_signal, frame_std, normalise, signal_likeness
+from streamtrack_engines.networks.denodet import (
+    FOUND_CHANNELS,
+    STRIDE,
+    Denodet,
+    denoised_signal,
+    frame_scale,
+    normalise,
+    signal_likeness,
+)
+
+NORMS = ("batch", "instance")
+REACH_PX = 56
+"""Further than the convolutions see, poolings and upsamplings included."""
 
 
-def test_network_has_the_size_and_layers_of_the_paper():
-    network = Denodet()
-
-    assert sum(parameter.numel() for parameter in network.parameters()) == 68_154
-    assert sum(isinstance(module, nn.Conv2d) for module in network.modules()) == 27
-    assert sum(isinstance(module, nn.InstanceNorm2d) for module in network.modules()) == 21
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (20, 36), (64, 4)])
-def test_outputs_have_the_shape_of_the_frame(height, width):
+def trained(n_frames=1, norm="batch"):
+    """Return a network in evaluation whose batch norms have seen data."""
+    torch.manual_seed(0)
+    network = Denodet(n_frames, norm)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # learn the statistics at once
+    with torch.no_grad():
+        network(random(4, n_frames, 32, 32))
+    return network.eval()
+
+
+@pytest.mark.parametrize(("n_frames", "n_parameters"), [(1, 70_293), (3, 70_437)])
+@pytest.mark.parametrize(("norm", "layer"), [("batch", nn.BatchNorm2d), ("instance", nn.InstanceNorm2d)])
+def test_network_has_the_layers_of_the_paper_and_a_context(n_frames, n_parameters, norm, layer):
+    network = Denodet(n_frames, norm)
+
+    assert sum(parameter.numel() for parameter in network.parameters()) == n_parameters
+    assert sum(isinstance(module, nn.Conv2d) for module in network.modules()) == 27 + 2
+    assert sum(isinstance(module, layer) for module in network.modules()) == 21
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("n_frames", [1, 3])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (20, 36), (64, 12)])
+def test_outputs_have_the_shape_of_the_frame(norm, n_frames, height, width):
     with torch.inference_mode():
-        denoised, heat = Denodet()(torch.randn(2, 1, height, width))
+        denoised, found = Denodet(n_frames, norm)(random(2, n_frames, height, width))
 
-    assert denoised.shape == heat.shape == (2, 1, height, width)
+    assert denoised.shape == (2, 1, height, width)
+    assert found.shape == (2, len(FOUND_CHANNELS), height, width)
 
 
-def test_frames_of_a_batch_do_not_influence_each_other():
-    network, frames = Denodet(), torch.randn(3, 1, 16, 16)
+@pytest.mark.parametrize("norm", NORMS)
+def test_frames_of_a_batch_do_not_influence_each_other_once_trained(norm):
+    network, frames = trained(3, norm), random(3, 3, 16, 16)
 
     with torch.inference_mode():
         together = network(frames)[1]
-        alone = torch.cat([network(frame[None])[1] for frame in frames])
+        alone = torch.cat([network(each[None])[1] for each in frames])
 
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_detection_uses_what_the_denoising_decoder_found():
-    network, frame = Denodet(), torch.randn(1, 1, 16, 16)
+def test_every_frame_of_the_past_matters():
+    network, frames = trained(3), random(1, 3, 16, 16)
 
     with torch.inference_mode():
+        found = network(frames)[1]
+        for frame in range(3):
+            without = frames.clone()
+            without[:, frame] = 0
+            assert not torch.allclose(found, network(without)[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_detection_uses_what_the_denoising_decoder_found(level):
+    """At either level: the other one's way there is cut off."""
+    network, frame = trained(), random(1, 1, 16, 16)
+    width = 2 * network.detect[1 - level].conv.out_channels
+
+    with torch.inference_mode():
+        network.detect[1 - level].block.convs[0].weight[:, width:] = 0
         before = network(frame)[1]
-        network.denoise[1].conv.bias.add_(1.0)
-        network.denoise[1].block.norms[2].bias.add_(1.0)
+        network.denoise[level].block.norms[2].bias.add_(1.0)
 
         assert not torch.allclose(before, network(frame)[1])
 
 
+def test_a_far_pixel_matters_through_the_context_alone():
+    network, frame = trained(), random(1, 1, 64, 64 + 2 * REACH_PX)
+    other = frame.clone()
+    other[..., :32] += 3.0
+    far = (..., slice(32 + REACH_PX, None))
+
+    with torch.inference_mode():
+        assert not torch.allclose(network(frame)[1][far], network(other)[1][far], atol=0.01)
+
+        network.context[-1].weight.zero_()
+        torch.testing.assert_close(network(frame)[1][far], network(other)[1][far])
+
+
+def test_outputs_move_with_the_frame_but_for_the_context():
+    network, frame = trained(), random(1, 1, 2 * REACH_PX + 24, 2 * REACH_PX + 24)
+    shifted = frame.roll((STRIDE, 2 * STRIDE), (-2, -1))
+    inside = (..., slice(REACH_PX + 8, -REACH_PX), slice(REACH_PX + 8, -REACH_PX))
+
+    with torch.inference_mode():
+        network.context[-1].weight.zero_()
+        for here, there in zip(network(frame), network(shifted), strict=True):
+            torch.testing.assert_close(here.roll((STRIDE, 2 * STRIDE), (-2, -1))[inside], there[inside])
+
+
 def test_normalise_removes_gain_and_offset_of_the_camera():
-    frame = torch.rand(2, 1, 32, 32) * 100
+    frame = 100 + 10 * random(2, 1, 32, 32)
 
-    normalised = normalise(frame)
-
-    torch.testing.assert_close(normalised, normalise(3.5 * frame + 200), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(normalised.mean((-2, -1)), torch.zeros(2, 1), rtol=0, atol=1e-5)
-    torch.testing.assert_close(normalised.std((-2, -1), correction=0), torch.ones(2, 1), rtol=0, atol=1e-5)
+    torch.testing.assert_close(normalise(frame), normalise(3.5 * frame + 200), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("value", [0.0, 7.0, 65_535.0])
-def test_constant_frame_becomes_zeros(value):
-    assert torch.equal(normalise(torch.full((1, 1, 8, 8), value)), torch.zeros(1, 1, 8, 8))
+def test_frames_are_normalised_each_on_its_own():
+    frames = random(2, 3, 16, 16) * torch.tensor([1.0, 5.0, 20.0])[:, None, None] + 50
+
+    alone = torch.stack([torch.stack([normalise(frame) for frame in crop]) for crop in frames])
+
+    torch.testing.assert_close(normalise(frames), alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("noise", [0.5, 7.0, 300.0])
+def test_noise_becomes_1_whatever_the_gradient_of_the_background(noise):
+    """Also where the background varies by 5 times the noise, of which a plain standard deviation is full."""
+    gradient = torch.linspace(-8.7, 8.7, 256)[:, None]
+    for background in (torch.zeros(1), gradient):
+        frame = 1000 + noise * (random(1, 1, 256, 256) + background)
+
+        assert float(frame_scale(frame)) == pytest.approx(noise, rel=0.04)
+        assert 0.85 < float(normalise(frame)[..., 124:132, :].std()) < 1
+
+
+def test_sparse_particles_do_not_count_as_noise():
+    frame = 50 + random(1, 1, 256, 256)
+    frame[..., 8::32, 8::32] += 30
+
+    assert float(frame_scale(frame)) == pytest.approx(1, rel=0.15)
+    assert float(frame.std()) > 1.3
+
+
+def test_frame_without_noise_is_scaled_by_a_share_of_its_contrast():
+    broad = torch.sin(torch.linspace(0, 12, 128))[:, None] * torch.ones(128) * 40 + 500
+
+    assert float(frame_scale(broad)) == pytest.approx(0.05 * float(broad.std()), rel=0.02)
+
+
+def test_bright_pixels_are_compressed_and_keep_their_order():
+    frame = random(1, 1, 64, 64)
+    frame[..., 32, 10:60:10] = torch.tensor([20.0, 100.0, 500.0, 2_000.0, 10_000.0])
+    peaks = normalise(frame)[0, 0, 32, 10:60:10]
+
+    assert (peaks.diff() > 0).all()
+    assert float(peaks[-1] / peaks[-2]) == pytest.approx(5**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, 12_345.0, 65_535.0])
+@pytest.mark.parametrize("shape", [(8, 8), (128, 256), (33, 47), (1200, 1000)])
+def test_constant_frame_becomes_zeros(value, shape):
+    assert torch.equal(normalise(torch.full((1, 1, *shape), value)), torch.zeros(1, 1, *shape))
 
 
 def test_logit_of_a_signal_goes_back_to_counts():
-    frame, signal = torch.randn(1, 1, 8, 8) * 5 + 100, torch.rand(1, 1, 8, 8) * 50 + 0.1
-    std = frame_std(frame)
-    logit = torch.logit(signal_likeness(signal, std))
+    frame, signal = 100 + 5 * random(1, 1, 8, 8), random(1, 1, 8, 8).abs() * 50 + 0.1
+    scale = frame_scale(frame)
+    likeness = signal_likeness(signal, scale)
 
-    torch.testing.assert_close(denoised_signal(logit, std), signal, rtol=1e-4, atol=1e-4)
+    assert likeness.min() > 0
+    assert likeness.max() < 1
+    torch.testing.assert_close(denoised_signal(torch.logit(likeness), scale), signal, rtol=1e-4, atol=1e-4)
 
 
 def test_denoised_signal_stays_finite():

@@ -1,105 +1,176 @@
-import math
+from math import log, sqrt
 
 import pytest
 import torch
 
 from streamtrack_engines.networks.denodet import Denodet
+from streamtrack_engines.peaks import peak_table
 from streamtrack_engines.training.losses import (
     Targets,
     balanced_cross_entropy_loss,
-    bernoulli_jsd,
-    coordinate_loss,
     denoising_loss,
-    divergence_loss,
-    local_coordinates,
+    found_positions,
     loss_parts,
-    render_heat,
+    position_loss,
+    presence_loss,
+    render_presence,
     soft_dice_loss,
 )
 from streamtrack_engines.training.recipe import Recipe
 from streamtrack_engines.training.step import total_loss
 
-
-def gaussian_logit(y, x, size=16, sigma=0.6):
-    rows, columns = torch.arange(size)[:, None], torch.arange(size)[None]
-    return (-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2))[None, None].float()
+SIZE = 32
 
 
-@pytest.mark.parametrize(("y", "x"), [(8.0, 8.0), (7.3, 8.4), (6.55, 9.9), (8.5, 7.5)])
-def test_dsnt_coordinate_is_the_centre_of_a_gaussian(y, x):
-    found, reference = local_coordinates(gaussian_logit(y, x), torch.tensor([[0.0, y, x]]))
-
-    torch.testing.assert_close(found, torch.tensor([[y, x]]), rtol=0, atol=5e-3)
-    torch.testing.assert_close(reference, torch.tensor([[y, x]]))
-
-
-def test_dsnt_window_follows_the_strongest_pixel_next_to_the_reference():
-    found, _ = local_coordinates(gaussian_logit(8.0, 8.0), torch.tensor([[0.0, 7.2, 8.9]]))
-
-    torch.testing.assert_close(found, torch.tensor([[8.0, 8.0]]), rtol=0, atol=5e-3)
+def found_at(pixels, seed=0):
+    """Return maps (1, 4, 32, 32) with a peak in every pixel (K, 2), and all else random."""
+    generator = torch.Generator().manual_seed(seed)
+    found = torch.rand(1, 4, SIZE, SIZE, generator=generator) - 0.5
+    found[:, 0] -= 4.0
+    top = torch.rand(len(pixels), generator=generator)
+    for (y, x), logit in zip(pixels, top, strict=True):
+        found[0, 0, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] += 1.5
+        found[0, 0, y, x] = logit - 1
+    return found
 
 
-def test_points_without_a_full_window_are_left_out():
-    points = torch.tensor([[0, -1.5, 5], [0, 2.4, 8], [0, 8, 13.2], [0, 3, 12]], dtype=torch.float32)
-
-    _, reference = local_coordinates(torch.zeros(1, 1, 16, 16), points)
-
-    torch.testing.assert_close(reference, torch.tensor([[3.0, 12.0]]))
+def points_at(*places, crop=0):
+    return torch.tensor([[crop, y, x] for y, x in places], dtype=torch.float32)
 
 
-def test_coordinate_loss_counts_half_windows():
-    loss = coordinate_loss(gaussian_logit(8.0, 8.0), torch.tensor([[0.0, 8.0, 8.4]]))
+def test_presence_is_1_in_the_pixels_that_hold_a_point():
+    points = torch.tensor([[0, 2.4, 3.4], [0, 2.6, 7.0], [1, -0.4, 15.4], [1, -0.6, 5.0], [1, 11.6, 5.0], [1, 5, -2.5]])
 
-    assert float(loss) == pytest.approx(0.4 / 2.5, abs=5e-3)
+    presence = render_presence(points, 2, 12, 16)
+
+    assert presence.shape == (2, 1, 12, 16)
+    assert presence.nonzero().tolist() == [[0, 0, 2, 3], [0, 0, 3, 7], [1, 0, 0, 15]]
+    assert presence.max() == 1
 
 
-def test_coordinate_loss_of_an_empty_batch_is_zero_and_differentiable():
-    heat = torch.zeros(2, 1, 16, 16, requires_grad=True)
+def test_optimum_of_the_presence_is_the_probability_itself():
+    """In three frames of ten a pixel holds a point: the gradient vanishes where the sigmoid says 0.3."""
+    points = torch.tensor([[frame, 2.0, 1.0] for frame in (0, 4, 7)])
 
-    loss = coordinate_loss(heat, torch.empty(0, 3))
+    def slope(probability):
+        logit = torch.full((10, 1, 4, 4), log(probability / (1 - probability)), requires_grad=True)
+        presence_loss(logit, points).backward()
+        return float(logit.grad[:, 0, 2, 1].sum())
+
+    assert slope(0.3) == pytest.approx(0, abs=1e-8)
+    assert slope(0.2) < -1e-4
+    assert slope(0.4) > 1e-4
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_found_positions_are_those_of_the_deployed_peak_finder(seed):
+    """Also in corners and on borders."""
+    pixels = [(y, x) for y in (0, 8, 16, 24, 31) for x in (0, 9, 17, 31)]
+    found = found_at(pixels, seed)
+    off = torch.rand(len(pixels), 2, generator=torch.Generator().manual_seed(seed)) - 0.5
+    points = torch.cat([torch.zeros(len(pixels), 1), torch.tensor(pixels) + off], 1)
+
+    position, log_sigma, score, reference = found_positions(found, points)
+    table = peak_table(found, torch.zeros(1, 1, SIZE, SIZE), k=400)
+    nearest = torch.cdist(position, table[:, :2]).argmin(1)
+
+    torch.testing.assert_close(position, table[nearest, :2])
+    torch.testing.assert_close(score, table[nearest, 2])
+    torch.testing.assert_close(log_sigma.exp(), table[nearest, 4])
+    torch.testing.assert_close(reference, points[:, 1:])
+    assert score.min() > 0.2
+
+
+def test_found_position_is_that_of_the_strongest_pixel_within_1_px_of_the_point():
+    found = found_at([(8, 8), (20, 20)])
+
+    position, _, score, _ = found_positions(found, points_at((7.4, 9.4), (18, 20)))
+    at_peak, _, peak_score, _ = found_positions(found, points_at((8, 8), (20, 20)))
+
+    torch.testing.assert_close(position[0], at_peak[0])
+    assert not torch.allclose(position[1], at_peak[1], atol=0.5)  # 2 px away it is somebody else's
+    torch.testing.assert_close(score[0], peak_score[0])
+
+
+def test_points_beyond_the_frame_are_left_out():
+    _, _, _, reference = found_positions(found_at([(0, 3)]), points_at((-0.4, 3), (-0.6, 3), (5, 31.6), (31.4, 31.4)))
+
+    torch.testing.assert_close(reference, torch.tensor([[-0.4, 3.0], [31.4, 31.4]]))
+
+
+def test_position_is_looked_up_in_the_frame_of_its_point():
+    found = torch.cat([found_at([(8, 8)]), found_at([(20, 20)], seed=1)])
+
+    _, _, score, _ = found_positions(found, torch.cat([points_at((8, 8), crop=1), points_at((20, 20), crop=1)]))
+
+    assert score[0] < 0.2 < score[1]
+
+
+def test_positions_teach_offset_and_sigma_but_not_the_presence():
+    found = found_at([(8, 8), (0, 31)]).requires_grad_()
+
+    position_loss(found, points_at((8.2, 7.7), (0.3, 31.1))).backward()
+
+    assert not found.grad[:, 0].any()
+    assert found.grad[0, 1:3, 7:10, 7:10].all()
+    assert found.grad[0, 3].nonzero().tolist() == [[0, 31], [8, 8]]
+
+
+def sigma_slope(sigma_px, error_px):
+    """Return the gradient of the position loss in the logarithm of sigma, for positions that are off by error_px."""
+    found = torch.zeros(1, 4, SIZE, SIZE)
+    found[:, 0] = -20.0
+    found[0, 0, 8::8, 8::8] = 5.0
+    found[:, 3] = log(sigma_px)
+    found.requires_grad_()
+    pixels = found.detach()[0, 0].gt(0).nonzero().float()
+    points = torch.cat([torch.zeros(len(pixels), 1), pixels + torch.tensor(error_px)], 1)
+    position_loss(found, points).backward()
+    return float(found.grad[:, 3].sum())
+
+
+def test_sigma_is_at_rest_where_it_is_the_standard_deviation_per_axis():
+    error_px = (0.3, 0.4)
+    right = sqrt((0.3**2 + 0.4**2) / 2)
+
+    assert sigma_slope(right, error_px) == pytest.approx(0, abs=1e-4)
+    assert sigma_slope(0.8 * right, error_px) < -0.1
+    assert sigma_slope(1.25 * right, error_px) > 0.1
+
+
+def test_offsets_are_at_rest_where_they_are_right():
+    found = torch.full((1, 4, SIZE, SIZE), -20.0)
+    found[:, 1:3] = torch.tensor([0.3, -0.2])[:, None, None]
+    found[:, 3] = -1.0
+    found[0, 0, 8, 8] = 5.0
+    found.requires_grad_()
+
+    position_loss(found, points_at((8.3, 7.8))).backward()
+
+    assert found.grad[:, 1:3].abs().max() < 1e-4
+
+
+def test_positions_of_what_is_not_seen_hardly_count():
+    seen = found_at([(8, 8)])
+    seen[:, 3] = 0.0
+    at_peak, _, _, _ = found_positions(seen, points_at((8, 8)))
+    unseen = points_at((24.0, 24.0))
+    seen[0, 0, 20:29, 20:29] = -20.0
+    both = torch.cat([torch.cat([torch.zeros(1, 1), at_peak], 1), unseen])
+
+    assert float(position_loss(seen, both)) == pytest.approx(0, abs=1e-4)
+
+
+def test_loss_of_a_batch_without_points_is_finite_and_differentiable():
+    found = torch.zeros(2, 4, 16, 16, requires_grad=True)
+
+    presence_loss(found[:, :1], torch.empty(0, 3)).backward()
+    assert (found.grad[:, 0] > 0).all()
+    loss = position_loss(found, torch.empty(0, 3))
     loss.backward()
 
     assert loss.item() == 0
-    assert torch.equal(heat.grad, torch.zeros_like(heat))
-
-
-def test_heat_is_a_gaussian_of_one_pixel_at_the_sub_pixel_point():
-    heat = render_heat(torch.tensor([[1.0, 5.25, 6.5], [0.0, -1.0, 3.0]]), 2, 12, 16)
-
-    assert heat.shape == (2, 1, 12, 16)
-    assert float(heat[1, 0, 5, 6]) == pytest.approx(math.exp(-(0.25**2 + 0.5**2) / 2))
-    assert float(heat[1, 0, 7, 4]) == pytest.approx(math.exp(-(1.75**2 + 2.5**2) / 2))
-    assert float(heat[0, 0, 0, 3]) == pytest.approx(math.exp(-0.5))  # the point lies outside, its light does not
-    assert float(heat[0].max()) == float(heat[0, 0, 0, 3])
-
-
-def test_heat_of_two_points_is_the_larger_one():
-    one, other = torch.tensor([[0.0, 5.0, 5.0]]), torch.tensor([[0.0, 6.0, 7.0]])
-
-    both = render_heat(torch.cat([one, other]), 1, 12, 12)
-
-    assert torch.equal(both, torch.maximum(render_heat(one, 1, 12, 12), render_heat(other, 1, 12, 12)))
-
-
-def test_jsd_lies_between_zero_and_log_2():
-    p = torch.linspace(0, 1, 21)
-    divergence = bernoulli_jsd(p[:, None], p[None])
-
-    torch.testing.assert_close(divergence.diagonal(), torch.zeros(21), rtol=0, atol=1e-6)
-    torch.testing.assert_close(divergence, divergence.T)
-    assert float(divergence[0, -1]) == pytest.approx(math.log(2), abs=1e-4)
-    assert float(divergence.max()) <= math.log(2) + 1e-6
-    assert (divergence[~torch.eye(21, dtype=torch.bool)] > 0).all()
-
-
-def test_missing_particle_costs_more_than_a_spurious_one():
-    heat = render_heat(torch.tensor([[0.0, 8.0, 8.0]]), 1, 16, 16)
-    none, nowhere = torch.full((1, 1, 16, 16), -9.0), torch.zeros(1, 1, 16, 16)
-
-    missed = divergence_loss(none, heat)
-    spurious = divergence_loss(torch.logit(heat, eps=1e-4), nowhere)
-
-    assert float(missed) > 2 * float(spurious)
+    assert not found.grad[:, 1:].any()
 
 
 def test_dice_is_zero_for_the_same_image_and_one_for_disjoint_images():
@@ -122,19 +193,22 @@ def test_denoising_loss_is_lowest_where_the_brightness_is_right():
         assert float(balanced_cross_entropy_loss(right, r)) < float(balanced_cross_entropy_loss(right + shift, r))
 
 
-def _backward(*, joint):
+def _backward(*, joint, n_frames=3, norm="batch"):
     torch.manual_seed(0)
-    network = Denodet()
+    network = Denodet(n_frames, norm)
     points = torch.tensor([[0, 8.2, 9.1], [1, 14.0, 20.5]])
-    heat = render_heat(points, 2, 32, 32)
-    denoised, found = network(torch.randn(2, 1, 32, 32))
-    parts = loss_parts(denoised, found, Targets(0.7 * heat, heat, points))
+    denoised, found = network(torch.randn(2, n_frames, 32, 32))
+    parts = loss_parts(denoised, found, Targets(0.7 * render_presence(points, 2, 32, 32), points))
     total_loss(Recipe(steps=1), parts, joint=joint).backward()
     return network
 
 
-def test_every_parameter_learns_in_the_joint_stage():
-    for name, parameter in _backward(joint=True).named_parameters():
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("n_frames", [1, 3])
+def test_every_parameter_learns_in_the_joint_stage(n_frames, norm):
+    network = _backward(joint=True, n_frames=n_frames, norm=norm)
+
+    for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().max() > 0, name
 
@@ -143,5 +217,5 @@ def test_denoising_head_rests_in_the_detection_stage():
     network = _backward(joint=False)
 
     assert network.denoised_head.weight.grad is None
-    assert network.heat_head.weight.grad.abs().max() > 0
+    assert network.found_head.weight.grad.abs().max() > 0
     assert network.denoise[1].conv.weight.grad.abs().max() > 0  # its features serve detection all the same

@@ -4,7 +4,7 @@ import pytest
 
 from streamtrack.errors import ConfigError
 from streamtrack.simulation.crops import CropRanges
-from streamtrack_engines.training.recipe import read_recipe
+from streamtrack_engines.training.recipe import LossWeights, NetworkSettings, read_recipe
 
 
 def _write(path, text):
@@ -16,7 +16,8 @@ def test_shipped_recipe_is_valid():
     recipe = read_recipe(files("streamtrack_engines.training") / "recipes" / "denodet.toml")
 
     assert recipe.crop_ranges == CropRanges()
-    assert recipe.loss.denoising == 0.5
+    assert recipe.loss == LossWeights(presence=200, position=1, denoising=0.5)
+    assert recipe.network == NetworkSettings(n_frames=3, norm="batch")
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,9 @@ def test_shipped_recipe_is_valid():
     [
         ("steps = 3\nlearnin_rate = 1", "unknown key 'learnin_rate'; did you mean 'learning_rate'?"),
         ("steps = 3\n[crops]\nsnrr = [1, 2]", "unknown key 'crops.snrr'; did you mean 'snr'?"),
+        ("steps = 3\n[loss]\nposition = -1", "loss.position = -1 is not valid"),
+        ("steps = 3\n[network]\nnorm = 'group'", "network.norm = 'group' is not valid"),
+        ("steps = 3\n[network]\nn_frames = 0", "network.n_frames = 0 is not valid"),
         ("steps = 3\n[loss]\ngamma = 1", "unknown key 'loss.gamma'"),
         ("steps = 3\ncrop_px = 130", "crop_px = 130 is not valid"),
         ("steps = 3\ndevice = 'gpu'", "device = 'gpu' is not valid"),

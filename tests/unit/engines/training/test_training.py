@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from streamtrack.errors import ConfigError, EngineError
-from streamtrack_engines.networks.denodet import Denodet
+from streamtrack.simulation.crops import CropRanges, sample_crops
+from streamtrack_engines.networks.denodet import Denodet, denoised_signal, frame_scale, normalise
 from streamtrack_engines.training import data
 from streamtrack_engines.training.checkpoint import new_state
-from streamtrack_engines.training.evaluation import score
+from streamtrack_engines.training.evaluation import evaluate, find, score
 from streamtrack_engines.training.loop import train
-from streamtrack_engines.training.recipe import CropSettings, EvaluationSettings, LossWeights, Recipe
+from streamtrack_engines.training.recipe import CropSettings, EvaluationSettings, NetworkSettings, Recipe
 from streamtrack_engines.training.step import learning_rate, train_step
 
 CPU = torch.device("cpu")
@@ -23,21 +24,22 @@ TINY = {
     "batch_size": 2,
     "crop_px": 32,
     "warmup_steps": 2,
+    "detection_only_fraction": 0.0,
     "evaluation": EvaluationSettings(n_crops=2, crop_px=32, snr=(4.0,)),
 }
 
 
 def test_loss_falls_on_one_batch():
-    crops = CropSettings(empty_fraction=0, density=(800, 900), snr=(5, 9))
-    weights = LossWeights(divergence=20)
-    settings = TINY | {"learning_rate": 5e-3, "detection_only_fraction": 0, "crops": crops, "loss": weights}
-    recipe = Recipe(steps=1000, **settings)
+    crops = CropSettings(camera_fraction=0, empty_fraction=0, low_density_fraction=0, density=(800, 900), snr=(5, 9))
+    recipe = Recipe(steps=1000, **TINY | {"learning_rate": 1e-2, "crops": crops})
     state, batch = new_state(recipe, CPU), data.make_batch(recipe, 0, CPU)
 
-    history = [train_step(recipe, state, batch, fraction=0.0) for _ in range(30)]
+    history = [train_step(recipe, state, batch, fraction=0.0) for _ in range(60)]
 
-    assert history[-1].divergence < 0.5 * history[0].divergence
-    assert history[-1].coordinate < 0.5 * history[0].coordinate
+    share = len(batch.targets.points) / batch.targets.denoised.numel()
+    chance = -(share * np.log(share) + (1 - share) * np.log(1 - share))
+    assert history[-1].presence < 0.7 * chance  # more than the mere number of particles
+    assert history[-1].position < history[0].position - 3
     assert history[-1].denoising < 0.5 * history[0].denoising
 
 
@@ -86,13 +88,14 @@ def test_run_leaves_logs_curves_and_a_network_to_export(tmp_path):
     with (tmp_path / "losses.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert float(row["step"]) == 25
-    assert float(row["divergence"]) > 0
+    assert float(row["presence"]) > 0
     assert "f1_snr4" in (tmp_path / "evaluations.csv").read_text()
     assert (tmp_path / "curves.png").stat().st_size > 1000
     assert not list(tmp_path.glob("*.part*"))
     content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    Denodet().load_state_dict(content["average"])
-    assert json.loads(content["recipe"])["steps"] == 25
+    recipe = json.loads(content["recipe"])
+    Denodet(**recipe["network"]).load_state_dict(content["average"])
+    assert recipe["steps"] == 25
 
 
 def test_run_ends_after_its_minutes(tmp_path):
@@ -127,6 +130,96 @@ def test_foreign_checkpoint_is_an_error(tmp_path):
 
     with pytest.raises(EngineError, match="not a checkpoint of 'streamtrack train'"):
         train(Recipe(steps=1, **TINY), tmp_path, resume=True)
+
+
+def test_network_of_another_shape_cannot_resume(tmp_path):
+    train(Recipe(steps=1, **TINY), tmp_path)
+
+    with pytest.raises(EngineError, match=r"checkpoint\.pt is not a checkpoint"):
+        train(Recipe(steps=2, network=NetworkSettings(n_frames=1), **TINY), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("n_frames", [1, 3])
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_any_network_trains_and_is_evaluated(tmp_path, n_frames, norm):
+    train(Recipe(steps=1, network=NetworkSettings(n_frames=n_frames, norm=norm), **TINY), tmp_path)
+
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert 0 <= content["evaluations"][0]["f1_snr4"] <= 1
+
+
+@pytest.mark.parametrize(("steps", "decay"), [(1, 1 / 11), (3, 3 / 13), (90, 0.8)])
+def test_moving_average_takes_in_weights_and_statistics_of_the_norms(steps, decay):
+    """With a short memory at first, after which the recipe's holds."""
+    recipe = Recipe(steps=1000, average_decay=0.8, **TINY)
+    state, batch = new_state(recipe, CPU), data.make_batch(recipe, 0, CPU)
+    state.step = steps - 1
+    before = {name: value.clone() for name, value in state.average.state_dict().items()}
+
+    train_step(recipe, state, batch, fraction=0.0)
+
+    latest, after = state.network.state_dict(), state.average.state_dict()
+    names = [name for name, value in latest.items() if value.is_floating_point()]
+    assert "encoder.0.norms.0.running_var" in names
+    for name in names:
+        assert not torch.equal(latest[name], before[name]), name
+        torch.testing.assert_close(after[name], decay * before[name] + (1 - decay) * latest[name])
+
+
+def test_norms_keep_their_statistics_from_some_point_of_the_run_on():
+    """From there on they also train with them: a frame's outputs no longer depend on the rest of its batch."""
+    recipe = Recipe(steps=1000, norm_fraction=0.3, **TINY)
+    state, batch = new_state(recipe, CPU), data.make_batch(recipe, 0, CPU)
+    mean, weight = state.network.encoder[0].norms[0].running_mean, state.network.encoder[0].norms[0].weight
+
+    for fraction, learns in ((0.29, True), (0.31, False)):
+        mean_before, weight_before = mean.clone(), weight.clone()
+        train_step(recipe, state, batch, fraction)
+        assert torch.equal(mean, mean_before) != learns
+        assert not torch.equal(weight, weight_before)
+
+    alone = state.network(batch.frames[:1])[1]
+    torch.testing.assert_close(state.network(batch.frames)[1][:1], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_is_normalised_and_its_targets_are_those_of_the_last_frame():
+    ranges = CropRanges(first_frame_fraction=0.5, empty_fraction=0.0)
+    crops = sample_crops(np.random.default_rng(0), 6, 32, ranges, n_before=2)
+    noisy = torch.from_numpy(crops.noisy)
+
+    batch = data.to_batch(crops, CPU)
+
+    assert batch.frames.shape == (6, 3, 32, 32)
+    assert torch.equal(batch.frames, normalise(noisy))
+    assert not batch.frames[~noisy.any(-1).any(-1)].any()
+    signal = denoised_signal(torch.logit(batch.targets.denoised), frame_scale(noisy[:, -1:]))
+    np.testing.assert_allclose(signal[:, 0], crops.signal, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(batch.targets.points, crops.points)
+
+
+def test_network_that_finds_nothing_scores_nothing():
+    network = Denodet().eval()
+    torch.nn.init.zeros_(network.found_head.weight)
+
+    row = evaluate(network, EvaluationSettings(n_crops=2, crop_px=32, snr=(1.0, 4.0)), CPU)
+
+    assert list(row) == ["f1_snr1", "rmse_px_snr1", "f1_snr4", "rmse_px_snr4"]
+    assert row["f1_snr1"] == row["f1_snr4"] == 0
+    assert np.isnan(row["rmse_px_snr4"])
+
+
+def test_found_particles_carry_crop_and_score_and_pass_the_threshold():
+    """Where every pixel says 0.2, the first one's window makes the peak: 4 pixels of it are on the frame."""
+    network = Denodet(n_frames=1).eval()
+    with torch.no_grad():
+        network.found_head.weight.zero_()
+        network.found_head.bias.copy_(torch.tensor([np.log(0.2 / 0.8), 0.25, 0.25, 0.0]))
+    crops = sample_crops(np.random.default_rng(0), 2, 32)
+
+    found = find(network, crops, 0.7, CPU)
+
+    np.testing.assert_allclose(found, [[0, 0.75, 0.75, 0.8], [1, 0.75, 0.75, 0.8]], atol=1e-5)
+    assert len(find(network, crops, 0.9, CPU)) == 0
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():

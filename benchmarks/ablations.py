@@ -1,0 +1,185 @@
+"""What each part of the network is worth: the same short training with one thing changed at a time.
+
+``python -m benchmarks.ablations [--steps 1500] [--variants a,b,...] [--out FILE.json]``
+
+Every variant sees the same crops in the same order, starts from the same seed and takes the same number of steps, far
+fewer than the shipped weights did: the figures are for comparing with each other. Scored on fresh crops of the
+challenge's three scenes, density 500, each variant with its best threshold at each SNR. Rows of other variants in FILE
+are kept, so that variants can be run one by one.
+"""
+
+import argparse
+import copy
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.progress import track
+from torch import Tensor, nn
+
+from streamtrack.report import machine, versions
+from streamtrack.simulation.crops import CropBatch, CropRanges, sample_crops
+from streamtrack_engines.networks.denodet import DecoderLevel, Denodet
+from streamtrack_engines.training.checkpoint import TrainingState
+from streamtrack_engines.training.data import to_batch
+from streamtrack_engines.training.evaluation import find, score
+from streamtrack_engines.training.recipe import LossWeights, NetworkSettings, Recipe
+from streamtrack_engines.training.step import train_step
+
+SEED = 66_000
+TEST_SEED = 880_000
+SNRS = (1.0, 2.0, 4.0, 7.0)
+THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
+CPU = torch.device("cpu")
+
+
+class WithoutDenoising(Denodet):
+    """The encoder and the detection decoder alone: tests the paper's claim that denoising helps detection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.denoise = nn.ModuleList()
+        self.detect = nn.ModuleList([DecoderLevel(32, 16, 1, "batch"), DecoderLevel(16, 8, 1, "batch")])
+        self.denoised_head.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As in `Denodet`; the denoised image is empty."""
+        full, half, quarter = _encode(self, x)
+        found = self.detect[1](self.detect[0](quarter, half), full)
+        return torch.zeros_like(x[:, :1]), self.found_head(found)
+
+
+class Cascaded(Denodet):
+    """One network denoises each frame, another finds particles in what it shows and sees nothing else (paper, III.A).
+
+    The first learns from the denoising loss alone.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.detector = WithoutDenoising()
+        self.detect = nn.ModuleList()
+        for part in (self.found_head, self.detector.denoised_head):
+            part.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As in `Denodet`."""
+        clean = [self._denoised(x[:, i : i + 1]) for i in range(self.n_frames)]
+        seen = torch.cat([torch.sigmoid(logit.detach()) for logit in clean], 1)
+        return clean[-1], self.detector(seen)[1]
+
+    def _denoised(self, frame: Tensor) -> Tensor:
+        full, half, quarter = _encode(self, F.pad(frame, (0, 0, 0, 0, self.n_frames - 1, 0)))
+        return self.denoised_head(self.denoise[1](self.denoise[0](quarter, half), full))
+
+
+def _encode(network: Denodet, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    full = network.encoder[0](x)
+    half = network.encoder[1](F.max_pool2d(full, 2))
+    quarter = network.encoder[2](F.max_pool2d(half, 2))
+    return full, half, quarter + network.context(quarter.mean((-2, -1), keepdim=True))
+
+
+class WithoutContext(Denodet):
+    """Nothing but the surroundings of a pixel decides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for parameter in self.context.parameters():
+            nn.init.zeros_(parameter).requires_grad_(False)
+
+
+VARIANTS: dict[str, tuple[str, Callable[[], Denodet]]] = {
+    "shipped": ("three frames, batch norm, both decoders, context", Denodet),
+    "instance norm": ("the paper's normalisation", lambda: Denodet(norm="instance")),
+    "one frame": ("no frames before the current one", lambda: Denodet(n_frames=1)),
+    "one frame late": ("the frames before and after the current one", Denodet),
+    "no denoising": ("encoder and detection decoder alone", WithoutDenoising),
+    "cascaded": ("a second network detects in what the first has denoised", Cascaded),
+    "no context": ("without the mean of the deepest features", WithoutContext),
+}
+
+
+def main() -> None:
+    """Train, score and record every variant that was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=1500, help="of training, for each variant")
+    parser.add_argument("--variants", default=",".join(VARIANTS), help=f"of {', '.join(VARIANTS)}")
+    parser.add_argument("--crops", type=int, default=36, help="crops of 256x256 px to score at each SNR")
+    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in arguments.variants.split(","):
+        row = measure(name, arguments.steps, arguments.crops)
+        print(json.dumps({name: row}))
+        if arguments.out:
+            record(arguments.out, name, row)
+
+
+def record(path: Path, name: str, row: dict[str, Any]) -> None:
+    """Add a variant's row to the file, or replace it."""
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"variants": {}}
+    content |= {"command": "python -m benchmarks.ablations", "machine": machine(), "versions": versions()}
+    content["variants"][name] = row
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(name: str, steps: int, n_crops: int) -> dict[str, Any]:
+    """Train one variant and score it."""
+    what, build = VARIANTS[name]
+    torch.manual_seed(SEED)
+    network = build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    n_after = int(name == "one frame late")
+    began = time.monotonic()
+    average = trained(network, steps, n_after)
+    row = {"what": what, "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad)}
+    row |= {"steps": steps, "training_s": round(time.monotonic() - began)}
+    for snr in SNRS:
+        row |= best_score(average, held_out(average.n_frames, n_after, snr, n_crops), snr)
+    return row
+
+
+def trained(network: Denodet, steps: int, n_after: int) -> Denodet:
+    """Return the moving average of the network after so many steps."""
+    has_denoising = not isinstance(network, WithoutDenoising)
+    settings = NetworkSettings(n_frames=network.n_frames)
+    loss = LossWeights() if has_denoising else LossWeights(denoising=0)
+    recipe = Recipe(steps=steps, batch_size=8, detection_only_fraction=0, network=settings, loss=loss)
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learning, recipe.learning_rate, weight_decay=recipe.weight_decay)
+    state = TrainingState(network, copy.deepcopy(network).eval(), optimizer)
+    for step in track(range(steps), "training"):
+        rng = np.random.default_rng((SEED, step))
+        crops = sample_crops(rng, 8, 128, recipe.crop_ranges, n_before=network.n_frames - 1 - n_after, n_after=n_after)
+        train_step(recipe, state, to_batch(crops, CPU), step / steps)
+    return state.average
+
+
+def held_out(n_frames: int, n_after: int, snr: float, n_crops: int) -> CropBatch:
+    """Return crops of the challenge's scenes at one SNR, density 500, the same for every variant up to the noise."""
+    ranges = replace(
+        CropRanges(), camera_fraction=0.0, empty_fraction=0.0, low_density_fraction=0.0, first_frame_fraction=0.0
+    )
+    ranges = replace(ranges, density=(500.0, 500.0), snr=(snr, snr))
+    rng = np.random.default_rng((TEST_SEED, int(10 * snr)))
+    return sample_crops(rng, n_crops, 256, ranges, n_before=n_frames - 1 - n_after, n_after=n_after)
+
+
+def best_score(network: Denodet, crops: CropBatch, snr: float) -> dict[str, float]:
+    """Return the best F1 over the thresholds, with that threshold and RMSE."""
+    found = find(network, crops, THRESHOLDS[0], CPU)
+    scores = [score(found[found[:, 3] > threshold, :3], crops.points, 256) for threshold in THRESHOLDS]
+    best = int(np.argmax([f1 for f1, _ in scores]))
+    f1, rmse_px = scores[best]
+    key = f"snr{snr:g}"
+    return {f"f1_{key}": f1, f"rmse_px_{key}": rmse_px, f"threshold_{key}": THRESHOLDS[best]}
+
+
+if __name__ == "__main__":
+    main()
