@@ -6,6 +6,7 @@ says how likely it holds one, where, and how surely (as in DECODE, Speiser et al
 """
 
 from dataclasses import dataclass
+from math import log, pi
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,8 @@ from streamtrack_engines.peaks import NOTHING
 LOG_SIGMA_LIMITS = (-3.5, 1.5)
 """Positions are never taken for better than 0.03 px or worse than 4.5 px, so that no single one rules the loss."""
 
+_OUTLIERS = 0.01
+_OUTLIER_AREA_PX2 = 25.0
 _EPSILON = 1e-6
 _REACH_PX = 2  # a window of 3x3 pixels whose centre lies within 1 px of the reference
 
@@ -104,15 +107,18 @@ def _gather(padded: Tensor, frame: Tensor, centre: Tensor, offsets: Tensor) -> T
 
 
 def position_loss(found: Tensor, points: Tensor) -> Tensor:
-    """Return the mean negative log-likelihood of the points under Gaussians of the found positions and sigmas.
+    """Return the mean negative log-likelihood of the points, given the found positions and sigmas.
 
-    Points count as much as their particle is seen: positions of what is not detected are of no use.
+    A position is Gaussian, but for one in a hundred that lies anywhere in 5x5 px: without these a single particle that
+    was taken for its neighbour would outweigh all others of the batch. Points count as much as their particle is seen:
+    positions of what is not detected are of no use.
     """
     position, log_sigma, score, reference = found_positions(found, points)
     log_sigma = log_sigma.clamp(*LOG_SIGMA_LIMITS)
     squared = ((position - reference) ** 2).sum(1)
-    likelihood = squared / 2 * torch.exp(-2 * log_sigma) + 2 * log_sigma
-    return (score * likelihood).sum() / score.sum().clamp(min=1.0)
+    gaussian = log((1 - _OUTLIERS) / (2 * pi)) - 2 * log_sigma - squared / 2 * torch.exp(-2 * log_sigma)
+    outlier = gaussian.new_full((), log(_OUTLIERS / _OUTLIER_AREA_PX2))
+    return -(score * torch.logaddexp(gaussian, outlier)).sum() / score.sum().clamp(min=1.0)
 
 
 def soft_dice_loss(p: Tensor, r: Tensor) -> Tensor:

@@ -42,9 +42,9 @@ class LossWeights(BaseModel):
 
     model_config = _STRICT
 
-    presence: float = Field(default=200.0, ge=0)
+    presence: float = Field(default=800.0, ge=0)
     """The mean over all pixels is small: 1 in 500 holds a particle."""
-    position: float = Field(default=1.0, ge=0)
+    position: float = Field(default=0.5, ge=0)
     denoising: float = Field(default=0.5, ge=0)
     """The paper's gamma."""
 
@@ -84,6 +84,8 @@ class Recipe(BaseModel):
     warmup_steps: int = Field(default=100, ge=0)
     detection_only_fraction: float = Field(default=0.2, ge=0, le=1)
     """The paper's first stage: so much of the run goes by before the denoising loss is added."""
+    largest_gradient: float = Field(default=20.0, gt=0)
+    """Gradients are cut to this norm: one odd batch must not spoil the optimizer's memory of the others."""
     norm_fraction: float = Field(default=0.25, ge=0, le=1)
     """So much of the run batch norms take the statistics of each batch; then they keep those of the data."""
     average_decay: float = Field(default=0.999, ge=0, lt=1)

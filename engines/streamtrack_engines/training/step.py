@@ -24,6 +24,7 @@ def train_step(recipe: Recipe, state: TrainingState, batch: Batch, fraction: flo
     parts = loss_parts(denoised.float(), found.float(), batch.targets)
     state.optimizer.zero_grad(set_to_none=True)
     total_loss(recipe, parts, joint=fraction >= recipe.detection_only_fraction).backward()
+    torch.nn.utils.clip_grad_norm_(state.network.parameters(), recipe.largest_gradient)
     state.optimizer.step()
     state.step += 1
     _update_average(recipe, state)

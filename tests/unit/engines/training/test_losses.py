@@ -1,4 +1,4 @@
-from math import log, sqrt
+from math import log, pi, sqrt
 
 import pytest
 import torch
@@ -150,6 +150,19 @@ def test_offsets_are_at_rest_where_they_are_right():
     assert found.grad[:, 1:3].abs().max() < 1e-4
 
 
+def test_a_position_that_is_wrong_beyond_doubt_pulls_no_more():
+    found = torch.full((1, 4, SIZE, SIZE), -20.0)
+    found[:, 1:3], found[:, 3] = 0.0, -2.0
+    found[0, 0, 8, 8] = 9.0
+    found.requires_grad_()
+
+    loss = position_loss(found, points_at((8.0, 9.4)))
+    loss.backward()
+
+    assert float(loss) == pytest.approx(-log(0.01 / 25), rel=1e-3)
+    assert found.grad.abs().max() < 1e-3
+
+
 def test_positions_of_what_is_not_seen_hardly_count():
     seen = found_at([(8, 8)])
     seen[:, 3] = 0.0
@@ -158,7 +171,7 @@ def test_positions_of_what_is_not_seen_hardly_count():
     seen[0, 0, 20:29, 20:29] = -20.0
     both = torch.cat([torch.cat([torch.zeros(1, 1), at_peak], 1), unseen])
 
-    assert float(position_loss(seen, both)) == pytest.approx(0, abs=1e-4)
+    assert float(position_loss(seen, both)) == pytest.approx(-log(0.99 / (2 * pi) + 0.01 / 25), abs=1e-3)
 
 
 def test_loss_of_a_batch_without_points_is_finite_and_differentiable():

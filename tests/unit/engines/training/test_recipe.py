@@ -16,7 +16,7 @@ def test_shipped_recipe_is_valid():
     recipe = read_recipe(files("streamtrack_engines.training") / "recipes" / "denodet.toml")
 
     assert recipe.crop_ranges == CropRanges()
-    assert recipe.loss == LossWeights(presence=200, position=1, denoising=0.5)
+    assert recipe.loss == LossWeights()
     assert recipe.network == NetworkSettings(n_frames=3, norm="batch")
 
 
