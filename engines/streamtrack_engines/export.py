@@ -25,7 +25,7 @@ from streamtrack.simulation.crops import CropRanges, sample_crops
 from streamtrack.types import MIN_FRAME_PX
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, DeployMetadata
 from streamtrack_engines.networks.denodet import STRIDE, Denodet, denoised_signal, frame_scale, normalise
-from streamtrack_engines.peaks import COLUMNS, peak_table
+from streamtrack_engines.peaks import COLUMNS, UNCALIBRATED, Calibration, peak_table
 
 MAX_DETECTIONS = 3840
 """More is refused by TensorRT's TopK."""
@@ -78,6 +78,7 @@ class Trained:
     """A network as its training left it, with the recipe (plain data) and the number of steps."""
 
     network: Denodet
+    calibration: Calibration
     recipe: dict[str, Any]
     steps: int
     checkpoint_sha256: str
@@ -90,13 +91,18 @@ class DeployGraph(nn.Module):
     ----------
     network
         DENODET, trained.
+    calibration
+        What makes scores probabilities.
     max_detections
         See `ExportSettings`.
     """
 
-    def __init__(self, network: Denodet, *, max_detections: int = 2048) -> None:
+    def __init__(
+        self, network: Denodet, *, calibration: Calibration = UNCALIBRATED, max_detections: int = 2048
+    ) -> None:
         super().__init__()
         self.network = network
+        self.calibration = calibration
         self.max_detections = max_detections
         self.eval()
 
@@ -125,7 +131,7 @@ class DeployGraph(nn.Module):
         logit, found = self._network(torch.where(has_contrast, normalise(counts), 0.0))
         signal = torch.where(has_contrast[:, -1:], denoised_signal(logit, frame_scale(current)), 0.0)
         background = (current - signal).mean((-2, -1), keepdim=True)
-        detections = peak_table(found, current, k=self.max_detections)
+        detections = peak_table(found, current, k=self.max_detections, calibration=self.calibration)
         return torch.where(has_contrast[0, -1], detections, 0.0), (signal + background)[0, 0]
 
     def _network(self, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,7 +162,8 @@ def read_checkpoint(path: Path) -> Trained:
         recipe = json.loads(state["recipe"])
         network = Denodet(**recipe["network"])
         network.load_state_dict(state["average"])
-        return Trained(network, recipe, int(state["step"]), hashlib.sha256(content).hexdigest())
+        calibration = Calibration(*state["calibration"])
+        return Trained(network, calibration, recipe, int(state["step"]), hashlib.sha256(content).hexdigest())
     except Exception as error:  # a foreign file makes torch raise almost anything
         raise EngineError(f"{path} is not a checkpoint that 'streamtrack train' of this version wrote") from error
 
@@ -170,7 +177,7 @@ def describe(trained: Trained, settings: ExportSettings) -> DeployMetadata:
         threshold=settings.threshold,
         max_detections=settings.max_detections,
         n_frames=trained.network.n_frames,
-        normalisation="each frame: n / sqrt(1 + |n| / 8), n = (counts - mean) / noise of neighbouring pixels",
+        normalisation="each frame: n / sqrt(1 + |n| / 8), n = (counts - mean) / standard deviation",
         recipe=trained.recipe,
         training_data=trained.recipe["crops"],
         training_steps=trained.steps,
@@ -305,7 +312,7 @@ def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetad
     _require(out.suffix == ".onnx", f"{out} must end in .onnx")
     _require(out.parent.is_dir(), f"the folder of {out} does not exist: make it first")
     trained = read_checkpoint(checkpoint)
-    graph = DeployGraph(trained.network, max_detections=settings.max_detections)
+    graph = DeployGraph(trained.network, calibration=trained.calibration, max_detections=settings.max_detections)
     metadata = describe(trained, settings)
     content = to_onnx(graph, metadata, settings.fixed)
     for fixed in [settings.fixed] if settings.fixed else _PARITY_SIZES:

@@ -4,6 +4,7 @@ No shape depends on what the frame shows: the table has K rows, the best first, 
 """
 
 from math import atan2, log
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,18 @@ REACH_PX = 1
 SIGMA_LIMITS_PX = (0.01, 10.0)
 """Whatever the network says, the standard deviation of a position is taken to lie between these."""
 
+LEAST_SUM = 0.05
+"""Peaks below say nothing about how many particles a frame holds."""
+
+SPARSE_PER_PX = 7.5e-5
+"""20 particles in 512x512 px."""
+
 _CENTRE = (2 * REACH_PX + 1) ** 2 // 2  # of a window's pixels
+_AROUND = [i for i in range((2 * REACH_PX + 1) ** 2) if i != _CENTRE]
+_PAIR_SUM = 1.5  # chosen, with the next, on movies of their own: F1 of crowded frames rises by .005, no false pairs
+_PAIR_PRESENCE = 0.4
+_LEAST = 1e-6  # a probability of 1 has no logit
+_LEAST_DENSITY = 1e-7  # per px: 0.03 particles in 512x512 px
 _EPSILON = 1e-30  # rows without a particle divide by something
 _BLOCK_PX = 2  # peaks are at least 2 px apart, so a block of 2x2 holds one at most
 
@@ -37,12 +49,41 @@ def _ring() -> list[int]:
     return [i for _, i in sorted(ring)]
 
 
-def peak_table(found: Tensor, frame: Tensor, *, k: int) -> Tensor:
+class Calibration(NamedTuple):
+    """How a sum of presence around a peak becomes the probability that a particle is there.
+
+    The logit of the sum times ``slope``, plus ``shift``, plus ``sparse`` times what the logarithm of `expected_density`
+    is below that of `SPARSE_PER_PX`: a doubtful peak is worth less in a frame in which next to nothing is expected.
+    Found by `streamtrack_engines.training.calibration`.
+    """
+
+    slope: float
+    sparse: float
+    shift: float
+
+    def probability(self, total: Tensor, density: Tensor) -> Tensor:
+        """Return the probability, 0 to 1, for sums of presence (any shape) in a frame of some density (scalar)."""
+        logit, below = calibration_terms(total, density)
+        return torch.sigmoid(self.slope * logit + (self.sparse * below + self.shift))
+
+
+def calibration_terms(total: Tensor, density: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what ``slope`` multiplies, as many as ``total``, and what ``sparse`` does, a scalar."""
+    p = total.clamp(_LEAST, 1 - _LEAST)
+    below = (torch.log(density + _LEAST_DENSITY) - log(SPARSE_PER_PX)).clamp(max=0)
+    return torch.log(p) - torch.log(1 - p), below
+
+
+UNCALIBRATED = Calibration(1.0, 0.0, 0.0)
+
+
+def peak_table(found: Tensor, frame: Tensor, *, k: int, calibration: Calibration = UNCALIBRATED) -> Tensor:
     """Return the `k` likeliest particles.
 
     The presence map is one of probabilities, and a particle near the edge of a pixel shares its probability with the
-    neighbours: their sum around a peak is the probability that a particle is there, and each neighbour has a say in
-    where it is by its share (as in DECODE, Speiser et al., Nat. Methods 18 (2021) 1082).
+    neighbours: their sum around a peak is how many particles are to be expected there, and each neighbour has a say in
+    where it is by its share (as in DECODE, Speiser et al., Nat. Methods 18 (2021) 1082). Where the sum is well above 1
+    and a neighbour is likely by itself there are two, each where its own pixel says, with half of the intensity.
 
     Parameters
     ----------
@@ -52,6 +93,8 @@ def peak_table(found: Tensor, frame: Tensor, *, k: int) -> Tensor:
         The raw frame in counts, (1, 1, H, W) float32.
     k
         Number of rows.
+    calibration
+        What makes the score of the sum.
 
     Returns
     -------
@@ -61,21 +104,61 @@ def peak_table(found: Tensor, frame: Tensor, *, k: int) -> Tensor:
         axis, px, inside `SIGMA_LIMITS_PX`.
     """
     padded = F.pad(found, (REACH_PX,) * 4, value=NOTHING)
-    presence = padded[:, :1]
-    y, x, best = _best(torch.where(is_peak(presence), _sum_3x3(torch.sigmoid(presence)), 0.0), k)
+    peaks = _sums(padded[:, :1])
+    y, x, total = _best(peaks, k)
     near, dy, dx, log_sigma = _windows(padded, y + REACH_PX, x + REACH_PX, REACH_PX)
-    shift = _mean_place(torch.sigmoid(near), torch.stack([dy, dx], 2))
+    presence = torch.sigmoid(near)
+    places = torch.tensor(_offsets(REACH_PX)).to(near) + torch.stack([dy, dx], 2)
+    beside = presence.index_select(1, torch.tensor(_AROUND, device=near.device))
+    second = torch.tensor(_AROUND, device=near.device)[beside.argmax(1)]
+    is_pair = (total > _PAIR_SUM) & (beside.amax(1) > _PAIR_PRESENCE)
+    first_place = torch.where(is_pair[:, None], places[:, _CENTRE], _mean_place(presence, places))
+    pixel = torch.stack([y, x], 1)
+    intensity = spot_intensity(frame, y, x) / torch.where(is_pair, 2.0, 1.0)
+    density = expected_density(peaks)
+    rows = [
+        _rows(pixel + first_place, calibration.probability(total, density), intensity, log_sigma[:, _CENTRE], frame),
+        _rows(
+            pixel + _pick(places, second),
+            torch.where(is_pair, calibration.probability(total - 1, density), 0.0),
+            intensity,
+            _pick(log_sigma[:, :, None], second)[:, 0],
+            frame,
+        ),
+    ]
+    table = torch.where((total > 0)[:, None], torch.stack(rows), 0.0).reshape(2 * k, -1)
+    best = table[:, 2].topk(k).indices
+    return table.index_select(0, best)
+
+
+def expected_density(peaks: Tensor) -> Tensor:
+    """Return how many particles per pixel are to be expected, a scalar, from `peak_sums`; the least do not count."""
+    return torch.where(peaks > LEAST_SUM, peaks.clamp(max=1.0), 0.0).mean()
+
+
+def peak_sums(found: Tensor) -> Tensor:
+    """Return the sum of presence around each peak, 0 elsewhere, for `Denodet`'s (1, 4, H, W) -> (1, 1, H, W)."""
+    return _sums(F.pad(found[:, :1], (REACH_PX,) * 4, value=NOTHING))
+
+
+def _sums(presence: Tensor) -> Tensor:
+    """Return `peak_sums` for presence logits with a border, (1, 1, H + 2, W + 2)."""
+    return torch.where(is_peak(presence), _sum_3x3(torch.sigmoid(presence)), 0.0)
+
+
+def _rows(place: Tensor, score: Tensor, intensity: Tensor, log_sigma: Tensor, frame: Tensor) -> Tensor:
+    """Return rows of the table, (K, 5); rows whose score is 0 are zero."""
     limit = torch.tensor(frame.shape[-2:], device=frame.device) - 0.5
-    table = torch.cat(
-        [
-            (torch.stack([y, x], 1) + shift).clamp(min=-0.5).minimum(limit),
-            best.clamp(max=1.0)[:, None],
-            spot_intensity(frame, y, x)[:, None],
-            log_sigma[:, _CENTRE : _CENTRE + 1].clamp(*map(log, SIGMA_LIMITS_PX)).exp(),
-        ],
-        1,
-    )
-    return torch.where((best > 0)[:, None], table, 0.0)
+    sigma = log_sigma.clamp(*map(log, SIGMA_LIMITS_PX)).exp()
+    rows = torch.cat([place.clamp(min=-0.5).minimum(limit), torch.stack([score, intensity, sigma], 1)], 1)
+    return torch.where((score > 0)[:, None], rows, 0.0)
+
+
+def _pick(windows: Tensor, index: Tensor) -> Tensor:
+    """Return one pixel of each window, (K, 9, C) and (K,) -> (K, C)."""
+    n_pixels = windows.shape[1]
+    start = torch.arange(0, index.shape[0] * n_pixels, n_pixels, device=index.device)
+    return windows.reshape(-1, windows.shape[2]).index_select(0, start + index)
 
 
 def is_peak(padded: Tensor) -> Tensor:
@@ -97,9 +180,8 @@ def _sum_3x3(padded: Tensor) -> Tensor:
     return rows[..., :-2, :] + rows[..., 1:-1, :] + rows[..., 2:, :]
 
 
-def _mean_place(weight: Tensor, within: Tensor) -> Tensor:
-    """Return the weighted means (K, 2), px from the centre, of places given within each pixel of windows (K, 9, 2)."""
-    places = torch.tensor(_offsets(REACH_PX)).to(within) + within
+def _mean_place(weight: Tensor, places: Tensor) -> Tensor:
+    """Return the weighted means (K, 2) of the places (K, 9, 2) that the pixels of windows give."""
     return (places * weight[:, :, None]).sum(1) / weight.sum(1, keepdim=True).clamp(min=_EPSILON)
 
 

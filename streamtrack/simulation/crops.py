@@ -25,6 +25,12 @@ Range = tuple[float, float]
 POINTS_MARGIN_PX = 2.0
 """Particles count as points of a crop up to this far outside its pixels."""
 
+LOG_UNIFORM = ("density", "snr", "brownian_sigma_px", "background_e", "background_wave_px", "gain", "hot_share")
+"""Ranges of `CropRanges` that must lie above 0."""
+
+_SCENARIO_SHARES = tuple({"vesicle": 0.25, "receptor": 0.25, "microtubule": 0.5}[name] for name in SCENARIO_NAMES)
+"""Heads of comets are the hardest to find."""
+
 _HAZE_SIGMA_PX = (4.0, 20.0)
 _MEMORYLESS_STEP_PX = 30.0
 
@@ -36,8 +42,8 @@ class CropRanges:
     Attributes
     ----------
     camera_fraction
-        Share of crops as a real camera might give them; the others follow the challenge's model exactly: vesicles,
-        receptors and microtubules in equal parts.
+        Share of crops as a real camera might give them; the others follow the challenge's model exactly: half of them
+        microtubules, a quarter vesicles, a quarter receptors.
     camera_comet_fraction
         Share of comets among the real-camera crops; the others have round Gaussian spots.
     empty_fraction
@@ -50,7 +56,7 @@ class CropRanges:
     density
         Particles per 512x512 px.
     snr
-        A / sqrt(A + local background) with the peak amplitude A, both in electrons; log-uniform.
+        A / sqrt(A + local background) with the peak amplitude A, both in electrons and without haze; log-uniform.
     brownian_sigma_px, speed_px, death
         Real cameras: steps per axis and frame, log-uniform; speed of directed motion, px per frame; chance to vanish
         from one frame to the next.
@@ -79,12 +85,12 @@ class CropRanges:
         Real cameras: share of those with hot pixels and uneven columns; how many of the pixels are hot, log-uniform;
         standard deviation of the columns in units of the noise.
     saturated_fraction
-        Real cameras: share of crops whose brightest pixels are cut off.
+        Real cameras: share of crops that are cut off between the mean background and a particle's peak.
     """
 
     camera_fraction: float = 0.4
     camera_comet_fraction: float = 0.2
-    empty_fraction: float = 0.08
+    empty_fraction: float = 0.2
     low_density_fraction: float = 0.5
     first_frame_fraction: float = 0.15
     density: Range = (20.0, 1500.0)
@@ -247,7 +253,7 @@ def _density(rng: np.random.Generator, ranges: CropRanges) -> float:
 
 
 def _challenge_scene(rng: np.random.Generator, snr: float) -> _Scene:
-    name: ScenarioName = SCENARIO_NAMES[rng.integers(len(SCENARIO_NAMES))]
+    name: ScenarioName = rng.choice(SCENARIO_NAMES, p=_SCENARIO_SHARES)
     return _Scene(SCENARIOS[name], lambda n: relative_amplitudes(rng, name, n), snr, Background(BACKGROUND_E))
 
 

@@ -4,7 +4,6 @@ Y. Yao et al., "Deep Joint Denoising and Detection for Enhanced Intracellular Pa
 paper, and what it brought: ``docs/decisions/0004-detection-head.md`` to ``0006-normalisation.md``.
 """
 
-from math import pi, sqrt
 from typing import Literal
 
 import torch
@@ -23,24 +22,14 @@ FOUND_CHANNELS = ("presence", "dy", "dx", "log_sigma")
 Norm = Literal["batch", "instance"]
 
 _MIN_SCALE_COUNTS = 1e-3  # a constant frame becomes all zeros, not NaN; any real frame has far more noise
-_STD_SHARE = 0.05  # a frame without noise is scaled by its contrast
 _BRIGHT = 8.0  # from about here on the input grows with the root of the intensity
 _MAX_LOGIT = 10.0  # 22,000 times the scale: no frame holds that much, and a float32 bears it
 
 
 def frame_scale(frame: Tensor) -> Tensor:
-    """Return the noise of each frame, (..., H, W) float32 -> (..., 1, 1), in counts, never 0.
-
-    The noise is taken from the differences between neighbouring pixels (Immerkaer's idea, with the smallest mask), so
-    that neither particles nor an uneven background count as noise; where a frame has next to none, a share of its
-    standard deviation stands in.
-    """
-    rows = frame[..., 1:, :] - frame[..., :-1, :]
-    corners = rows[..., 1:] - rows[..., :-1]  # four pixels of one standard deviation: twice that
-    noise = corners.abs().mean((-2, -1), keepdim=True) * (sqrt(pi / 2) / 2)
+    """Return the standard deviation of each frame, (..., H, W) float32 -> (..., 1, 1), in counts, never 0."""
     centred = _centred(frame)
-    variance = (centred * centred).mean((-2, -1), keepdim=True)
-    return (noise * noise + _STD_SHARE**2 * variance).sqrt().clamp(min=_MIN_SCALE_COUNTS)
+    return (centred * centred).mean((-2, -1), keepdim=True).sqrt().clamp(min=_MIN_SCALE_COUNTS)
 
 
 def _centred(frame: Tensor) -> Tensor:
@@ -50,13 +39,13 @@ def _centred(frame: Tensor) -> Tensor:
 
 
 def normalise(frame: Tensor) -> Tensor:
-    """Return what the network sees of frames (..., H, W), float32 counts: noise has a standard deviation near 1.
+    """Return what the network sees of frames (..., H, W), float32 counts: mean 0, standard deviation near 1.
 
-    Each frame's mean becomes 0, so that a constant frame is all zeros; bright pixels are compressed as their own shot
-    noise grows, with the square root. Training and the deployed graph share it.
+    A constant frame is all zeros; bright pixels are compressed as their own shot noise grows, with the square root.
+    Training and the deployed graph share it.
     """
-    noises = _centred(frame) / frame_scale(frame)
-    return noises / torch.sqrt(1 + noises.abs() / _BRIGHT)
+    scaled = _centred(frame) / frame_scale(frame)
+    return scaled / torch.sqrt(1 + scaled.abs() / _BRIGHT)
 
 
 def denoised_signal(logit: Tensor, scale: Tensor) -> Tensor:
@@ -122,9 +111,9 @@ class Denodet(nn.Module):
     frame, above all how many particles there are, reaches every pixel through the mean of the deepest features.
 
     The paper's denoised image p lies in [0, 1], because its loss (soft Dice and cross-entropy) treats it as a pixel
-    class. Here p = s / (1 + s), where s is the signal above background in units of `SIGNAL_SCALE` times the noise: any
-    intensity fits into [0, 1), the logit of p is simply log(s), and `denoised_signal` gets counts back without a
-    constant that would depend on the camera.
+    class. Here p = s / (1 + s), where s is the signal above background in units of `SIGNAL_SCALE` standard deviations
+    of the frame: any intensity fits into [0, 1), the logit of p is simply log(s), and `denoised_signal` gets counts
+    back without a constant that would depend on the camera.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ import torch
 
 from streamtrack.errors import EngineError
 from streamtrack_engines.networks.denodet import Denodet
+from streamtrack_engines.peaks import UNCALIBRATED, Calibration
 from streamtrack_engines.training.recipe import Recipe
 
 
@@ -22,6 +23,8 @@ class TrainingState:
         The network in training, and the moving average of its weights: the one to evaluate and ship.
     optimizer
         AdamW over ``network``.
+    calibration
+        That of ``average``, once the run is over.
     step
         Steps done.
     elapsed_s
@@ -33,6 +36,7 @@ class TrainingState:
     network: Denodet
     average: Denodet
     optimizer: torch.optim.Optimizer
+    calibration: Calibration = UNCALIBRATED
     step: int = 0
     elapsed_s: float = 0.0
     losses: list[dict[str, float]] = field(default_factory=list)
@@ -56,6 +60,7 @@ def save_checkpoint(state: TrainingState, recipe: Recipe, path: Path) -> None:
         "network": state.network.state_dict(),
         "average": state.average.state_dict(),
         "optimizer": state.optimizer.state_dict(),
+        "calibration": list(state.calibration),
         "step": state.step,
         "elapsed_s": state.elapsed_s,
         "losses": state.losses,
@@ -75,8 +80,12 @@ def resume_state(recipe: Recipe, path: Path, device: torch.device) -> TrainingSt
         content = torch.load(path, map_location="cpu", weights_only=True)
         for part in ("network", "average", "optimizer"):
             getattr(state, part).load_state_dict(content[part])
+        state.calibration = Calibration(*content["calibration"])
         for part in ("step", "elapsed_s", "losses", "evaluations"):
             setattr(state, part, content[part])
     except Exception as error:  # a foreign file makes torch raise almost anything
-        raise EngineError(f"{path} is not a checkpoint of 'streamtrack train' in this version: train anew") from error
+        raise EngineError(
+            f"{path} is not a checkpoint of 'streamtrack train' in this version, or one of another [network]: take the "
+            "recipe that it was begun with, or train anew"
+        ) from error
     return state

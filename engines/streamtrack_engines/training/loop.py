@@ -1,5 +1,6 @@
 """The training run."""
 
+import copy
 import math
 import threading
 import time
@@ -13,6 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from streamtrack.errors import ConfigError, EngineError
 from streamtrack.interrupts import on_ctrl_c
+from streamtrack_engines.peaks import Calibration
+from streamtrack_engines.training.calibration import calibrate
 from streamtrack_engines.training.checkpoint import TrainingState, new_state, resume_state, save_checkpoint
 from streamtrack_engines.training.data import batches
 from streamtrack_engines.training.evaluation import evaluate
@@ -106,8 +109,15 @@ class _Run:
                 self.state.elapsed_s = time.monotonic() - began_s
                 self.progress.update(task, completed=self.fraction)
         if not stop.is_set():
+            self.progress.update(task, description="calibrating the scores")
+            self.state.calibration = self._calibrated()
             self._evaluate()
         self._save()
+
+    def _calibrated(self) -> Calibration:
+        settings = self.recipe.calibration
+        network = copy.deepcopy(self.state.average).to("cpu")
+        return calibrate(network, self.recipe.crop_ranges, n_frames=settings.n_frames, size_px=settings.frame_px)
 
     def _log(self) -> None:
         if self.state.step % _LOG_EVERY_STEPS:

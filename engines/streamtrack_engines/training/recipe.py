@@ -4,25 +4,29 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator
 
 from streamtrack.config import read_toml, validate
-from streamtrack.simulation.crops import CropRanges
+from streamtrack.simulation.crops import LOG_UNIFORM, CropRanges
 from streamtrack_engines.networks.denodet import STRIDE, Norm
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
 
-def _rises(value: object) -> object:
+def _possible(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, float) and not 0 <= value <= 1:
+        raise ValueError("a share lies between 0 and 1")
     if isinstance(value, tuple) and value[0] > value[1]:
         raise ValueError("the second number must not be smaller than the first")
+    if isinstance(value, tuple) and value[0] <= 0 and info.field_name in (*LOG_UNIFORM, "death"):
+        raise ValueError("both numbers must be above 0")
     return value
 
 
 CropSettings = create_model(  # the simulation's dataclass, with checks on what a user types
     "CropSettings",
     __config__=_STRICT,
-    __validators__={"_ranges_rise": field_validator("*")(_rises)},
+    __validators__={"_all_possible": field_validator("*")(_possible)},
     **{f.name: (f.type, f.default) for f in fields(CropRanges)},  # type: ignore[call-overload]
 )
 
@@ -65,6 +69,15 @@ class EvaluationSettings(BaseModel):
     seed: int = Field(default=1_000_003, ge=0)
 
 
+class CalibrationSettings(BaseModel):
+    """Frames on which scores become probabilities, when the run is over."""
+
+    model_config = _STRICT
+
+    n_frames: int = Field(default=200, ge=1)
+    frame_px: int = Field(default=512, ge=32, multiple_of=STRIDE)
+
+
 class Recipe(BaseModel):
     """One training run."""
 
@@ -93,6 +106,7 @@ class Recipe(BaseModel):
     network: NetworkSettings = NetworkSettings()
     loss: LossWeights = LossWeights()
     crops: CropSettings = CropSettings()  # type: ignore[valid-type]
+    calibration: CalibrationSettings = CalibrationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @property

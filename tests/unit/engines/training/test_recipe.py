@@ -32,6 +32,9 @@ def test_shipped_recipe_is_valid():
         ("steps = 3\ncrop_px = 130", "crop_px = 130 is not valid"),
         ("steps = 3\ndevice = 'gpu'", "device = 'gpu' is not valid"),
         ("steps = 3\n[crops]\nsnr = [5, 1]", "crops.snr = [5, 1] is not valid"),
+        ("steps = 3\n[crops]\nsnr = [0, 1]", "crops.snr = [0, 1] is not valid"),
+        ("steps = 3\n[crops]\ndeath = [0, 0.1]", "both numbers must be above 0"),
+        ("steps = 3\n[crops]\nempty_fraction = 1.5", "a share lies between 0 and 1"),
         ("steps =", "not valid TOML"),
     ],
 )

@@ -9,6 +9,9 @@ steps = 2
 device = "cpu"
 batch_size = 1
 crop_px = 32
+[calibration]
+n_frames = 1
+frame_px = 32
 [evaluation]
 n_crops = 1
 crop_px = 32

@@ -14,7 +14,13 @@ from streamtrack_engines.training import data
 from streamtrack_engines.training.checkpoint import new_state
 from streamtrack_engines.training.evaluation import evaluate, find, score
 from streamtrack_engines.training.loop import train
-from streamtrack_engines.training.recipe import CropSettings, EvaluationSettings, NetworkSettings, Recipe
+from streamtrack_engines.training.recipe import (
+    CalibrationSettings,
+    CropSettings,
+    EvaluationSettings,
+    NetworkSettings,
+    Recipe,
+)
 from streamtrack_engines.training.step import learning_rate, train_step
 
 CPU = torch.device("cpu")
@@ -25,6 +31,7 @@ TINY = {
     "crop_px": 32,
     "warmup_steps": 2,
     "detection_only_fraction": 0.0,
+    "calibration": CalibrationSettings(n_frames=2, frame_px=32),
     "evaluation": EvaluationSettings(n_crops=2, crop_px=32, snr=(4.0,)),
 }
 
