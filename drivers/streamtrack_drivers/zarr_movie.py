@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.abc.store import ByteRequest, Store
+from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore, ZipStore
 
@@ -35,22 +35,50 @@ BLOCK_BYTES = 256 * 2**20
 BLOCK_FRAMES, SMALL_BLOCK_BYTES = 16, 32 * 2**20
 """Chunks are read together up to so many frames and bytes: per call zarr costs as much as decoding a chunk."""
 
+_BLOSC_HEADER = 16
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 
 
 class ChunkStore(WrapperStore[Store]):
-    """A store that raises for an absent chunk, which zarr would silently read as ``fill_value``."""
+    """A store that raises for an absent chunk, which zarr would silently read as ``fill_value``, and for a cut one.
+
+    Attributes
+    ----------
+    blosc
+        Whether every object but metadata is a Blosc buffer. Decompression trusts the length in its header and reads
+        on into foreign memory where the buffer is cut off (numcodecs 0.16.6, issue 228), so it is compared here.
+    """
+
+    blosc = False
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Return the bytes under a key; None for absent metadata only."""
         value = await super().get(key, prototype, byte_range)
         if value is None and PurePosixPath(key).name not in _METADATA:
             raise _AbsentChunkError(f"{key} is not there")
+        if value is None or PurePosixPath(key).name in _METADATA:
+            return value
+        if isinstance(byte_range, RangeByteRequest):
+            expected = byte_range.end - byte_range.start
+        else:
+            expected = _blosc_length(value) if self.blosc else 0
+        if len(value) < expected:
+            raise _CutChunkError(f"{key} is cut off: {len(value)} of {expected} bytes are there")
         return value
 
 
 class _AbsentChunkError(Exception):
     """A chunk has no entry in the store."""
+
+
+class _CutChunkError(Exception):
+    """A chunk has fewer bytes than it should."""
+
+
+def _blosc_length(buffer: Buffer) -> int:
+    """Return the length that the header of a Blosc buffer gives; a whole header is needed at least."""
+    header = buffer[:_BLOSC_HEADER].to_bytes()
+    return max(_BLOSC_HEADER, int.from_bytes(header[12:16], "little"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +261,9 @@ class ZarrSource(ArraySource):
         with naming(path), ExitStack() as files:
             store, inner = _open_store(Path(path).expanduser())
             files.callback(store.close)
-            image = _find_image(_open_node(store, inner), level)
+            chunks = ChunkStore(store)
+            image = _find_image(_open_node(chunks, inner), level)
+            chunks.blosc = _ends_in_blosc(image.array)
             details = {"format": f"zarr {image.array.metadata.zarr_format}", "array": image.array.path, "level": level}
             super().__init__(
                 image,
@@ -262,10 +292,16 @@ def _open_store(path: Path) -> tuple[Store, str]:
     return ZipStore(file, mode="r"), "/".join(path.relative_to(file).parts)
 
 
+def _ends_in_blosc(array: zarr.Array[Any]) -> bool:
+    """Return whether the stored objects are Blosc buffers as they are."""
+    names = [type(codec).__name__ for codec in array.compressors[-1:]]  # of zarr or of numcodecs
+    return array.shards is None and names in (["BloscCodec"], ["Blosc"])
+
+
 def _open_node(store: Store, inner: str) -> zarr.Array[Any] | zarr.Group:
     try:
         # Consolidated metadata are left alone: they go stale when an array grows.
-        return zarr.open(store=ChunkStore(store), path=inner, mode="r", use_consolidated=False)
+        return zarr.open(store=store, path=inner, mode="r", use_consolidated=False)
     except FileNotFoundError:
         raise SourceError("no zarr array or group here: give the folder that holds zarr.json or .zarray") from None
     except Exception as error:  # whatever zarr raises on broken metadata

@@ -132,6 +132,27 @@ def test_a_corrupt_chunk_is_a_lost_frame(tmp_path, zarr_format, compressor, dama
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("n_bytes", [8, 500])
+def test_a_blosc_chunk_that_is_cut_off_never_reaches_the_codec(tmp_path, zarr_format, n_bytes):
+    """Decompression would read on behind the buffer, where the rest may still lie from an earlier read."""
+    codec = {2: numcodecs.Blosc(), 3: zarr.codecs.BloscCodec()}[zarr_format]
+    path = write_array(tmp_path / "m.zarr", make_movie(), zarr_format, compressors=codec)
+    name = CHUNK_FILE[zarr_format].format(t=2, y=0, x=0)
+    data = (path / name).read_bytes()
+    (path / name).write_bytes(data[:n_bytes])
+    expected = 16 if n_bytes < 16 else len(data)
+    assert lost(read(path)[1]) == [(2, f"unreadable chunk: {name} is cut off: {n_bytes} of {expected} bytes are there")]
+
+
+def test_bytes_behind_a_blosc_chunk_do_no_harm(tmp_path):
+    movie = make_movie()
+    path = write_array(tmp_path / "m.zarr", movie, compressors=zarr.codecs.BloscCodec())
+    file = path / "c" / "2" / "0" / "0"
+    file.write_bytes(file.read_bytes() + b"more")
+    assert_shows(read(path)[1], movie)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
 def test_an_uncompressed_chunk_that_is_cut_off_is_a_lost_frame(tmp_path, zarr_format):
     movie = make_movie()
     path = write_array(tmp_path / "m.zarr", movie, zarr_format, compressors=None)
