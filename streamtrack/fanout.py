@@ -3,6 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -11,7 +12,8 @@ from streamtrack.clock import Clock, monotonic_ns
 from streamtrack.errors import SinkError
 from streamtrack.metrics.latency import LatencyHistogram
 from streamtrack.protocols import Actuator, Sink
-from streamtrack.types import Command, FrameResult, SourceInfo
+from streamtrack.sinks.revisions import joined
+from streamtrack.types import Command, FrameResult, Revision, SourceInfo
 
 T = TypeVar("T")
 
@@ -93,6 +95,21 @@ class _SinkWorker(_Worker[FrameResult]):
     def __init__(self, name: str, sink: Sink, policy: Policy) -> None:
         super().__init__(name, SINK_QUEUE, policy)
         self.sink = sink
+        self._owed: list[Revision] = []
+        """What results that were dropped said of frames that were not."""
+
+    def offer(self, item: FrameResult) -> None:
+        """Queue a result, with the revisions of those that were dropped before it."""
+        if self._owed:
+            revised = joined([*self._owed, item.tracks.revised])
+            item = replace(item, tracks=replace(item.tracks, revised=revised))
+            self._owed.clear()
+        super().offer(item)
+
+    def _count_drop(self, item: FrameResult, cause: str) -> None:
+        super()._count_drop(item, cause)
+        if len(item.tracks.revised):
+            self._owed.append(item.tracks.revised)
 
     def handle(self, item: FrameResult) -> None:
         self.sink.write(item)

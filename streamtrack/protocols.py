@@ -85,7 +85,8 @@ class Linker(Protocol):
     def update(self, detections: Detections, frame_index: int, time_s: float) -> TrackUpdate:
         """Take the detections of the next frame. Indices rise; a gap means frames without information.
 
-        Raises LinkerError on an index that does not rise.
+        Detections that are not finite or lie more than a pixel outside the image get no track. Raises LinkerError on
+        an index that does not rise.
         """
         ...
 

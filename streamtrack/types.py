@@ -103,12 +103,16 @@ class Detections:
         Shape (N,), float32, 0 to 1: confidence that a particle is there.
     mass
         Shape (N,), float32: intensity of the spot above its local background, summed, in the camera's counts.
+    sigma
+        Shape (N,), float32, px, above 0: standard deviation of the position along each axis, by the engine's own
+        estimate.
     """
 
     y: NDArray[np.float32]
     x: NDArray[np.float32]
     score: NDArray[np.float32]
     mass: NDArray[np.float32]
+    sigma: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.y)
@@ -117,7 +121,66 @@ class Detections:
     def empty(cls) -> "Detections":
         """Return detections of a frame without particles."""
         none = np.empty(0, np.float32)
-        return cls(none, none, none, none)
+        return cls(none, none, none, none, none)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Revision:
+    """Detections of earlier frames that belong to another track than was said before; R is usually 0.
+
+    Attributes
+    ----------
+    frame_index
+        Shape (R,), int64: their frames.
+    detection
+        Shape (R,), int64: their places among the detections of that frame.
+    particle, existence
+        Shape (R,), int64 and float32: as `TrackUpdate` gave them for that frame, corrected.
+    """
+
+    frame_index: NDArray[np.int64]
+    detection: NDArray[np.int64]
+    particle: NDArray[np.int64]
+    existence: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.particle)
+
+    @classmethod
+    def none(cls) -> "Revision":
+        """Return a revision of nothing."""
+        no_ids = np.empty(0, np.int64)
+        return cls(no_ids, no_ids, no_ids, np.empty(0, np.float32))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackMotion:
+    """How the tracks of a frame's detections move, as far as is known by then; N as in `TrackUpdate`.
+
+    Attributes
+    ----------
+    age_frames
+        Shape (N,), int64: frames since the track's first detection; 0 for a new one.
+    displacement_px
+        Shape (N,), float32: distance from the track's first detection.
+    velocity_px_s
+        Shape (N, 2), float32: y, x; expected over the ways of moving, of which only directed motion has a velocity.
+    modes
+        Shape (N, 3), float32: probabilities that the particle moves by diffusion, directed, or hardly at all; the
+        columns are `MOTION_MODES`.
+    diffusion_px2_s
+        Shape (N,), float32: diffusion coefficient over the life of the track, localisation error taken off; NaN for a
+        new one. Directed motion counts as diffusion too.
+    """
+
+    age_frames: NDArray[np.int64]
+    displacement_px: NDArray[np.float32]
+    velocity_px_s: NDArray[np.float32]
+    modes: NDArray[np.float32]
+    diffusion_px2_s: NDArray[np.float32]
+
+
+MOTION_MODES = ("brownian", "directed", "tethered")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,16 +193,32 @@ class TrackUpdate:
         Shape (N,), int64: the track of each detection, in the detections' order; -1 where it got none.
     existence
         Shape (N,), float32: probability that the track follows a real particle. From 0.95 on it is *confirmed*.
+    started
+        Shape (S,), int64: tracks that began with this frame.
+    confirmed
+        Shape (C,), int64: tracks that are confirmed for the first time.
     ended
         Shape (E,), int64: tracks that ended with this frame and will not come back.
     n_live
         Tracks still followed, those without a detection in this frame included.
+    final_index
+        Frames up to this index are settled: no later update will revise them. The frame's own index for a linker that
+        never revises, less for one that decides late.
+    revised
+        Detections of earlier frames that changed tracks.
+    motion
+        How the tracks move; None from a linker that does not say.
     """
 
     particle: NDArray[np.int64]
     existence: NDArray[np.float32]
+    started: NDArray[np.int64]
+    confirmed: NDArray[np.int64]
     ended: NDArray[np.int64]
     n_live: int
+    final_index: int
+    revised: Revision = field(default_factory=Revision.none)
+    motion: TrackMotion | None = None
 
 
 CONFIRMED = 0.95

@@ -132,8 +132,11 @@ def peak_table(found: Tensor, frame: Tensor, *, k: int, calibration: Calibration
 
 
 def expected_density(peaks: Tensor) -> Tensor:
-    """Return how many particles per pixel are to be expected, a scalar, from `peak_sums`; the least do not count."""
-    return torch.where(peaks > LEAST_SUM, peaks.clamp(max=1.0), 0.0).mean()
+    """Return how many particles per pixel are to be expected, a scalar, from `peak_sums`; the least do not count.
+
+    Without a step at `LEAST_SUM`, where two machines' rounding could decide otherwise.
+    """
+    return ((peaks - LEAST_SUM) / (1 - LEAST_SUM)).clamp(0.0, 1.0).mean()
 
 
 def peak_sums(found: Tensor) -> Tensor:

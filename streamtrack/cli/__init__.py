@@ -1,4 +1,4 @@
-"""The command line: ``streamtrack track | demo | evaluate | recover`` and the commands that plug-ins bring."""
+"""The command line: ``streamtrack track | demo | evaluate | ...`` and the commands that plug-ins bring."""
 
 import logging
 import sys
@@ -7,9 +7,11 @@ from collections.abc import Callable
 import typer
 
 from streamtrack import __version__
+from streamtrack.cli.convert import convert
 from streamtrack.cli.demo import demo
 from streamtrack.cli.evaluate import evaluate
 from streamtrack.cli.recover import recover
+from streamtrack.cli.relink import relink
 from streamtrack.cli.track import track
 from streamtrack.errors import StreamtrackError
 from streamtrack.registry import load, names
@@ -40,7 +42,7 @@ def make_app() -> typer.Typer:
         help="Real-time streaming particle tracking for live microscopy.",
     )
     app.callback()(_root)
-    for command in (track, demo, evaluate, recover):
+    for command in (track, demo, evaluate, convert, recover, relink):
         app.command()(command)
     for name in names("commands"):
         everything = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

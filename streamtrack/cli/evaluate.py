@@ -1,7 +1,7 @@
 """``streamtrack evaluate``: detections and tracks against a ground truth."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +10,9 @@ import typer
 
 from streamtrack.config import PluginConfig, source_from_text
 from streamtrack.errors import ConfigError
+from streamtrack.formats.tables import read_tracks
 from streamtrack.metrics.detection import DetectionScore, LinkScore, score_detections, score_links
+from streamtrack.metrics.ptc import PtcScore, fill_gaps, score_ptc
 from streamtrack.registry import build
 from streamtrack.report import read_report
 from streamtrack.simulation import MovieSettings, ground_truth
@@ -25,12 +27,14 @@ class RunScores:
 
     detections: list[DetectionScore]
     links: LinkScore | None
+    tracks: PtcScore | None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers for JSON."""
         return {
             "detections": [score.as_dict() for score in self.detections],
             "links": self.links.as_dict() if self.links else None,
+            "tracks": self.tracks.as_dict() if self.tracks else None,
         }
 
 
@@ -39,13 +43,16 @@ def evaluate(
     truth: Annotated[
         str | None,
         typer.Argument(
-            help="Table with columns frame, y, x and, to score links, particle (.parquet or .csv); or sim:...; "
-            "may be left out for a simulated movie."
+            help="Table with columns frame, y, x and, to score tracks, particle (.parquet, .csv, or the Particle "
+            "Tracking Challenge's .xml); or sim:...; may be left out for a simulated movie."
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the scores to this JSON file.")] = None,
 ) -> None:
-    """Score a run: F1 and RMSE at 5 px and 2 px by optimal matching, and the share of right links."""
+    """Score a run: detections (F1, RMSE), links, and tracks by the measures of the Particle Tracking Challenge.
+
+    Gaps in the tracks that were found are filled by straight lines first.
+    """
     scores = score_run(results, truth)
     print_scores(scores)
     if out:
@@ -54,16 +61,17 @@ def evaluate(
 
 def score_run(folder: Path, truth: str | None = None) -> RunScores:
     """Score the tables of a run's folder; raises ConfigError where a table is missing or lacks a column."""
-    reference = _read_table(Path(truth)) if truth and not truth.startswith("sim:") else _simulated_truth(folder, truth)
-    found = _read_table(folder / "detections.parquet")
-    links = None
-    if "particle" in reference:
-        links = score_links(reference, _read_table(folder / "tracks.parquet"), gate_px=GATES_PX[0])
-    return RunScores(score_detections(reference, found, gates_px=GATES_PX), links)
+    reference = read_tracks(truth) if truth and not truth.startswith("sim:") else _simulated_truth(folder, truth)
+    detections = score_detections(reference, read_tracks(folder / "detections.parquet"), gates_px=GATES_PX)
+    if "particle" not in reference:
+        return RunScores(detections, None, None)
+    found = read_tracks(folder / "tracks.parquet")
+    links = score_links(reference, found, gate_px=GATES_PX[0])
+    return RunScores(detections, links, score_ptc(reference, fill_gaps(found), gate_px=GATES_PX[0]))
 
 
 def print_scores(scores: RunScores) -> None:
-    """Print the scores as a table."""
+    """Print the scores as tables."""
     from rich.console import Console
     from rich.table import Table
 
@@ -75,6 +83,10 @@ def print_scores(scores: RunScores) -> None:
     console.print(table)
     if scores.links:
         console.print(f"Links: recall {scores.links.recall:.3f}, precision {scores.links.precision:.3f}")
+    if scores.tracks:
+        table = Table("alpha", "beta", "JSC", "JSC_theta", "RMSE px", title="Tracks, gaps filled")
+        table.add_row(*(f"{value:.3f}" for value in astuple(scores.tracks)))
+        console.print(table)
 
 
 def _simulated_truth(folder: Path, text: str | None) -> pd.DataFrame:
@@ -85,10 +97,3 @@ def _simulated_truth(folder: Path, text: str | None) -> pd.DataFrame:
     settings = dict(build("sources", PluginConfig(**table)).settings)
     size = settings.pop("size")
     return ground_truth(MovieSettings(**settings, height_px=size, width_px=size))
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the table {path}: {error}") from error

@@ -32,7 +32,7 @@ def track(
     ] = None,
     axes: Annotated[str | None, typer.Option(help="Order of the axes, e.g. TCYX, where the file does not say.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Detection score to reach, 0 to 1.")] = None,
-    linker: Annotated[str | None, typer.Option(help="Linker plug-in: imm or trackpy.")] = None,
+    linker: Annotated[str | None, typer.Option(help="Linker plug-in: imm, nearest or trackpy.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder holds.")] = False,
 ) -> None:
     """Track the particles of a movie.

@@ -1,11 +1,12 @@
 """What the linker learns from the movie itself: how far particles step, how fast and in which way they move."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrack.linking.imm_filter import N_MODELS, Evidence, Motion
+from streamtrack.linking.records import Evidence
 
 FIRST_STEP_PX = 2.0
 """Brownian step per frame and axis, until the movie says otherwise."""
@@ -36,8 +37,6 @@ TETHERED_STEP_PX = 0.3
 SWITCH_PROBABILITY = 0.03
 """Probability per frame that a particle draws its way of moving anew."""
 
-_STAY = (1.0 - SWITCH_PROBABILITY) * np.eye(N_MODELS)
-
 
 class RunningMean:
     """Weighted mean that forgets what is more than ``memory`` of weight ago.
@@ -50,23 +49,28 @@ class RunningMean:
         How much evidence ``first`` is worth; 0 for none.
     memory
         In units of weight.
+
+    Attributes
+    ----------
+    total, weight
+        Weighted sum, and sum of the weights: all that has to be saved.
     """
 
     def __init__(self, first: NDArray[np.float64] | float, weight: float, memory: float) -> None:
-        self._total = first * weight
-        self._weight = weight
+        self.total = first * weight
+        self.weight = weight
         self._memory = memory
 
     def add(self, total: NDArray[np.float64] | float, weight: float) -> None:
         """Take in evidence: the weighted sum of new values, and the sum of their weights."""
         keep = max(0.0, 1.0 - weight / self._memory)
-        self._total = keep * self._total + total
-        self._weight = keep * self._weight + weight
+        self.total = keep * self.total + total
+        self.weight = keep * self.weight + weight
 
     @property
     def value(self) -> NDArray[np.float64] | float:
         """The mean, of the shape of ``first``."""
-        return self._total / self._weight
+        return self.total / self.weight
 
 
 class MotionCalibration:
@@ -79,13 +83,10 @@ class MotionCalibration:
     ----------
     step_px
         Brownian step per frame and axis if it is known; None to learn it.
-    localisation_px
-        Standard deviation of a detection's position per axis.
     """
 
-    def __init__(self, step_px: float | None, localisation_px: float) -> None:
+    def __init__(self, step_px: float | None) -> None:
         self._step_px = step_px
-        self._localisation_px = localisation_px
         self._step_var = RunningMean(FIRST_STEP_PX**2, FIRST_WEIGHT, MEMORY)
         self._speed_var = RunningMean(FIRST_SPEED_PX**2, FIRST_WEIGHT, MEMORY)
         self._prior = RunningMean(np.array(FIRST_PRIOR), FIRST_WEIGHT, MEMORY)
@@ -115,15 +116,13 @@ class MotionCalibration:
         prior: NDArray[np.float64] = share / share.sum()
         return prior
 
+    def describe(self, step: float) -> tuple[Any, ...]:
+        """Return the fields of ``FRAME`` that say how particles move, from ``switch`` on, for substeps of a length."""
+        switch = 1.0 - (1.0 - SWITCH_PROBABILITY) ** step
+        step_var = (self.step_px**2, WOBBLE_PX**2, TETHERED_STEP_PX**2)  # in the order of MOTION_MODES
+        return switch, self.prior, step_var, VELOCITY_CHANGE_PX**2, self.speed_px**2
+
     @property
-    def motion(self) -> Motion:
-        """How particles move, as far as is known."""
-        prior = self.prior
-        return Motion(
-            step_var=np.array([self.step_px**2, WOBBLE_PX**2, TETHERED_STEP_PX**2]),
-            velocity_change_var=VELOCITY_CHANGE_PX**2,
-            speed_var=self.speed_px**2,
-            localisation_var=self._localisation_px**2,
-            prior=prior,
-            transition=_STAY + SWITCH_PROBABILITY * prior,
-        )
+    def learnt(self) -> tuple[RunningMean, RunningMean, RunningMean]:
+        """All that was learnt, to be saved and restored."""
+        return self._step_var, self._speed_var, self._prior

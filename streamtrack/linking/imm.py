@@ -8,21 +8,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError, LinkerError
-from streamtrack.linking.assignment import NONE, assign
+from streamtrack.linking.assignment import assign
 from streamtrack.linking.calibration import MotionCalibration, RunningMean
 from streamtrack.linking.gating import candidates, empty_grid
-from streamtrack.linking.imm_filter import MODELS, Floats, Motion, Rates, correct, gains, gates, predict
+from streamtrack.linking.imm_filter import begin, correct, gains, gates, predict, revise
+from streamtrack.linking.intake import take_in
+from streamtrack.linking.pace import Pace
+from streamtrack.linking.readout import read_out
+from streamtrack.linking.records import CLUTTER, NONE, Floats, Indices
+from streamtrack.linking.revision import close_calls, due, owners, relabel
 from streamtrack.linking.track_table import TrackTable
-from streamtrack.types import Detections, TrackUpdate
+from streamtrack.types import CONFIRMED, MOTION_MODES, Detections, Revision, TrackMotion, TrackUpdate
 
-FALSE_FRACTION, LIFETIME_FRAMES = 0.05, 50.0
-"""Share of false detections, and how long particles stay in view. No settings: links hardly depend on them."""
+LIFETIME_FRAMES = 50.0
+"""How long particles stay in view. No setting: links hardly depend on it."""
 
 CROWD_MEMORY_FRAMES = 20.0
-"""The density of detections is a mean over about this many frames, or that of this frame where it is higher."""
+"""The density of particles is a mean over about this many frames, or that of this frame where it is higher."""
 
 LEAST_EXISTENCE = 0.003
 """A track less probable than this is given up."""
+
+MOST_SUBSTEPS = 16
+"""In which tracks are carried across a time without frames: one for each frame interval, up to this many."""
+
+MOST_REVISIONS = 600
+"""Decisions looked at again in one frame, the closest first. Not a time: the same movie has to give the same tracks on
+any machine. In a crowd that reaches it they take about 2 ms."""
 
 
 class ImmLinker:
@@ -30,16 +42,18 @@ class ImmLinker:
 
     Every track follows its particle with three motion models (Brownian, directed, tethered). A detection is linked
     where that is more probable than a new particle or a false detection, all detections of a frame at once. So
-    there is no search range to choose. The Brownian step, the share of each motion model and the density of
-    detections are learnt from the movie. Steps are counted in frames, by ``frame_index``; lost frames are predicted
-    across.
+    there is no search range to choose. What a detection's score and sigma say enters these probabilities. The Brownian
+    step, the share of each motion model and the density of particles are learnt from the movie. Lost frames and
+    uneven intervals are predicted across.
+
+    Close decisions are looked at again when later frames have come: see `TrackUpdate.revised`.
 
     Parameters
     ----------
+    lag
+        Frames after which a decision is final; 0 for no revision.
     detection_probability
         Probability that a particle is detected in a frame.
-    localisation_px
-        Standard deviation of a detection's position per axis.
     step_px
         Brownian step per frame and axis; None to learn it.
     max_misses
@@ -58,52 +72,57 @@ class ImmLinker:
     def __init__(
         self,
         *,
+        lag: int = 2,
         detection_probability: float = 0.95,
-        localisation_px: float = 0.3,
         step_px: float | None = None,
         max_misses: int = 3,
     ) -> None:
+        _check("lag", lag, 0 <= lag <= 10, "0 to 10")
         _check("detection_probability", detection_probability, 0 < detection_probability < 1, "between 0 and 1")
-        _check("localisation_px", localisation_px, 0 < localisation_px < np.inf, "finite and above 0")
         _check("step_px", step_px, step_px is None or 0 < step_px < np.inf, "finite and above 0, or left out")
         _check("max_misses", max_misses, max_misses >= 0, "0 or more")
+        self._lag = lag
         self._detection_probability = detection_probability
-        self._localisation_px = localisation_px
         self._step_px = step_px
         self._max_misses = max_misses
         self._start_over((0, 0))
 
     def _start_over(self, shape: tuple[int, int]) -> None:
-        self._area_px = shape[0] * shape[1]
+        self._shape = shape
         self._cells = empty_grid(shape)
-        self._tracks = TrackTable()
-        self._calibration = MotionCalibration(self._step_px, self._localisation_px)
+        self._tracks = TrackTable(self._lag + 2)
+        self._close = [_no_pairs() for _ in range(self._lag + 2)]
+        self._calibration = MotionCalibration(self._step_px)
         self._crowd = RunningMean(0.0, 0.0, CROWD_MEMORY_FRAMES)
-        self._last_index: int | None = None
-        self._ignored = 0
+        self._pace = Pace()
+        self._density = 0.0
+        self._ignored = self._revised = self._not_revised = 0
 
     @property
     def info(self) -> Mapping[str, Any]:
-        """Settings, what was learnt so far, and how many detections were ignored for a coordinate not finite."""
+        """Settings, what was learnt so far, and what was counted: detections without a place, revisions."""
         return {
             "linker": "imm",
             "numba": numba.__version__,
+            "lag": self._lag,
             "detection_probability": self._detection_probability,
-            "localisation_px": self._localisation_px,
             "step_px": self._step_px,
             "max_misses": self._max_misses,
             "learnt_step_px": self._calibration.step_px,
             "learnt_speed_px": self._calibration.speed_px,
-            "learnt_motion": dict(zip(MODELS, self._calibration.prior.tolist(), strict=True)),
+            "learnt_motion": dict(zip(MOTION_MODES, self._calibration.prior.tolist(), strict=True)),
             "ignored_detections": self._ignored,
+            "revised_detections": self._revised,
+            "decisions_beyond_budget": self._not_revised,
         }
 
     def prepare(self, shape: tuple[int, int]) -> None:
         """Make ready for frames of (H, W) px: compile what is not compiled yet, forget everything from before."""
         self._start_over(shape)
-        position = np.array([0.0], np.float32)
-        for index in range(2):
-            self.update(Detections(position, position, position, position), index, float(index))
+        for index in range(self._lag + 2):  # two particles that cross: every function is called
+            yx = np.array([[2.0, 2.0 + index], [2.5, 4.0 - index]], np.float32)
+            ones = np.ones(2, np.float32)
+            self.update(Detections(yx[:, 0].copy(), yx[:, 1].copy(), ones, ones, ones), index, float(index))
         self._start_over(shape)
 
     def update(self, detections: Detections, frame_index: int, time_s: float) -> TrackUpdate:
@@ -112,79 +131,218 @@ class ImmLinker:
         Parameters
         ----------
         detections
-            Anywhere, also outside the image. Those with a coordinate that is not finite get no track and are counted.
+            Those more than a pixel outside the image, or with a position, score or sigma that is not finite, get no
+            track and are counted.
         frame_index
             Rises; a gap means frames without information.
         time_s
-            Not used: steps are counted in frames.
+            Its differences, in units of the usual one, say how far particles may have come.
 
         Raises
         ------
         LinkerError
             ``frame_index`` does not rise, or ``prepare`` was not called.
         """
-        steps = self._steps_to(frame_index)
-        usable = np.flatnonzero(np.isfinite(detections.y) & np.isfinite(detections.x))
-        self._ignored += len(detections) - len(usable)
-        rates, motion = self._rates(len(usable)), self._calibration.motion
-        skipped = self._skip(steps - 1)
-        detection_of = self._follow(
-            detections.y[usable].astype(np.float64), detections.x[usable].astype(np.float64), steps, motion, rates
-        )
-
-        tracks = self._tracks.live
-        particle = np.full(len(detections), NONE, np.int64)
-        existence = np.zeros(len(detections), np.float32)
-        linked = detection_of != NONE
-        known = usable[detection_of[linked]]
-        particle[known], existence[known] = tracks["particle"][linked], tracks["existence"][linked]
-        given_up = self._tracks.end((tracks["misses"] > self._max_misses) | (tracks["existence"] < LEAST_EXISTENCE))
-        new = usable[particle[usable] == NONE]
-        existence[new] = first = rates.birth / (rates.birth + rates.clutter)
-        particle[new] = self._tracks.start(detections.y[new], detections.x[new], motion, first)
-        return TrackUpdate(particle, existence, np.concatenate((skipped, given_up)), len(self._tracks.live))
-
-    def _steps_to(self, frame_index: int) -> int:
-        """Return how many frames on this one is; 1 for the first."""
-        if not self._area_px:
+        if not self._shape[0]:
             raise LinkerError("the linker does not know the frames' size: call prepare(shape) before update()")
-        last, self._last_index = self._last_index, frame_index
-        if last is None:
-            return 1
-        if frame_index <= last:
-            self._last_index = last
-            raise LinkerError(
-                f"frame {frame_index} came after frame {last}: frame indices must rise; a new movie needs a new linker"
-            )
-        return frame_index - last
-
-    def _rates(self, n_detections: int) -> Rates:
-        """Take in how many detections there are, and return what happens how often."""
-        self._crowd.add(n_detections, 1.0)
-        density = max(float(self._crowd.value), n_detections, 1.0) / self._area_px
-        return Rates(
-            detection=self._detection_probability,
-            survival=1.0 - 1.0 / LIFETIME_FRAMES,
-            clutter=FALSE_FRACTION * density,
-            birth=(1.0 - FALSE_FRACTION) * density / LIFETIME_FRAMES,
+        lost, intervals = self._pace.advance(frame_index, time_s)
+        tracks = self._tracks
+        tracks.next_frame(len(detections))
+        n = self._measure(detections)
+        self._describe_frame(frame_index, lost, intervals)
+        faded = self._end_across(lost)
+        first_new = tracks.next_particle
+        self._link(n)
+        revised, vanished = self._revise()
+        particle, existence, motion = self._outcome(len(detections))
+        confirmed = self._confirm()
+        ended = tracks.end(tracks.live[self._is_over(tracks.live)])
+        return TrackUpdate(
+            particle,
+            existence,
+            started=np.arange(first_new, tracks.next_particle),
+            confirmed=confirmed,
+            ended=np.concatenate((faded, vanished, ended)),
+            n_live=len(tracks.live),
+            final_index=self._final_index(),
+            revised=revised,
+            motion=motion,
         )
 
-    def _skip(self, lost: int) -> NDArray[np.int64]:
-        """Count lost frames as misses, and return the ids of the tracks that end thereby."""
-        if not lost:
-            return np.empty(0, np.int64)
-        self._tracks.live["misses"] += lost
-        return self._tracks.end(self._tracks.live["misses"] > self._max_misses)
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return all that the linker knows, as arrays by name, for `restore`: ``numpy.savez(path, **linker.state())``.
 
-    def _follow(self, y: Floats, x: Floats, steps: int, motion: Motion, rates: Rates) -> NDArray[np.int64]:
-        """Carry the live tracks on to this frame's detections; return the detection of each, -1 where it has none."""
-        tracks = self._tracks.live
-        predict(tracks, motion, rates.survival, steps)
-        start, detection = candidates(gates(tracks, motion, rates), y, x, self._cells)
-        gain = gains(tracks, motion, rates, start, detection, y, x)
-        detection_of = assign(start, detection, gain, len(y))
-        self._calibration.learn(correct(tracks, motion, rates, detection_of, y, x))
-        return detection_of
+        The arrays are the linker's own: save or copy them before the next `update`.
+        """
+        tracks, pace = self._tracks, self._pace
+        means = {f"mean_{k}": np.append(np.ravel(m.total), m.weight) for k, m in enumerate(self._means)}
+        close = {f"close_{k}": np.column_stack((pairs, costs)) for k, (pairs, costs) in enumerate(self._close)}
+        return {
+            "shape": np.array(self._shape),
+            "lag": np.array(self._lag),
+            "counts": np.array([tracks.update, tracks.next_particle, self._ignored, self._revised, self._not_revised]),
+            "last_index": np.array(NONE if pace.last_index is None else pace.last_index),
+            "pace": np.array([pace.interval_s, pace.last_s]),
+            **{name: getattr(tracks, name) for name in TRACK_ARRAYS},
+            **means,
+            **close,
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from a `state`, as if there had been no break; ``numpy.load(path)`` gives it back.
+
+        Raises
+        ------
+        LinkerError
+            It is no state of a linker with this ``lag``; this one is then as `prepare` leaves it.
+        """
+        shape = self._shape
+        try:
+            self._restore({name: np.array(state[name]) for name in state})
+        except (KeyError, TypeError, ValueError) as error:
+            self._start_over(shape)
+            raise LinkerError(f"not a state of the linker imm with lag {self._lag} ({error}): start anew") from error
+
+    def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        if int(state["lag"]) != self._lag:
+            raise ValueError(f"lag is {state['lag']}")
+        self._start_over((int(state["shape"][0]), int(state["shape"][1])))
+        tracks, pace = self._tracks, self._pace
+        for name in TRACK_ARRAYS:
+            if state[name].dtype != getattr(tracks, name).dtype:
+                raise ValueError(f"{name} is {state[name].dtype}")
+            setattr(tracks, name, state[name])
+        tracks.live = np.flatnonzero(tracks.particle >= 0)
+        tracks.update, tracks.next_particle, self._ignored, self._revised, self._not_revised = map(int, state["counts"])
+        pace.last_index = int(state["last_index"]) if tracks.update >= 0 else None
+        pace.interval_s, pace.last_s = map(float, state["pace"])
+        for k, mean in enumerate(self._means):
+            total, mean.weight = state[f"mean_{k}"][:-1], float(state[f"mean_{k}"][-1])
+            mean.total = total if isinstance(mean.total, np.ndarray) else float(total[0])
+        for k in range(len(self._close)):
+            table = state[f"close_{k}"]
+            self._close[k] = table[:, :4].astype(np.int64), table[:, 4]
+
+    @property
+    def _means(self) -> tuple[RunningMean, ...]:
+        return *self._calibration.learnt, self._crowd
+
+    def _measure(self, detections: Detections) -> int:
+        """Take in the detections that are usable; return how many they are."""
+        tracks = self._tracks
+        columns = np.array([detections.y, detections.x, detections.score, detections.sigma], np.float64)
+        measured = tracks.measured[tracks.now]
+        n, expected = take_in(columns, *self._shape, measured, tracks.places[tracks.now])
+        self._ignored += len(detections) - n
+        self._crowd.add(expected, 1.0)
+        # At least one particle in the image, or nothing could ever be linked.
+        self._density = max(float(self._crowd.value), expected, 1.0) / (self._shape[0] * self._shape[1])
+        measured[:n, CLUTTER] *= self._density
+        return n
+
+    def _describe_frame(self, frame_index: int, lost: int, intervals: float) -> None:
+        substeps = min(max(round(intervals), 1), MOST_SUBSTEPS)
+        step = intervals / substeps
+        survival = (1.0 - 1.0 / LIFETIME_FRAMES) ** intervals
+        rates = survival, self._detection_probability, self._density / LIFETIME_FRAMES
+        motion = self._calibration.describe(step)
+        self._tracks.frames[self._tracks.now] = (frame_index, lost, substeps, step, *rates, *motion)
+
+    def _end_across(self, lost: int) -> Indices:
+        """End the tracks that were missed too often once the lost frames are counted; return their ids."""
+        tracks = self._tracks
+        live = tracks.live
+        return tracks.end(live[tracks.states["misses"][live, tracks.now - 1] + lost > self._max_misses])
+
+    def _link(self, n_detections: int) -> None:
+        """Carry the live tracks on to this frame's detections, and start tracks at those that are left."""
+        tracks = self._tracks
+        live, now = tracks.live, tracks.now
+        states, frames, measured = tracks.states, tracks.frames, tracks.measured
+        y, x, var, clutter = measured[now, :n_detections].T.copy()
+        predict(states, frames, live, now - 1, now)
+        boxes = gates(states, frames, live, now, clutter.min(initial=np.inf), var.max(initial=0.0))
+        start, candidate = candidates(boxes, y, x, self._cells)
+        gain = gains(states, frames, measured, live, now, start, candidate)
+        detection_of = assign(start, candidate, gain, n_detections)
+        self._calibration.learn(correct(states, frames, measured, live, now, detection_of))
+        owner, left = owners(live, detection_of, n_detections)
+        owner[left] = tracks.add(len(left))
+        begin(tracks.states, frames, measured, owner[left], now, left)
+        if self._lag:
+            self._close[now] = close_calls(live, start, candidate, gain, detection_of, owner, tracks.particle)
+
+    def _revise(self) -> tuple[Revision, Indices]:
+        """Look at close decisions again; return what changed, and the ids of tracks that were swallowed by others."""
+        tracks = self._tracks
+        if not self._lag or not len(pairs := self._due()):
+            return Revision.none(), np.empty(0, np.int64)
+        args = tracks.states, tracks.frames, tracks.measured, tracks.born, pairs, tracks.update
+        slots = np.unique(pairs[revise(*args), :2])
+        first = max(tracks.update - self._lag, 0)
+        changed = relabel(tracks.states, slots, tracks.born, tracks.particle, first, tracks.update - 1, tracks.labels)
+        self._revised += len(changed)
+        place, detection, slot = changed[:, 0] % tracks.depth, changed[:, 1], changed[:, 2]
+        revision = Revision(
+            tracks.frames["index"][place],
+            tracks.places[place, detection],
+            tracks.particle[slot],
+            tracks.states["existence"][slot, place].astype(np.float32),
+        )
+        return revision, tracks.end(slots[tracks.born[slots] > tracks.update])
+
+    def _due(self) -> Indices:
+        """Return the pairs of tracks to look at now, (P, 3): slots and the update at which their tails begin.
+
+        Each close decision comes up twice, in the next frame and when it becomes final.
+        """
+        tracks, early, late = self._tracks, self._tracks.update - 1, self._tracks.update - self._lag
+        once = early == late
+        args = (*_no_pairs(), early) if once else (*self._close[early % tracks.depth], early)
+        pairs, n_more = due(tracks.particle, *args, *self._close[late % tracks.depth], late, MOST_REVISIONS)
+        self._not_revised += n_more
+        return pairs
+
+    def _outcome(self, n_detections: int) -> tuple[Indices, NDArray[np.float32], TrackMotion]:
+        """Return the track of each of all detections, its existence, and how it moves."""
+        tracks, now, interval_s = self._tracks, self._tracks.now, self._pace.interval_s
+        frame_index, places, labels = int(tracks.frames[now]["index"]), tracks.places[now], tracks.labels[now]
+        said = read_out(tracks.states, tracks.live, tracks.particle, now, frame_index, places, labels, n_detections)
+        motion = TrackMotion(
+            said.age_frames,
+            said.displacement_px,
+            said.velocity_px / np.float32(interval_s),
+            said.modes,
+            said.diffusion_px2 / np.float32(interval_s),
+        )
+        return said.particle, said.existence, motion
+
+    def _confirm(self) -> Indices:
+        """Return the ids of the tracks that are confirmed now and never were before."""
+        tracks = self._tracks
+        live = tracks.live
+        new = live[(tracks.states["existence"][live, tracks.now] >= CONFIRMED) & ~tracks.confirmed[live]]
+        tracks.confirmed[new] = True
+        confirmed: Indices = tracks.particle[new]
+        return confirmed
+
+    def _is_over(self, slots: Indices) -> NDArray[np.bool_]:
+        states, now = self._tracks.states, self._tracks.now
+        over: NDArray[np.bool_] = states["misses"][slots, now] > self._max_misses
+        over |= states["existence"][slots, now] < LEAST_EXISTENCE
+        return over
+
+    def _final_index(self) -> int:
+        """Return the index of the last frame whose decisions are final; -1 before there is one."""
+        final = self._tracks.update - self._lag
+        return int(self._tracks.frames["index"][final % self._tracks.depth]) if final >= 0 else -1
+
+
+TRACK_ARRAYS = ("states", "frames", "measured", "places", "labels", "particle", "born", "confirmed")
+
+
+def _no_pairs() -> tuple[Indices, Floats]:
+    return np.empty((0, 4), np.int64), np.empty(0)
 
 
 def _check(name: str, value: float | None, in_range: bool, wanted: str) -> None:

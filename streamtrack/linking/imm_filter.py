@@ -8,49 +8,47 @@ A particle moves in one of three ways at a time and may change between them:
 
 Noise is the same in y and x, so each model needs one mean per axis but only one 2x2 covariance (position, velocity).
 
+The last frames are remembered, so that a decision can be taken back: `revise` gives the detections that two tracks got
+since then to each other, wherever that makes both together more probable.
+
 Sources: Blom & Bar-Shalom, IEEE Trans. Automat. Contr. 33 (1988) 780 (IMM: mixing, model probabilities);
 Musicki, Evans & Stankovic, IEEE Trans. Automat. Contr. 39 (1994) 1237 (IPDA: probability of existence).
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.compiling import compiled
-
-MODELS = ("brownian", "directed", "tethered")
-BROWNIAN, DIRECTED, TETHERED = range(3)
-N_MODELS = len(MODELS)
-
-POSITION, VELOCITY = 0, 1
-"""Last index of ``mean``."""
-
-POSITION_VAR, COVARIANCE, VELOCITY_VAR = 0, 1, 2
-"""Last index of ``covariance``: the three different entries of the 2x2 matrix."""
-
-TRACK = np.dtype(
-    [
-        ("particle", np.int64),
-        ("existence", np.float64),
-        ("hits", np.int64),  # detections so far
-        ("misses", np.int64),  # frames since the last one
-        ("probability", np.float64, (N_MODELS,)),
-        ("mean", np.float64, (N_MODELS, 2, 2)),  # model; y, x; position (px), velocity (px/frame)
-        ("covariance", np.float64, (N_MODELS, 3)),
-    ]
+from streamtrack.linking.records import (
+    BROWNIAN,
+    CLUTTER,
+    COVARIANCE,
+    DIRECTED,
+    N_MODELS,
+    NONE,
+    POSITION,
+    POSITION_VAR,
+    STATE,
+    VAR,
+    VELOCITY,
+    VELOCITY_VAR,
+    Evidence,
+    Floats,
+    Frames,
+    Indices,
+    Measured,
+    States,
+    X,
+    Y,
 )
-"""One track. A record and not a class, so that all tracks are one array: quick to compile for, to copy and to save."""
 
 MIXTURE = np.dtype(
-    [(name, TRACK[name]) for name in ("probability", "mean", "covariance")] + [("weight", np.float64, (N_MODELS,))]
+    [(name, STATE[name]) for name in ("probability", "mean", "covariance")] + [("weight", np.float64, (N_MODELS,))]
 )
 """A track between mixing and prediction."""
-
-Tracks = NDArray[np.void]
-Floats = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 SETTLED_EXISTENCE, SETTLED_HITS = 0.9, 4
 """Tracks from here on are evidence of how particles move; younger ones say more about where they began."""
@@ -59,90 +57,44 @@ TINY = 1e-300
 """Keeps logarithms of underflowed likelihoods finite."""
 
 
-class Motion(NamedTuple):
-    """How particles move, per frame and axis.
-
-    Attributes
-    ----------
-    step_var
-        Shape (N_MODELS,), px²: noise of the position.
-    velocity_change_var
-        (px/frame)²: noise of the directed model's velocity.
-    speed_var
-        (px/frame)²: spread of the velocity of a particle that begins directed motion.
-    localisation_var
-        px²: noise of a detection's position.
-    prior
-        Shape (N_MODELS,): model probabilities of a new particle.
-    transition
-        Shape (N_MODELS, N_MODELS): probability to change from a model (row) to another (column).
-    """
-
-    step_var: Floats
-    velocity_change_var: float
-    speed_var: float
-    localisation_var: float
-    prior: Floats
-    transition: Floats
-
-
-class Rates(NamedTuple):
-    """How often things happen, per frame; densities are per px².
-
-    Attributes
-    ----------
-    detection, survival
-        Probability that an existing particle is detected; that it goes on existing.
-    clutter, birth
-        Density of false detections; of new particles.
-    """
-
-    detection: float
-    survival: float
-    clutter: float
-    birth: float
-
-
-class Evidence(NamedTuple):
-    """What the links of one frame say about the motion: sums over settled tracks.
-
-    Attributes
-    ----------
-    step_var, brownian
-        Estimates of the Brownian step variance (px²) times the probability of that model; sum of the probabilities.
-    speed_var, directed
-        Squared velocities per axis ((px/frame)²) times the probability of directed motion; sum of the probabilities.
-    probability, n_tracks
-        Model probabilities, shape (N_MODELS,); number of tracks.
-    """
-
-    step_var: float
-    brownian: float
-    speed_var: float
-    directed: float
-    probability: Floats
-    n_tracks: int
-
-
 @compiled
-def predict(tracks: Tracks, motion: Motion, survival: float, steps: int) -> None:
-    """Carry tracks ``steps`` frames on, in place, without any detection."""
+def predict(states: States, frames: Frames, slots: Indices, before: int, now: int) -> None:
+    """Carry tracks on from the frame at place ``before`` of the ring to the one at ``now``."""
     mixed = np.empty(1, MIXTURE)
-    for i in range(len(tracks)):
-        for _ in range(steps):
-            _mix(tracks[i], motion.transition, mixed[0])
-            _advance(mixed[0], motion, tracks[i])
-        tracks[i]["existence"] *= survival**steps
+    for slot in slots:
+        _predict(states[slot, before], frames[now], mixed[0], states[slot, now])
 
 
 @compiled
-def _mix(track: Any, transition: Floats, mixed: Any) -> None:
-    """Let the models exchange their states: c_j = sum_i T_ij p_i, w_ij = T_ij p_i / c_j, then match the moments."""
-    weight = mixed["weight"]
+def _predict(before: Any, frame: Any, mixed: Any, now: Any) -> None:
+    _mix(before, frame, mixed)
+    _advance(mixed, frame, now)
+    for _ in range(1, frame["substeps"]):
+        _mix(now, frame, mixed)
+        _advance(mixed, frame, now)
+    now["existence"] = before["existence"] * frame["survival"]
+    now["hits"], now["misses"] = before["hits"], before["misses"] + frame["lost"]
+    now["born_index"], now["since"] = before["born_index"], before["since"] + frame["substeps"] * frame["step"]
+    now["travel"], now["travel_time"] = before["travel"], before["travel_time"]
+    for axis in range(2):
+        now["origin"][axis] = before["origin"][axis]
+    for k in range(3):
+        now["last"][k] = before["last"][k]
+
+
+@compiled
+def _mix(track: Any, frame: Any, mixed: Any) -> None:
+    """Let the models exchange their states: c_j = sum_i T_ij p_i, w_ij = T_ij p_i / c_j, then match the moments.
+
+    A particle keeps its model or, with the probability ``switch``, draws one from the prior.
+    """
+    weight, switch = mixed["weight"], frame["switch"]
     for j in range(N_MODELS):
         total = 0.0
         for i in range(N_MODELS):
-            weight[i] = transition[i, j] * track["probability"][i]
+            weight[i] = switch * frame["prior"][j] * track["probability"][i]
+            if i == j:
+                weight[i] += (1.0 - switch) * track["probability"][i]
             total += weight[i]
         for i in range(N_MODELS):
             weight[i] /= total
@@ -170,101 +122,113 @@ def _match_moments(track: Any, weight: Floats, mean: Floats, covariance: Floats)
 
 
 @compiled
-def _advance(mixed: Any, motion: Motion, track: Any) -> None:
-    """Move every model on by one frame: x <- F x, P <- F P F' + Q, with F = [[1, 1], [0, 1]] in the directed model."""
+def _advance(mixed: Any, frame: Any, track: Any) -> None:
+    """Move every model on by one substep: x <- F x, P <- F P F' + Q, with F = [[1, step], [0, 1]] if directed."""
+    step = frame["step"]
     for j in range(N_MODELS):
         track["probability"][j] = mixed["probability"][j]
         mean, cov = mixed["mean"][j], mixed["covariance"][j]
         directed = j == DIRECTED
         for axis in range(2):
             velocity = mean[axis, VELOCITY] if directed else 0.0
-            track["mean"][j, axis, POSITION] = mean[axis, POSITION] + velocity
+            track["mean"][j, axis, POSITION] = mean[axis, POSITION] + step * velocity
             track["mean"][j, axis, VELOCITY] = velocity
         after = track["covariance"][j]
-        after[POSITION_VAR] = cov[POSITION_VAR] + motion.step_var[j]
+        after[POSITION_VAR] = cov[POSITION_VAR] + step * frame["step_var"][j]
         after[COVARIANCE] = 0.0
-        after[VELOCITY_VAR] = motion.speed_var
+        after[VELOCITY_VAR] = frame["speed_var"]
         if directed:
-            after[POSITION_VAR] += 2.0 * cov[COVARIANCE] + cov[VELOCITY_VAR]
-            after[COVARIANCE] = cov[COVARIANCE] + cov[VELOCITY_VAR]
-            after[VELOCITY_VAR] = cov[VELOCITY_VAR] + motion.velocity_change_var
+            after[POSITION_VAR] += step * (2.0 * cov[COVARIANCE] + step * cov[VELOCITY_VAR])
+            after[COVARIANCE] = cov[COVARIANCE] + step * cov[VELOCITY_VAR]
+            after[VELOCITY_VAR] = cov[VELOCITY_VAR] + step * frame["velocity_change_var"]
 
 
 @compiled
-def _likelihood(track: Any, j: int, y: float, x: float, localisation_var: float) -> float:
+def _likelihood(track: Any, j: int, seen: Floats) -> float:
     """Return p_j N(z; position of model j, S_j), 1/px², with S_j = P_j + R."""
     mean = track["mean"][j]
-    variance: float = track["covariance"][j, POSITION_VAR] + localisation_var
-    dy, dx = y - mean[0, POSITION], x - mean[1, POSITION]
+    variance: float = track["covariance"][j, POSITION_VAR] + seen[VAR]
+    dy, dx = seen[Y] - mean[0, POSITION], seen[X] - mean[1, POSITION]
     density = math.exp(-0.5 * (dy * dy + dx * dx) / variance) / (2.0 * math.pi * variance)
     return density * float(track["probability"][j])
 
 
 @compiled
-def _odds(track: Any, rates: Rates) -> float:
-    """Return the odds that the particle exists and is detected in this frame."""
-    detected: float = track["existence"] * rates.detection
-    return detected / (1.0 - detected)
-
-
-@compiled
-def gates(tracks: Tracks, motion: Motion, rates: Rates) -> Floats:
+def gates(states: States, frames: Frames, slots: Indices, now: int, least_clutter: float, most_var: float) -> Floats:
     """Return boxes outside which no detection can be linked with a gain; no search range has to be set.
 
     A gain needs ``odds * likelihood > new``, so at least one of the M models must offer a likelihood of
-    ``new / odds / M``. That bounds the distance from its prediction: d² < 2 S ln(M p odds / (2 pi S new)).
+    ``new / odds / M``. That bounds the distance from its prediction: d² < 2 S ln(K / S), K = M p odds / (2 pi new),
+    which is greatest at S = K / e.
+
+    Parameters
+    ----------
+    least_clutter, most_var
+        The least ``CLUTTER`` and the greatest ``VAR`` among this frame's detections.
 
     Returns
     -------
     Shape (N, 4): lowest y, highest y, lowest x, highest x (px). Lowest > highest where there can be no link.
     """
-    boxes = np.empty((len(tracks), 4))
-    for i in range(len(tracks)):
-        ratio = N_MODELS * _odds(tracks[i], rates) / (rates.clutter + rates.birth)
+    boxes = np.empty((len(slots), 4))
+    frame = frames[now]
+    for n in range(len(slots)):
+        track = states[slots[n], now]
+        detected = track["existence"] * frame["detection"]
+        ratio = N_MODELS * detected / (1.0 - detected) / (2.0 * math.pi * (least_clutter + frame["birth"]))
         low_y, high_y, low_x, high_x = np.inf, -np.inf, np.inf, -np.inf
         for j in range(N_MODELS):
-            variance = tracks[i]["covariance"][j, POSITION_VAR] + motion.localisation_var
-            peak = ratio * tracks[i]["probability"][j] / (2.0 * math.pi * variance)
-            if peak > 1.0:
-                reach = math.sqrt(2.0 * variance * math.log(peak))
-                y, x = tracks[i]["mean"][j, 0, POSITION], tracks[i]["mean"][j, 1, POSITION]
+            peak = ratio * track["probability"][j]
+            own_var = track["covariance"][j, POSITION_VAR]
+            variance = max(own_var, min(own_var + most_var, peak / math.e))
+            if peak > variance:
+                reach = math.sqrt(2.0 * variance * math.log(peak / variance))
+                y, x = track["mean"][j, 0, POSITION], track["mean"][j, 1, POSITION]
                 low_y, high_y = min(low_y, y - reach), max(high_y, y + reach)
                 low_x, high_x = min(low_x, x - reach), max(high_x, x + reach)
-        boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3] = low_y, high_y, low_x, high_x
+        boxes[n, 0], boxes[n, 1], boxes[n, 2], boxes[n, 3] = low_y, high_y, low_x, high_x
     return boxes
 
 
 @compiled
 def gains(
-    tracks: Tracks, motion: Motion, rates: Rates, start: Indices, detection: Indices, y: Floats, x: Floats
+    states: States, frames: Frames, measured: Measured, slots: Indices, now: int, start: Indices, detection: Indices
 ) -> Floats:
-    """Return what linking each candidate pair adds to the log-likelihood, against calling the detection new.
+    """Return what linking each candidate pair adds to the log-likelihood, against missing it and calling it new.
 
-    gain = ln(odds * likelihood / (clutter + birth)); candidates of track i are ``detection[start[i]:start[i + 1]]``.
+    gain = ln(odds * likelihood / (clutter + birth)), odds = r pD / (1 - r pD); candidates of the n-th track are
+    ``detection[start[n]:start[n + 1]]``.
     """
     gain = np.empty(len(detection))
-    for i in range(len(tracks)):
-        scale = _odds(tracks[i], rates) / (rates.clutter + rates.birth)
-        for k in range(start[i], start[i + 1]):
+    frame = frames[now]
+    for n in range(len(slots)):
+        track = states[slots[n], now]
+        detected = track["existence"] * frame["detection"]
+        for k in range(start[n], start[n + 1]):
+            seen = measured[now, detection[k]]
             likelihood = 0.0
             for j in range(N_MODELS):
-                likelihood += _likelihood(tracks[i], j, y[detection[k]], x[detection[k]], motion.localisation_var)
-            gain[k] = math.log(max(scale * likelihood, TINY))
+                likelihood += _likelihood(track, j, seen)
+            odds = detected / (1.0 - detected) / (seen[CLUTTER] + frame["birth"])
+            gain[k] = math.log(max(odds * likelihood, TINY))
     return gain
 
 
 @compiled
-def correct(tracks: Tracks, motion: Motion, rates: Rates, detection_of: Indices, y: Floats, x: Floats) -> Evidence:
-    """Take in the detection of each track, or that it has none (-1), in place; return what that says of the motion."""
+def correct(
+    states: States, frames: Frames, measured: Measured, slots: Indices, now: int, detection_of: Indices
+) -> Evidence:
+    """Take in the detection of each track, or that it has none (-1); return what that says of the motion."""
     step_var, speed_var, probability, n_tracks = 0.0, 0.0, np.zeros(N_MODELS), 0
-    for i in range(len(tracks)):
-        track, d = tracks[i], detection_of[i]
+    frame = frames[now]
+    for n in range(len(slots)):
+        track, d = states[slots[n], now], detection_of[n]
         if d < 0:
-            _miss(track, rates)
+            _miss(track, frame)
             continue
         settled = track["existence"] > SETTLED_EXISTENCE and track["misses"] == 0 and track["hits"] >= SETTLED_HITS
-        estimate = _step_var(track, motion, y[d], x[d])
-        _hit(track, motion, rates, y[d], x[d])
+        estimate = _step_var(track, frame, measured[now, d])
+        _hit(track, frame, measured[now, d], d)
         if settled:
             step_var += track["probability"][BROWNIAN] * estimate
             speed_var += track["probability"][DIRECTED] * _speed_var(track)
@@ -274,40 +238,57 @@ def correct(tracks: Tracks, motion: Motion, rates: Rates, detection_of: Indices,
 
 
 @compiled
-def _miss(track: Any, rates: Rates) -> None:
+def _miss(track: Any, frame: Any) -> None:
     """Lower the existence: r <- r (1 - pD) / (1 - r pD). The predicted state stays."""
-    detected = track["existence"] * rates.detection
-    track["existence"] *= (1.0 - rates.detection) / (1.0 - detected)
+    missed = 1.0 - track["existence"] * frame["detection"]
+    track["score"] = math.log(missed)
+    track["existence"] *= (1.0 - frame["detection"]) / missed
     track["misses"] += 1
+    track["detection"] = NONE
 
 
 @compiled
-def _hit(track: Any, motion: Motion, rates: Rates, y: float, x: float) -> None:
+def _hit(track: Any, frame: Any, seen: Floats, detection: int) -> None:
     """Update every model with the detection, the model probabilities, and the existence.
 
     r <- r pD L / (r pD L + clutter (1 - r pD)), with L the likelihood of the detection over all models.
     """
     likelihood = TINY
     for j in range(N_MODELS):
-        track["probability"][j] = _likelihood(track, j, y, x, motion.localisation_var)
+        track["probability"][j] = _likelihood(track, j, seen)
         likelihood += track["probability"][j]
-        _kalman_update(track["mean"][j], track["covariance"][j], y, x, motion.localisation_var)
+        _kalman_update(track["mean"][j], track["covariance"][j], seen)
     for j in range(N_MODELS):
         track["probability"][j] /= likelihood
-    real = _odds(track, rates) * likelihood
-    track["existence"] = real / (real + rates.clutter)
+    detected = track["existence"] * frame["detection"]
+    real = detected * likelihood
+    track["score"] = math.log(max(real / (seen[CLUTTER] + frame["birth"]), TINY))
+    track["existence"] = real / (real + seen[CLUTTER] * (1.0 - detected))
     track["hits"] += 1
     track["misses"] = 0
+    track["detection"] = detection
+    _travel(track, seen)
 
 
 @compiled
-def _kalman_update(mean: Floats, covariance: Floats, y: float, x: float, localisation_var: float) -> None:
+def _travel(track: Any, seen: Floats) -> None:
+    """Add the step since the last detection to the sums behind the diffusion coefficient."""
+    dy, dx = seen[Y] - track["last"][Y], seen[X] - track["last"][X]
+    track["travel"] += dy * dy + dx * dx - 2.0 * (seen[VAR] + track["last"][VAR])
+    track["travel_time"] += track["since"]
+    track["since"] = 0.0
+    for k in range(3):
+        track["last"][k] = seen[k]
+
+
+@compiled
+def _kalman_update(mean: Floats, covariance: Floats, seen: Floats) -> None:
     """Update one model: K = P H' / S, x <- x + K (z - H x), P <- (I - K H) P, with H = [1, 0]."""
-    variance = covariance[POSITION_VAR] + localisation_var
+    variance = covariance[POSITION_VAR] + seen[VAR]
     position_gain = covariance[POSITION_VAR] / variance
     velocity_gain = covariance[COVARIANCE] / variance
     for axis in range(2):
-        surprise = (y if axis == 0 else x) - mean[axis, POSITION]
+        surprise = seen[axis] - mean[axis, POSITION]
         mean[axis, POSITION] += position_gain * surprise
         mean[axis, VELOCITY] += velocity_gain * surprise
     covariance[VELOCITY_VAR] -= velocity_gain * covariance[COVARIANCE]
@@ -316,12 +297,13 @@ def _kalman_update(mean: Floats, covariance: Floats, y: float, x: float, localis
 
 
 @compiled
-def _step_var(track: Any, motion: Motion, y: float, x: float) -> float:
-    """Return an estimate of the Brownian step variance: what the surprise leaves over the other parts of S, px²."""
+def _step_var(track: Any, frame: Any, seen: Floats) -> float:
+    """Return an estimate of the Brownian step variance: what the surprise leaves over the other parts of S."""
     mean = track["mean"][BROWNIAN]
-    dy, dx = y - mean[0, POSITION], x - mean[1, POSITION]
-    before_step = track["covariance"][BROWNIAN, POSITION_VAR] - motion.step_var[BROWNIAN]
-    left_over: float = 0.5 * (dy * dy + dx * dx) - before_step - motion.localisation_var
+    dy, dx = seen[Y] - mean[0, POSITION], seen[X] - mean[1, POSITION]
+    intervals = frame["substeps"] * frame["step"]
+    before_step = track["covariance"][BROWNIAN, POSITION_VAR] - intervals * frame["step_var"][BROWNIAN]
+    left_over: float = (0.5 * (dy * dy + dx * dx) - before_step - seen[VAR]) / intervals
     return left_over
 
 
@@ -331,3 +313,112 @@ def _speed_var(track: Any) -> float:
     vy, vx = track["mean"][DIRECTED, 0, VELOCITY], track["mean"][DIRECTED, 1, VELOCITY]
     expected: float = track["covariance"][DIRECTED, VELOCITY_VAR] + 0.5 * (vy * vy + vx * vx)
     return expected
+
+
+@compiled
+def begin(states: States, frames: Frames, measured: Measured, slots: Indices, now: int, detections: Indices) -> None:
+    """Start a track in each slot at one of the frame's detections."""
+    for n in range(len(slots)):
+        _begin(states[slots[n], now], frames[now], measured[now, detections[n]], detections[n])
+
+
+@compiled
+def _begin(track: Any, frame: Any, seen: Floats, detection: int) -> None:
+    track["existence"] = frame["birth"] / (frame["birth"] + seen[CLUTTER])
+    for j in range(N_MODELS):
+        track["probability"][j] = frame["prior"][j]
+        for axis in range(2):
+            track["mean"][j, axis, POSITION] = seen[axis]
+            track["mean"][j, axis, VELOCITY] = 0.0
+        track["covariance"][j, POSITION_VAR] = seen[VAR]
+        track["covariance"][j, COVARIANCE] = 0.0
+        track["covariance"][j, VELOCITY_VAR] = frame["speed_var"]
+    track["detection"], track["score"] = detection, 0.0
+    track["hits"], track["misses"], track["born_index"] = 1, 0, frame["index"]
+    track["since"], track["travel"], track["travel_time"] = 0.0, 0.0, 0.0
+    for axis in range(2):
+        track["origin"][axis] = seen[axis]
+    for k in range(3):
+        track["last"][k] = seen[k]
+
+
+@compiled
+def revise(
+    states: States, frames: Frames, measured: Measured, born: Indices, pairs: Indices, update: int
+) -> NDArray[np.bool_]:
+    """Exchange the tails of pairs of tracks where that raises the likelihood of both together.
+
+    A tail is what a track got from some update on. One of the two tracks may have begun with its tail: then the other
+    takes that over or, if it has nothing of its own to give, swallows the track.
+
+    Parameters
+    ----------
+    born
+        Shape (capacity,): update with which the track in each slot began; changed where that changes, and set beyond
+        ``update`` for a track that is no more.
+    pairs
+        Shape (P, 3): two slots, and the update at which their tails begin. All are among those remembered.
+    update
+        Number of this update; that of number u has place ``u % depth`` of the ring.
+
+    Returns
+    -------
+    Shape (P,): which pairs were exchanged.
+    """
+    exchanged = np.zeros(len(pairs), np.bool_)
+    one, other = np.empty(states.shape[1], STATE), np.empty(states.shape[1], STATE)
+    for k in range(len(pairs)):
+        a, b, tail = pairs[k, 0], pairs[k, 1], pairs[k, 2]
+        if (born[a] >= tail and born[b] >= tail) or max(born[a], born[b]) > update:
+            continue
+        now = _sum(states[a], max(tail, born[a]), update) + _sum(states[b], max(tail, born[b]), update)
+        a_born = _replay(states, frames, measured, born, a, b, tail, update, one)
+        b_born = _replay(states, frames, measured, born, b, a, tail, update, other)
+        if _sum(one, max(tail, a_born), update) + _sum(other, max(tail, b_born), update) > now:
+            for u in range(tail, update + 1):
+                states[a, u % len(one)] = one[u % len(one)]
+                states[b, u % len(one)] = other[u % len(one)]
+            born[a], born[b] = a_born, b_born
+            exchanged[k] = True
+    return exchanged
+
+
+@compiled
+def _sum(track: States, first: int, last: int) -> float:
+    """Return what the updates from ``first`` to ``last`` added to the log-likelihood of a track."""
+    total = 0.0
+    for u in range(first, last + 1):
+        total += track[u % len(track)]["score"]
+    return total
+
+
+@compiled
+def _replay(
+    states: States,
+    frames: Frames,
+    measured: Measured,
+    born: Indices,
+    head: int,
+    tail: int,
+    first: int,
+    last: int,
+    replayed: States,
+) -> int:
+    """Filter a track anew from update ``first`` on, with the detections of another; return when it was born then."""
+    mixed = np.empty(1, MIXTURE)
+    depth = len(replayed)
+    since = born[head] if born[head] < first else last + 1
+    for u in range(first, last + 1):
+        now = u % depth
+        d = states[tail, now]["detection"] if u >= born[tail] else NONE
+        if u > since:
+            before = states[head, (u - 1) % depth] if u == first else replayed[(u - 1) % depth]
+            _predict(before, frames[now], mixed[0], replayed[now])
+            if d < 0:
+                _miss(replayed[now], frames[now])
+            else:
+                _hit(replayed[now], frames[now], measured[now, d], d)
+        elif d >= 0:
+            _begin(replayed[now], frames[now], measured[now, d], d)
+            since = u
+    return since

@@ -1,66 +1,100 @@
-"""The tracks that are followed, in one growing array."""
+"""The tracks that are followed, and what the last frames were like."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-from streamtrack.linking.imm_filter import (
-    COVARIANCE,
-    POSITION,
-    POSITION_VAR,
-    TRACK,
-    VELOCITY,
-    VELOCITY_VAR,
-    Motion,
-)
+from streamtrack.linking.records import FRAME, N_MEASURED, NONE, STATE, Indices
+
+_FIRST_TRACKS, _FIRST_DETECTIONS = 256, 256
 
 
 class TrackTable:
-    """Live tracks in no order; the memory grows with the most that were ever alive at a time."""
+    """Slots for tracks, each with its states at the last frames; the memory grows with the most that are ever needed.
 
-    def __init__(self) -> None:
-        self._records = np.zeros(256, TRACK)
-        self._n_live = 0
-        self._next_particle = 0
+    Updates are numbered from 0; that of number u has place ``u % depth`` in all that is kept per frame.
+
+    Parameters
+    ----------
+    depth
+        Number of frames to remember, the current one included.
+
+    Attributes
+    ----------
+    update
+        Number of the current update; -1 before the first.
+    states, frames, measured
+        See :mod:`streamtrack.linking.records`.
+    places, labels
+        Shape (depth, capacity): place of each measured detection among all of its frame, and its track as announced.
+    particle
+        Shape (capacity,): id of the track in each slot, -1 for none.
+    born
+        Shape (capacity,): update with which the track began.
+    confirmed
+        Shape (capacity,): whether the track was ever confirmed.
+    live
+        Slots of the live tracks, ascending.
+    next_particle
+        The id of the next track.
+    """
+
+    def __init__(self, depth: int) -> None:
+        self.update = -1
+        self.states = np.zeros((_FIRST_TRACKS, depth), STATE)
+        self.frames = np.zeros(depth, FRAME)
+        self.measured = np.zeros((depth, _FIRST_DETECTIONS, N_MEASURED))
+        self.places = np.zeros((depth, _FIRST_DETECTIONS), np.int64)
+        self.labels = np.zeros((depth, _FIRST_DETECTIONS), np.int64)
+        self.particle = np.full(_FIRST_TRACKS, NONE)
+        self.born = np.zeros(_FIRST_TRACKS, np.int64)
+        self.confirmed = np.zeros(_FIRST_TRACKS, np.bool_)
+        self.live = np.empty(0, np.int64)
+        self.next_particle = 0
 
     @property
-    def live(self) -> NDArray[np.void]:
-        """The live tracks, of dtype ``TRACK``: a view to be changed in place, valid until tracks start or end."""
-        return self._records[: self._n_live]
+    def depth(self) -> int:
+        """Number of frames that are remembered."""
+        return len(self.frames)
 
-    def end(self, ending: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Drop the live tracks that are marked; return their ids."""
-        ended = self.live["particle"][ending]
-        # The last ones that stay fill the gaps: far fewer bytes than moving all up.
-        n_staying = self._n_live - len(ended)
-        gaps = np.flatnonzero(ending[:n_staying])
-        self.live[gaps] = self.live[n_staying:][~ending[n_staying:]]
-        self._n_live = n_staying
+    @property
+    def now(self) -> int:
+        """Place of the current frame."""
+        return self.update % self.depth
+
+    def next_frame(self, n_detections: int) -> None:
+        """Begin an update, with room for so many detections."""
+        if n_detections > self.labels.shape[1]:
+            more = max(n_detections - self.labels.shape[1], self.labels.shape[1])
+            self.measured = np.pad(self.measured, ((0, 0), (0, more), (0, 0)))
+            self.places, self.labels = (np.pad(each, ((0, 0), (0, more))) for each in (self.places, self.labels))
+        self.update += 1
+        self.labels[self.now] = NONE
+
+    def add(self, n: int) -> Indices:
+        """Take slots for new tracks, which get the next ids in order; return the slots."""
+        if not n:
+            return np.empty(0, np.int64)
+        free = np.flatnonzero(self.particle < 0)[:n]
+        if len(free) < n:
+            self._grow(n - len(free))
+            return self.add(n)
+        self.particle[free] = np.arange(self.next_particle, self.next_particle + n)
+        self.born[free] = self.update
+        self.confirmed[free] = False
+        self.next_particle += n
+        self.live = np.flatnonzero(self.particle >= 0)
+        return free
+
+    def end(self, slots: Indices) -> Indices:
+        """Free slots; return the ids of their tracks."""
+        ended = self.particle[slots]
+        self.particle[slots] = NONE
+        if len(slots):
+            self.live = np.flatnonzero(self.particle >= 0)
         return ended
 
-    def start(
-        self, y: NDArray[np.float64], x: NDArray[np.float64], motion: Motion, existence: float
-    ) -> NDArray[np.int64]:
-        """Start one track at each position (px); return their ids."""
-        particle = np.arange(self._next_particle, self._next_particle + len(y))
-        self._next_particle += len(y)
-        self._reserve(self._n_live + len(y))
-        self._n_live += len(y)
-        born = self.live[self._n_live - len(y) :]
-        born["particle"] = particle
-        born["existence"] = existence
-        born["hits"] = 1
-        born["misses"] = 0
-        born["probability"] = motion.prior
-        born["mean"][..., VELOCITY] = 0.0
-        born["mean"][..., 0, POSITION] = y[:, None]
-        born["mean"][..., 1, POSITION] = x[:, None]
-        born["covariance"][..., POSITION_VAR] = motion.localisation_var
-        born["covariance"][..., COVARIANCE] = 0.0
-        born["covariance"][..., VELOCITY_VAR] = motion.speed_var
-        return particle
-
-    def _reserve(self, n: int) -> None:
-        if n > len(self._records):
-            grown = np.zeros(max(n, 2 * len(self._records)), TRACK)
-            grown[: self._n_live] = self.live
-            self._records = grown
+    def _grow(self, n: int) -> None:
+        more = max(n, len(self.particle))
+        self.states = np.concatenate((self.states, np.zeros((more, self.depth), STATE)))
+        self.particle = np.concatenate((self.particle, np.full(more, NONE)))
+        self.born = np.concatenate((self.born, np.zeros(more, np.int64)))
+        self.confirmed = np.concatenate((self.confirmed, np.zeros(more, np.bool_)))

@@ -5,13 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from streamtrack.errors import ConfigError, LinkerError
-from streamtrack.types import Detections, TrackUpdate
-
-CONFIRMING_HITS = 3
-"""trackpy has no probabilities; a track counts as certain from its third detection on."""
+from streamtrack.errors import LinkerError
+from streamtrack.linking.search_range import Ids, Links, Positions, SearchRangeLinker
 
 
 @dataclass(slots=True)
@@ -21,13 +17,13 @@ class _Track:
     last_index: int
 
 
-class TrackpyLinker:
+class TrackpyLinker(SearchRangeLinker):
     """Links with trackpy: the nearest detections within a fixed range, all of a frame at once.
 
     A track's existence is 1/3 at its first detection, 2/3 at its second and 1 from the third on.
 
     trackpy solves crowded groups by trial of all combinations: a search range too large for the density makes it
-    stall, or give up with a LinkerError. The linker ``imm`` has no such limit.
+    stall, or give up with a LinkerError. The linkers ``nearest`` and ``imm`` have no such limit.
 
     Parameters
     ----------
@@ -42,92 +38,44 @@ class TrackpyLinker:
         A setting is out of its range.
     """
 
-    def __init__(self, *, search_range: float = 7.0, memory: int = 3) -> None:
-        if not 0 < search_range < np.inf:
-            raise ConfigError(f"search_range is {search_range}: it must be finite and above 0 (px)")
-        if memory < 0:
-            raise ConfigError(f"memory is {memory}: it must be 0 or more (frames)")
-        self._search_range = search_range
-        self._memory = memory
-        self._start_over()
-
-    def _start_over(self) -> None:
+    def _start_over(self, shape: tuple[int, int]) -> None:
+        super()._start_over(shape)
         self._linker: Any = None
         self._tracks: dict[Any, _Track] = {}
         self._n_particles = 0
-        self._last_index: int | None = None
-        self._ignored = 0
 
     @property
     def info(self) -> Mapping[str, Any]:
-        """Settings, trackpy's version, and how many detections were ignored for a coordinate not finite."""
+        """Settings, trackpy's version, and how many detections were ignored."""
         import trackpy
 
-        return {
-            "linker": "trackpy",
-            "trackpy": trackpy.__version__,
-            "search_range": self._search_range,
-            "memory": self._memory,
-            "ignored_detections": self._ignored,
-        }
+        return {"linker": "trackpy", "trackpy": trackpy.__version__, **super().info}
 
     def prepare(self, shape: tuple[int, int]) -> None:
         """Import trackpy, let it compile its solver for crowded groups, and forget everything from before."""
-        self._start_over()
+        super().prepare(shape)
         crowd = np.linspace(0, self._search_range / 2, 5)
         linker = self._new_linker()
         linker.init_level(np.column_stack((crowd, crowd)), 0)
         linker.next_level(np.column_stack((crowd, crowd)), 1)
 
-    def update(self, detections: Detections, frame_index: int, time_s: float) -> TrackUpdate:
-        """Link the detections of the next frame.
-
-        Parameters
-        ----------
-        detections
-            Those with a coordinate that is not finite get no track and are counted.
-        frame_index
-            Rises; lost frames count as frames without detections.
-        time_s
-            Not used: trackpy counts frames.
-
-        Raises
-        ------
-        LinkerError
-            ``frame_index`` does not rise, or the frame is too crowded for ``search_range``.
-        """
-        self._pass_lost_frames(frame_index)
-        usable = np.flatnonzero(np.isfinite(detections.y) & np.isfinite(detections.x))
-        self._ignored += len(detections) - len(usable)
-        self._link(np.column_stack((detections.y[usable], detections.x[usable])).astype(np.float64), frame_index)
-        particle = np.full(len(detections), -1, np.int64)
-        existence = np.zeros(len(detections), np.float32)
-        for i, point in zip(usable, self._linker.hash.points, strict=True):
-            track = self._see(point.track, frame_index)
-            particle[i] = track.particle
-            existence[i] = min(1.0, track.hits / CONFIRMING_HITS)
-        ended = self._end_unseen(frame_index)
-        return TrackUpdate(particle, existence, ended, len(self._tracks))
+    def _link(self, positions: Positions, frame_index: int, last_index: int | None) -> Links:
+        if last_index is not None:
+            # After memory + 1 empty frames trackpy remembers nothing.
+            for lost in range(last_index + 1, min(frame_index, last_index + 2 + self._memory)):
+                self._advance(np.empty((0, 2)), lost)
+        self._advance(positions, frame_index)
+        tracks = [self._see(point.track, frame_index) for point in self._linker.hash.points]
+        particle = np.array([track.particle for track in tracks], np.int64)
+        hits = np.array([track.hits for track in tracks], np.int64)
+        return Links(particle, hits, self._end_unseen(frame_index), len(self._tracks))
 
     def _new_linker(self) -> Any:
         import trackpy
 
         return trackpy.linking.Linker(self._search_range, memory=self._memory)
 
-    def _pass_lost_frames(self, frame_index: int) -> None:
-        last, self._last_index = self._last_index, frame_index
-        if last is None:
-            return
-        if frame_index <= last:
-            self._last_index = last
-            raise LinkerError(
-                f"frame {frame_index} came after frame {last}: frame indices must rise; a new movie needs a new linker"
-            )
-        # After memory + 1 empty frames trackpy remembers nothing.
-        for index in range(last + 1, min(frame_index, last + 2 + self._memory)):
-            self._link(np.empty((0, 2)), index)
-
-    def _link(self, positions: NDArray[np.float64], frame_index: int) -> None:
+    def _advance(self, positions: Positions, frame_index: int) -> None:
         from trackpy.linking import SubnetOversizeException
 
         try:
@@ -153,6 +101,6 @@ class TrackpyLinker:
         track.last_index = frame_index
         return track
 
-    def _end_unseen(self, frame_index: int) -> NDArray[np.int64]:
+    def _end_unseen(self, frame_index: int) -> Ids:
         ending = [key for key, track in self._tracks.items() if frame_index - track.last_index > self._memory]
         return np.array([self._tracks.pop(key).particle for key in ending], np.int64)

@@ -98,7 +98,7 @@ def match(truth_yx: ArrayLike, found_yx: ArrayLike, gate_px: float) -> Pairs:
         raise ConfigError(f"gate_px is {gate_px}; give a positive number of pixels")
     near = cKDTree(truth).sparse_distance_matrix(cKDTree(found), gate_px, output_type="ndarray")
     near = near[near["v"] < gate_px]
-    truth_index, found_index = _cheapest(near["i"], near["j"], near["v"], len(found), gate_px)
+    truth_index, found_index = cheapest(near["i"], near["j"], near["v"], len(found), gate_px)
     return truth_index, found_index, np.linalg.norm(truth[truth_index] - found[found_index], axis=1)
 
 
@@ -158,8 +158,8 @@ def score_links(truth: pd.DataFrame, tracks: pd.DataFrame, gate_px: float = 5.0)
     ConfigError
         If a column is missing, a particle is twice in one frame, a position is not finite or the gate not positive.
     """
-    _check_particles(truth, "ground truth")
-    _check_particles(tracks, "tracks")
+    check_particles(truth, "ground truth")
+    check_particles(tracks, "tracks")
     truth_rows, found_rows = _match_rows(truth, tracks, gate_px)
     frame = truth["frame"].to_numpy()[truth_rows]
     true_particle = truth["particle"].to_numpy()[truth_rows]
@@ -185,7 +185,7 @@ def _positions(yx: ArrayLike) -> NDArray[np.float64]:
     return positions
 
 
-def _cheapest(
+def cheapest(
     truth: NDArray[np.intp], found: NDArray[np.intp], distance: NDArray[np.float64], n_found: int, gate_px: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Solve the assignment over the candidate pairs, each truth having a place of its own to stay alone at gate_px."""
@@ -217,7 +217,8 @@ def _require(table: pd.DataFrame, name: str, columns: Sequence[str]) -> None:
         )
 
 
-def _check_particles(table: pd.DataFrame, name: str) -> None:
+def check_particles(table: pd.DataFrame, name: str) -> None:
+    """Raise ConfigError unless a table has the columns of tracks, and no particle twice in a frame."""
     _require(table, name, ("frame", "particle", "y", "x"))
     twice = table.duplicated(["frame", "particle"]).to_numpy()
     if twice.any():
@@ -234,20 +235,21 @@ def _rows_by_frame(table: pd.DataFrame) -> dict[int, NDArray[np.intp]]:
     return dict(zip(values.tolist(), np.split(order, starts[1:]), strict=False))
 
 
-def _yx(table: pd.DataFrame) -> NDArray[np.float64]:
+def yx_of(table: pd.DataFrame) -> NDArray[np.float64]:
+    """Return the positions (N, 2), px; raises ConfigError where one is not finite."""
     return _positions(table[["y", "x"]].to_numpy(np.float64))
 
 
 def _by_frame(table: pd.DataFrame, name: str) -> dict[int, NDArray[np.float64]]:
     _require(table, name, ("frame", "y", "x"))
-    yx = _yx(table)
+    yx = yx_of(table)
     return {frame: yx[rows] for frame, rows in _rows_by_frame(table).items()}
 
 
 def _match_rows(truth: pd.DataFrame, found: pd.DataFrame, gate_px: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Pair the rows of two tables frame by frame."""
     truth_rows, found_rows = _rows_by_frame(truth), _rows_by_frame(found)
-    truth_yx, found_yx = _yx(truth), _yx(found)
+    truth_yx, found_yx = yx_of(truth), yx_of(found)
     left, right = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
     for frame in sorted(truth_rows.keys() & found_rows.keys()):
         here, there = truth_rows[frame], found_rows[frame]

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from streamtrack.simulation import shot_noise
 
@@ -28,6 +29,8 @@ class Camera:
         Shape (H, W), or (1, W) for columns alone: what hot pixels and columns of uneven amplifiers add to every frame.
     full_scale_counts
         Pixels never show more.
+    smoothing_sigma_px
+        Of a Gaussian filter in the camera or its software, which leaves neighbouring pixels with common noise.
     """
 
     gain: float = 1.0
@@ -36,6 +39,7 @@ class Camera:
     electron_multiplying: bool = False
     dark_e: NDArray[np.float32] | Literal[0] = 0
     full_scale_counts: float = _LARGEST_COUNT
+    smoothing_sigma_px: float = 0.0
 
     def expose(self, rng: np.random.Generator, mean_e: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return a frame (H, W), whole counts >= 0, for the mean number of electrons in each pixel."""
@@ -44,8 +48,10 @@ class Camera:
             electrons = rng.standard_gamma(electrons, dtype=np.float32)
         if self.read_noise_e > 0:
             electrons += np.float32(self.read_noise_e) * rng.standard_normal(mean_e.shape, np.float32)
-        counts = np.rint(np.float32(self.gain) * (electrons + self.dark_e) + np.float32(self.offset_counts))
-        limited: NDArray[np.float32] = counts.clip(np.float32(0), np.float32(self.full_scale_counts))
+        counts = np.float32(self.gain) * (electrons + self.dark_e) + np.float32(self.offset_counts)
+        if self.smoothing_sigma_px > 0:
+            counts = gaussian_filter(counts, self.smoothing_sigma_px, mode="nearest")
+        limited: NDArray[np.float32] = np.rint(counts).clip(np.float32(0), np.float32(self.full_scale_counts))
         return limited
 
 

@@ -86,6 +86,8 @@ class CropRanges:
         standard deviation of the columns in units of the noise.
     saturated_fraction
         Real cameras: share of crops that are cut off between the mean background and a particle's peak.
+    smoothed_fraction, smoothing_sigma_px
+        Real cameras: share of crops that went through a Gaussian filter, and its sigma.
     """
 
     camera_fraction: float = 0.4
@@ -119,6 +121,8 @@ class CropRanges:
     hot_share: Range = (1e-5, 1e-3)
     column_noise: Range = (0.0, 0.3)
     saturated_fraction: float = 0.1
+    smoothed_fraction: float = 0.15
+    smoothing_sigma_px: Range = (0.4, 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -321,6 +325,8 @@ def _camera(rng: np.random.Generator, size_px: int, background_e: float, peak_e:
     if rng.random() < ranges.saturated_fraction:
         brightest_e = background_e + rng.uniform(0.2, 1.0) * peak_e
         camera = replace(camera, full_scale_counts=round(camera.offset_counts + camera.gain * brightest_e))
+    if rng.random() < ranges.smoothed_fraction:
+        camera = replace(camera, smoothing_sigma_px=rng.uniform(*ranges.smoothing_sigma_px))
     return camera
 
 

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.sinks.files import clear, replacing, sink_errors
-from streamtrack.types import CONFIRMED, Detections, FrameResult, Pixels, SourceInfo, Stamps, TrackUpdate
+from streamtrack.sinks.revisions import apply, joined
+from streamtrack.types import CONFIRMED, Detections, FrameResult, Pixels, Revision, SourceInfo, Stamps, TrackUpdate
 
 OVERVIEW = "overview.png"
 LATENCY_EDGES_MS = np.geomspace(1e-3, 1e5, 801)
 """100 bins per decade: a median read from them is good to 2 %."""
 
-_FOLD_FRAMES = 32
+_FOLD_FRAMES = 32  # at once: each step costs more than a frame
 _MAX_POINTS = 60_000  # more would be a tangle
 _DPI = 130
 
@@ -71,7 +72,8 @@ class OverviewSink:
 
     It shows the middle frame of a movie of known length, the first one of an open-ended acquisition. Where that frame
     is lost, the next one that comes is shown; where the run ends before it, the last one, without its denoised image.
-    Of long runs the most recent part of the tracks is drawn.
+    Of long runs the most recent part of the tracks is drawn. Tracks are as the linker revised them; the detections of
+    frames that are not settled yet are kept until they are.
     """
 
     critical = False
@@ -112,12 +114,11 @@ class OverviewSink:
             self._shown = result
         self._project(result.frame.pixels)
         self._pending.append((result.frame.index, result.detections, result.tracks, result.stamps))
-        if len(self._pending) >= _FOLD_FRAMES:
-            self._fold()
+        if len(self._pending) >= _FOLD_FRAMES and self._pending[_FOLD_FRAMES - 1][0] <= result.tracks.final_index:
+            self._fold(_FOLD_FRAMES)
 
     def close(self) -> None:
         """Draw the picture; raises SinkError."""
-        self._fold()
         from streamtrack.sinks.overview_figure import draw  # matplotlib takes a second that no run should wait for
 
         figure = draw(self._summary())
@@ -125,6 +126,7 @@ class OverviewSink:
             figure.savefig(path, dpi=_DPI)
 
     def _summary(self) -> Summary:
+        self._fold(len(self._pending))
         points = Points(*(np.concatenate([getattr(p, name) for p in self._recent]) for name in Points.__slots__))
         return Summary(
             self._source,
@@ -149,10 +151,11 @@ class OverviewSink:
         else:
             np.fmax(self._projection, pixels, out=self._projection)  # fmax passes over NaN
 
-    def _fold(self) -> None:
-        """Reduce the pending frames to what is kept; done for many at once since each step costs more than a frame."""
-        frames, self._pending = self._pending, []
-        points = _linked(frames)
+    def _fold(self, n_frames: int) -> None:
+        """Reduce the first of the pending frames, which nothing will revise any more, to what is kept."""
+        revision = joined(tracks.revised for _, _, tracks, _ in self._pending)
+        frames, self._pending = self._pending[:n_frames], self._pending[n_frames:]
+        points = _linked(frames, revision)
         self._lengths.add(points, [particle for _, _, tracks, _ in frames for particle in tracks.ended.tolist()])
         self._recent.append(points)
         while sum(map(len, self._recent)) - len(self._recent[0]) > _MAX_POINTS:
@@ -188,19 +191,21 @@ class _TrackLengths:
         return self._ended + live
 
 
-def _linked(frames: list[tuple[int, Detections, TrackUpdate, Stamps]]) -> Points:
+def _linked(frames: list[tuple[int, Detections, TrackUpdate, Stamps]], revision: Revision) -> Points:
     def join(arrays: list[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
         return np.concatenate([np.empty(0, dtype), *arrays])
 
-    particle = join([tracks.particle for _, _, tracks, _ in frames], np.int64)
-    on_track = particle >= 0
-    index = np.repeat(
+    frame = np.repeat(
         np.array([index for index, *_ in frames], np.int64), [len(detections) for _, detections, *_ in frames]
     )
+    particle = join([tracks.particle for _, _, tracks, _ in frames], np.int64)
+    existence = join([tracks.existence for _, _, tracks, _ in frames], np.float32)
+    apply(revision, frame, particle, existence)
+    on_track = particle >= 0
     return Points(
-        index[on_track],
+        frame[on_track],
         particle[on_track],
-        join([tracks.existence for _, _, tracks, _ in frames], np.float32)[on_track],
+        existence[on_track],
         join([detections.y for _, detections, *_ in frames], np.float32)[on_track],
         join([detections.x for _, detections, *_ in frames], np.float32)[on_track],
     )

@@ -2,6 +2,9 @@
 
 While a run lasts, every row goes into one Arrow stream, ``detections.partial.arrows``, which stays readable up to its
 last batch whatever happens to the process. The tables are made from it when the run closes, or by :func:`recover`.
+
+The stream is only ever appended to. Where the linker thinks better of a track, a row says which detection of which
+frame now belongs to which; it comes into effect when the tables are made.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,29 +24,54 @@ from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SinkError
 from streamtrack.report import UNFINISHED_NAME
 from streamtrack.sinks.files import clear, replacing, sink_errors
-from streamtrack.types import CONFIRMED, Detections, FrameResult, SourceInfo, TrackUpdate
+from streamtrack.sinks.revisions import apply, joined, taken
+from streamtrack.types import CONFIRMED, MOTION_MODES, Detections, FrameResult, Revision, SourceInfo, TrackUpdate
 
 TABLES = ("detections.parquet", "tracks.parquet", "tracks.csv")
 PARTIAL = UNFINISHED_NAME
 
-_DETECTION_COLUMNS = ("frame", "y", "x", "score", "mass")
-_TRACK_COLUMNS = ("frame", "particle", "y", "x", "mass", "score", "existence")
-_SCHEMA = pa.schema([(name, pa.int64() if name in ("frame", "particle") else pa.float32()) for name in _TRACK_COLUMNS])
+_DETECTION_COLUMNS = ("frame", "y", "x", "score", "sigma", "mass")
+_MOTION_COLUMNS = ("vy", "vx", "diffusion", "directed")
+_TRACK_COLUMNS = ("frame", "particle", "y", "x", "mass", "score", "sigma", "existence", *_MOTION_COLUMNS)
+_REVISION_COLUMNS = ("frame", "detection", "particle", "existence")
+"""Of a row that revises an earlier one; all others are null in it. ``detection``, the place among the detections of
+the frame, is null in rows that do not revise."""
+_INTEGERS = ("frame", "particle", "detection")
+_SCHEMA = pa.schema(
+    [(name, pa.int64() if name in _INTEGERS else pa.float32()) for name in (*_TRACK_COLUMNS, "detection")]
+)
 _FLUSH_NS = 1_000_000_000
 _FLUSH_ROWS = 65_536
 _GROUP_ROWS = 262_144
 _CSV_DECIMALS = 4
+_CSV_ROUNDED = ("y", "x", "score", "sigma", "existence", "directed")
 
 
 class TableSink:
     """Writes ``detections.parquet``, ``tracks.parquet`` and ``tracks.csv``.
 
-    ``detections.parquet`` has ``frame, y, x, score, mass`` of every detection, linked or not, frame by frame and best
-    score first. The track tables have trackpy's columns, ``score`` and ``existence``: all detections of those tracks
-    that were confirmed at some frame, the ones before that frame included, sorted by frame, then particle. Positions
-    are px, masses camera counts. The Parquet files carry ``streamtrack_version``, ``source`` and, where known,
-    ``pixel_size_um`` and ``frame_interval_s`` as metadata of their schema. In the CSV positions, scores and existence
-    have at most 4 decimals; the same results give the same bytes on every platform.
+    ``detections.parquet`` has ``frame, y, x, score, sigma, mass`` of every detection, linked or not, frame by frame and
+    best score first. The track tables have ``frame, particle, y, x, mass, score, sigma, existence, vy, vx, diffusion,
+    directed``, the first five as in trackpy: all detections of those tracks that are confirmed at some frame, the ones
+    before that frame included, sorted by frame, then particle.
+
+    ===================  ====================================================================================
+    ``y, x, sigma``      px; ``sigma`` is the standard deviation of the position along each axis
+    ``mass``             camera counts
+    ``score``            confidence that a particle is there, 0 to 1
+    ``existence``        probability that the track follows a real particle
+    ``vy, vx``           velocity, px/s
+    ``diffusion``        diffusion coefficient, px^2/s; null where it is not known, as in a track's first frame
+    ``directed``         probability of directed motion
+    ===================  ====================================================================================
+
+    ``particle`` and ``existence`` are the linker's last word, revisions of earlier frames included, and decide which
+    tracks are confirmed. The last four columns are what was known of the track when the frame was linked, and stay so
+    when a detection changes tracks; with a linker that does not tell, they are null, in the CSV empty.
+
+    The Parquet files carry ``streamtrack_version``, ``source`` and, where known, ``pixel_size_um`` and
+    ``frame_interval_s`` as metadata of their schema. In the CSV positions, sigma and probabilities have at most
+    4 decimals; the same results give the same bytes on every platform.
 
     Rows reach the operating system within a second while frames come, and then survive the end of the process.
     """
@@ -63,7 +91,7 @@ class TableSink:
             self._file = pa.OSFile(str(folder / PARTIAL), "wb")  # unbuffered: what is written, the system has
             self._stream = pa.ipc.new_stream(self._file, self._schema)
             # Arrow holds the schema back until the first batch: an empty one makes the file readable from now on.
-            self._stream.write_batch(_batch([], self._schema))
+            self._stream.write_batch(pa.RecordBatch.from_pylist([], self._schema))
 
     def wants_denoised(self, frame_index: int) -> bool:
         """Return False: tables need no image."""
@@ -74,7 +102,7 @@ class TableSink:
         if self._failed:
             raise SinkError(f"cannot write {self._folder / PARTIAL}: an earlier write failed; start a new run")
         self._pending.append((result.frame.index, result.detections, result.tracks))
-        self._pending_rows += len(result.detections)
+        self._pending_rows += len(result.detections) + len(result.tracks.revised)
         if self._pending_rows >= _FLUSH_ROWS or monotonic_ns() - self._flushed_ns >= _FLUSH_NS:
             self._flush()
 
@@ -136,28 +164,50 @@ def _metadata(source: SourceInfo) -> dict[str, str]:
 
 
 def _batch(frames: list[tuple[int, Detections, TrackUpdate]], schema: pa.Schema) -> pa.RecordBatch:
+    """Return the rows of whole frames, then what these frames revise: one batch, so that no cut comes in between."""
+    revised = joined(tracks.revised for *_, tracks in frames)
+    corrections = [getattr(revised, name) for name in Revision.__slots__]
+    said, later = pa.table(_columns(frames)), pa.table(corrections, _REVISION_COLUMNS)
+    rows = pa.concat_tables([said, later], promote_options="default")  # nulls where one of them lacks a column
+    (batch,) = rows.select(schema.names).cast(schema).combine_chunks().to_batches()
+    return batch
+
+
+def _columns(frames: list[tuple[int, Detections, TrackUpdate]]) -> dict[str, pa.Array]:
+    """Return all detections of these frames, their tracks as they are said first."""
+    motion = np.concatenate([_motion(tracks) for *_, tracks in frames])
     columns: dict[str, NDArray[Any]] = {
-        "frame": np.repeat([index for index, _, _ in frames], [len(d) for _, d, _ in frames]),
-        "particle": _join([t.particle for _, _, t in frames]),
-        "existence": _join([t.existence for _, _, t in frames]),
+        "frame": np.repeat([index for index, *_ in frames], [len(detections) for _, detections, _ in frames])
     }
-    for name in ("y", "x", "mass", "score"):
-        columns[name] = _join([getattr(d, name) for _, d, _ in frames])
-    return pa.record_batch([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+    for name in ("y", "x", "mass", "score", "sigma"):
+        columns[name] = np.concatenate([getattr(detections, name) for _, detections, _ in frames])
+    for name in ("particle", "existence"):
+        columns[name] = np.concatenate([getattr(tracks, name) for *_, tracks in frames])
+    nan_is_null = {name: pa.array(motion[:, i], from_pandas=True) for i, name in enumerate(_MOTION_COLUMNS)}
+    return {name: pa.array(values) for name, values in columns.items()} | nan_is_null
 
 
-def _join(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    return np.concatenate(arrays) if arrays else np.empty(0)
+def _motion(tracks: TrackUpdate) -> NDArray[np.float32]:
+    """Return what ``_MOTION_COLUMNS`` name, shape (N, 4); NaN where it is not known."""
+    motion = tracks.motion
+    if motion is None:
+        return np.full((len(tracks.particle), len(_MOTION_COLUMNS)), np.nan, np.float32)
+    directed = motion.modes[:, MOTION_MODES.index("directed")]
+    return np.column_stack([motion.velocity_px_s, motion.diffusion_px2_s, directed])
 
 
 def _make_tables(folder: Path, *, cut_short: bool) -> int:
     partial = folder / PARTIAL
     schema = _read_schema(partial)
+    revision = _read_revision(partial, cut_short)
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        return (_revised(batch, revision) for batch in _read(partial, cut_short))
+
     with ExitStack() as stack:
         detections, parquet, csv = (stack.enter_context(replacing(folder / name)) for name in TABLES)
-        n_rows, confirmed = _write_detections(detections, schema, _read(partial, cut_short))
-        on_track = (_rows_on_tracks(batch, confirmed) for batch in _read(partial, cut_short))
-        _write_tracks(parquet, csv, schema, on_track)
+        n_rows, confirmed = _write_detections(detections, schema, rows())
+        _write_tracks(parquet, csv, schema, (_rows_on_tracks(batch, confirmed) for batch in rows()))
     with sink_errors(partial):
         partial.unlink()
     return n_rows
@@ -166,9 +216,15 @@ def _make_tables(folder: Path, *, cut_short: bool) -> int:
 def _read_schema(partial: Path) -> pa.Schema:
     try:
         with pa.OSFile(str(partial)) as file, pa.ipc.open_stream(file) as stream:
-            return stream.schema
+            schema = stream.schema
     except (OSError, pa.ArrowException) as error:
         raise SinkError(f"{partial} is missing or holds nothing readable; there is nothing to recover") from error
+    if not schema.equals(_SCHEMA):
+        writer = (schema.metadata or {}).get(b"streamtrack_version", b"of unknown version").decode()
+        raise SinkError(
+            f"{partial} has other columns than this version's; recover it with its own, streamtrack {writer}"
+        )
+    return schema
 
 
 def _read(partial: Path, cut_short: bool) -> Iterator[pa.RecordBatch]:
@@ -184,6 +240,33 @@ def _read(partial: Path, cut_short: bool) -> Iterator[pa.RecordBatch]:
                     return
                 raise SinkError(f"cannot read {partial} back; try 'streamtrack recover'") from error
             yield batch
+
+
+def _read_revision(partial: Path, cut_short: bool) -> Revision:
+    """Return all that was revised, by frame; of what concerns the same frame, the later comes behind."""
+    revision = joined(_split(batch)[1] for batch in _read(partial, cut_short))
+    return taken(revision, np.argsort(revision.frame_index, kind="stable"))
+
+
+def _split(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Revision]:
+    """Return the detections of a batch, and a copy of what it revises: 28 bytes each that do not keep the batch."""
+    n_detections = batch.column("detection").null_count
+    later = batch.slice(n_detections).select(_REVISION_COLUMNS)
+    return batch.slice(0, n_detections), Revision(*(column.to_numpy().copy() for column in later.columns))
+
+
+def _revised(batch: pa.RecordBatch, revision: Revision) -> pa.RecordBatch:
+    """Return the detections of a batch with the tracks that they belong to in the end."""
+    rows, _ = _split(batch)
+    if not len(rows):
+        return rows
+    frame = rows.column("frame").to_numpy()
+    tracks = {name: rows.column(name).to_numpy().copy() for name in ("particle", "existence")}
+    start, stop = np.searchsorted(revision.frame_index, (frame[0], frame[-1] + 1))
+    apply(taken(revision, slice(start, stop)), frame, **tracks)
+    for name, values in tracks.items():
+        rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), pa.array(values))
+    return rows
 
 
 def _write_detections(
@@ -218,8 +301,9 @@ def _write_tracks(parquet: Path, csv: Path, schema: pa.Schema, batches: Iterable
     ):
         file.write((",".join(_TRACK_COLUMNS) + "\n").encode())
         for group in _row_groups(batches):
-            writer.write_table(group.select(schema.names))
-            pa.csv.write_csv(_rounded(group), file, options)
+            tracks = group.select(schema.names)
+            writer.write_table(tracks)
+            pa.csv.write_csv(_rounded(tracks), file, options)
 
 
 def _part(schema: pa.Schema, columns: tuple[str, ...]) -> pa.Schema:
@@ -243,8 +327,11 @@ def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def _rounded(group: pa.Table) -> pa.Table:
-    """Return the table with float64 of few decimals, which Arrow prints as short as they are; masses as they are."""
-    for name in ("y", "x", "score", "existence"):
+    """Return the table with float64 of few decimals, which Arrow prints as short as they are.
+
+    Masses, velocities and diffusion coefficients, whose size is not known, keep their digits.
+    """
+    for name in _CSV_ROUNDED:
         values = np.round(group[name].to_numpy().astype(np.float64), _CSV_DECIMALS)
-        group = group.set_column(group.column_names.index(name), name, pa.array(values))
+        group = group.set_column(group.column_names.index(name), name, pa.array(values, from_pandas=True))
     return group

@@ -51,7 +51,7 @@ def assert_same_bits(one: Detections, other: Detections) -> None:
 
 def columns(detections: Detections) -> dict[str, NDArray[np.float32]]:
     """Return the columns of detections by name."""
-    return {name: getattr(detections, name) for name in ("y", "x", "score", "mass")}
+    return {name: getattr(detections, name) for name in ("y", "x", "score", "mass", "sigma")}
 
 
 class EngineTests:

@@ -22,10 +22,10 @@ SHAPE = (120, 160)
 
 
 def detections_at(positions: ArrayLike) -> Detections:
-    """Return detections at positions of shape (N, 2): y, x in px; sure of them and equally bright."""
+    """Return detections at positions of shape (N, 2): y, x in px; sure of them, equally bright, right to 0.3 px."""
     table = np.asarray(positions, np.float32).reshape(-1, 2)
     ones = np.ones(len(table), np.float32)
-    return Detections(table[:, 0].copy(), table[:, 1].copy(), ones, ones)
+    return Detections(table[:, 0].copy(), table[:, 1].copy(), ones, ones, np.full(len(table), 0.3, np.float32))
 
 
 class LinkerTests:
@@ -51,7 +51,8 @@ class LinkerTests:
         update = linker.update(detections_at(_apart()), 0, 0.0)
         assert (update.particle >= 0).all()
         assert update.n_live == len(np.unique(update.particle)) == len(_apart())
-        assert len(update.ended) == 0
+        assert sorted(update.started) == sorted(update.particle)
+        assert len(update.ended) == len(update.revised) == 0
 
     def test_the_first_index_is_free(self, linker: Linker) -> None:
         """A part of a movie may begin at any frame."""
@@ -70,12 +71,11 @@ class LinkerTests:
             position = position + rng.uniform(-0.5, 0.5, position.shape)
 
     def test_what_stays_is_confirmed(self, linker: Linker) -> None:
-        """A particle seen in ten frames is confirmed; one seen once is not."""
-        first = linker.update(detections_at(_apart()), 0, 0.0)
-        for index in range(1, 10):
-            last = linker.update(detections_at(_apart()), index, float(index))
-        assert (first.existence < CONFIRMED).all()
-        assert (last.existence >= CONFIRMED).all()
+        """A particle seen in ten frames is confirmed, which is told once; one seen once is not."""
+        updates = [linker.update(detections_at(_apart()), index, float(index)) for index in range(10)]
+        assert (updates[0].existence < CONFIRMED).all()
+        assert (updates[-1].existence >= CONFIRMED).all()
+        assert sorted(np.concatenate([update.confirmed for update in updates])) == sorted(updates[-1].particle)
 
     def test_empty_movie(self, linker: Linker) -> None:
         """Nothing in, nothing out."""
@@ -118,12 +118,15 @@ class LinkerTests:
         np.testing.assert_array_equal(update.particle[1:-1], good)
         assert update.n_live == len(good)
 
-    def test_detections_outside_the_image_are_followed(self, linker: Linker) -> None:
-        """Sub-pixel positions at the border may lie outside, anywhere may somebody's coordinates."""
-        outside = detections_at([[-3.0, -3.0], [SHAPE[0] + 3.0, 40.0], [40.0, SHAPE[1] + 30.0], [-1e6, 1e6]])
-        first = linker.update(outside, 0, 0.0)
-        second = linker.update(outside, 1, 1.0)
-        np.testing.assert_array_equal(first.particle, second.particle)
+    def test_detections_outside_the_image_get_no_track(self, linker: Linker) -> None:
+        """But up to a pixel beyond the border they do, as sub-pixel positions may lie there."""
+        edge = [[-1.0, 40.0], [float(SHAPE[0]), float(SHAPE[1])]]
+        outside = [[-3.0, 40.0], [SHAPE[0] + 3.0, 40.0], [40.0, SHAPE[1] + 30.0], [-1e6, 1e6]]
+        update = linker.update(detections_at(edge + outside), 0, 0.0)
+        assert (update.particle[:2] >= 0).all()
+        assert (update.particle[2:] == -1).all()
+        assert (update.existence[2:] == 0).all()
+        assert update.n_live == 2
 
     def test_the_books_balance(self, linker: Linker) -> None:
         """In a random scene: documented form; no id twice in a frame, after its end or out of nothing; none lost."""
@@ -132,11 +135,28 @@ class LinkerTests:
         for index, detections in enumerate(_random_scene()):
             update = linker.update(detections, index, float(index))
             _check_form(update, len(detections))
-            assert not gone & set(update.particle.tolist())
-            seen |= set(update.particle.tolist())
-            assert set(update.ended.tolist()) <= seen - gone
+            assert not seen & set(update.started.tolist())
+            seen |= set(update.started.tolist())
+            said = {*update.particle.tolist(), *update.confirmed.tolist(), *update.ended.tolist()}
+            assert said <= seen - gone
             gone |= set(update.ended.tolist())
             assert update.n_live == len(seen) - len(gone)
+
+    def test_revisions_keep_to_what_is_not_final(self, linker: Linker) -> None:
+        """They name detections that exist, of frames that were not settled, and leave no track two of one frame."""
+        tracks: list[NDArray[np.int64]] = []
+        final = -1
+        for index, detections in enumerate(_random_scene()):
+            update = linker.update(detections, index, float(index))
+            tracks.append(update.particle.copy())
+            assert (update.revised.frame_index > final).all()
+            assert (update.revised.frame_index < index).all()
+            for n in range(len(update.revised)):
+                tracks[update.revised.frame_index[n]][update.revised.detection[n]] = update.revised.particle[n]
+            assert final <= update.final_index <= index
+            final = update.final_index
+        assert all(len(np.unique(each)) == len(each) for each in tracks)
+        assert final > 0
 
     def test_same_input_same_tracks(self) -> None:
         """Two linkers fed in turn give the same, and do not know of each other."""
@@ -193,7 +213,7 @@ def _random_scene() -> list[Detections]:
     steady = rng.uniform(0, SHAPE, (10, 2))
     frames = []
     for _ in range(60):
-        steady = steady + rng.normal(0, 1.0, steady.shape)
+        steady = np.clip(steady + rng.normal(0, 1.0, steady.shape), 0, np.array(SHAPE) - 1)
         seen = steady[rng.random(len(steady)) < 0.8]
         frames.append(detections_at(np.concatenate((seen, rng.uniform(0, SHAPE, (rng.integers(20), 2))))))
     return frames
@@ -201,7 +221,8 @@ def _random_scene() -> list[Detections]:
 
 def _check_form(update: TrackUpdate, n_detections: int) -> None:
     assert update.particle.shape == update.existence.shape == (n_detections,)
-    assert update.particle.dtype == update.ended.dtype == np.int64
+    for ids in (update.particle, update.started, update.confirmed, update.ended, update.revised.particle):
+        assert ids.dtype == np.int64
     assert update.existence.dtype == np.float32
     assert ((update.existence >= 0) & (update.existence <= 1)).all()
     assert len(np.unique(update.particle)) == n_detections

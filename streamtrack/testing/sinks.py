@@ -20,7 +20,19 @@ from numpy.typing import NDArray
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SinkError
 from streamtrack.protocols import Sink
-from streamtrack.types import Detections, Frame, FrameResult, Pixels, SourceInfo, Stamps, TrackUpdate
+from streamtrack.types import (
+    Detections,
+    Frame,
+    FrameResult,
+    Pixels,
+    Revision,
+    SourceInfo,
+    Stamps,
+    TrackMotion,
+    TrackUpdate,
+)
+
+_INTERVAL_S = 0.05
 
 
 class SinkTests:
@@ -99,6 +111,28 @@ class SinkTests:
         """Lost frames leave gaps in the indices, at the start and in the middle."""
         self._run(tmp_path, [r for r in example_results(12) if r.frame.index not in (0, 5, 6, 7)])
 
+    def test_takes_revisions_of_frames_that_it_never_got(self, tmp_path: Path) -> None:
+        """A sink that falls behind a camera misses results; later ones may still revise them."""
+        results = example_results(12)
+        kept = [r for r in results if r.frame.index not in (3, 9)]
+        assert {3, 9} <= {index for r in kept for index in r.tracks.revised.frame_index.tolist()}
+        self._run(tmp_path, kept)
+
+    def test_takes_tracks_that_are_settled_at_the_very_end(self, tmp_path: Path) -> None:
+        """A linker may decide late, and then on everything; the frame that says so may be an empty one."""
+        *results, last = [replace(r, tracks=replace(r.tracks, final_index=-1)) for r in example_results(100)]
+        frame, detection = np.repeat(np.arange(99), 8), np.tile(np.arange(8), 99)
+        everything = Revision(frame, detection, detection + 100, np.full(len(frame), 0.99, np.float32))
+        nothing = example_results(1, n_particles=0)[0]
+        tracks = replace(nothing.tracks, revised=everything, final_index=99)
+        self._run(tmp_path, [*results, replace(last, detections=nothing.detections, tracks=tracks)])
+
+    def test_does_without_motion_and_revisions(self, tmp_path: Path) -> None:
+        """A simple linker says nothing of either."""
+        results = example_results(12)
+        plain = [replace(r.tracks, revised=Revision.none(), motion=None, final_index=r.frame.index) for r in results]
+        self._run(tmp_path, [replace(r, tracks=tracks) for r, tracks in zip(results, plain, strict=True)])
+
     def test_does_without_the_denoised_image(self, tmp_path: Path) -> None:
         """An engine may have none to give."""
         self._run(tmp_path, [replace(r, denoised=None) for r in example_results(4)], example_source(n_frames=4))
@@ -136,7 +170,7 @@ class SinkTests:
 
 def example_source(shape: tuple[int, int] = (64, 96), dtype: str = "uint16", n_frames: int | None = 12) -> SourceInfo:
     """Return the description of a movie such as :func:`example_results` makes."""
-    return SourceInfo("example", shape, dtype, n_frames, pixel_size_um=0.1, frame_interval_s=0.05)
+    return SourceInfo("example", shape, dtype, n_frames, pixel_size_um=0.1, frame_interval_s=_INTERVAL_S)
 
 
 def example_results(
@@ -148,33 +182,28 @@ def example_results(
 ) -> list[FrameResult]:
     """Return results as a run over a movie of Gaussian spots in Brownian motion would give them.
 
-    Every particle is found in every frame. Tracks are confirmed from their third frame on; particle 0 never is, and
-    the last detection of each frame is on no track. Arrays are read-only, so that a sink cannot change them unseen.
+    Every particle is found in every frame, particle k as detection k. Tracks are confirmed from their third frame on;
+    particle 0 never is, and the last detection of each frame is on no track. In frames 3 and 4 of every five, particles
+    1 and 2 are taken for each other, which the next frame, if there is one, revises. Arrays are read-only, so that a
+    sink cannot change them unseen.
     """
     rng = np.random.default_rng(seed)
     steps = rng.normal(0, 1, (n_frames, n_particles, 2))
     start = rng.uniform(0, 1, (n_particles, 2)) * (np.array(shape) - 1)
     positions = np.abs(start + np.cumsum(steps, axis=0))
     positions = np.minimum(positions, np.array(shape) - 1).astype(np.float32)
-    return [_result(index, yx, shape, dtype, rng) for index, yx in enumerate(positions)]
+    return [_result(positions[: index + 1], shape, dtype, rng) for index in range(n_frames)]
 
 
-def _result(
-    index: int, yx: NDArray[np.float32], shape: tuple[int, int], dtype: str, rng: np.random.Generator
-) -> FrameResult:
-    clean = 20 + _spots(yx, shape)
+def _result(path: NDArray[np.float32], shape: tuple[int, int], dtype: str, rng: np.random.Generator) -> FrameResult:
+    index = len(path) - 1
+    clean = 20 + _spots(path[-1], shape)
     pixels: Pixels = np.clip(rng.poisson(clean), 0, 255).astype(dtype)
-    n = len(yx)
-    score = np.sort(rng.uniform(0.5, 1, n).astype(np.float32))[::-1]
-    particle = np.arange(n)
-    particle[n - 1 :] = -1
-    existence = np.where((particle > 0) & (index >= 2), 0.99, 0.5).astype(np.float32)
-    existence[particle < 0] = 0
     now = monotonic_ns()
     result = FrameResult(
-        Frame(index, pixels, now, 0.05 * index),
-        Detections(yx[:, 0].copy(), yx[:, 1].copy(), score.copy(), rng.uniform(300, 600, n).astype(np.float32)),
-        TrackUpdate(particle, existence, np.empty(0, np.int64), n),
+        Frame(index, pixels, now, _INTERVAL_S * index),
+        _detections(path[-1], rng),
+        _tracks(path, rng),
         (),
         Stamps(now, now + 100_000, now + 8_000_000, now + 8_300_000, now + 8_310_000),
         denoised=clean.astype(np.float32),
@@ -190,8 +219,54 @@ def _spots(yx: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float6
     return 80 * np.asarray(profile_y.T @ profile_x, np.float64)
 
 
+def _detections(yx: NDArray[np.float32], rng: np.random.Generator) -> Detections:
+    score, mass, sigma = rng.uniform((0.5, 300, 0.1), (1, 600, 1), (len(yx), 3)).astype(np.float32).T.copy()
+    return Detections(yx[:, 0].copy(), yx[:, 1].copy(), np.sort(score)[::-1].copy(), mass, sigma)
+
+
+def _tracks(path: NDArray[np.float32], rng: np.random.Generator) -> TrackUpdate:
+    index, n = len(path) - 1, path.shape[1]
+    particle = np.arange(n)
+    particle[n - 1 :] = -1
+    existence = np.where((particle > 0) & (index >= 2), 0.99, 0.5).astype(np.float32)
+    existence[particle < 0] = 0
+    if n > 3 and index % 5 >= 3:
+        particle[1:3] = 2, 1
+        existence[1:3] = 0.9
+    none = np.empty(0, np.int64)
+    started, confirmed = (particle[:-1] if index == 0 else none), (particle[1:-1] if index == 2 else none)
+    return TrackUpdate(
+        particle, existence, started, confirmed, none, max(n - 1, 0), index - 2, _revision(index, n), _motion(path, rng)
+    )
+
+
+def _revision(index: int, n_particles: int) -> Revision:
+    """Return that detections 1 and 2 of the two frames before are particles 1 and 2 after all."""
+    if n_particles <= 3 or index % 5 or index == 0:
+        return Revision.none()
+    detection = np.array([1, 2, 1, 2])
+    return Revision(np.repeat([index - 2, index - 1], 2), detection, detection.copy(), np.full(4, 0.99, np.float32))
+
+
+def _motion(path: NDArray[np.float32], rng: np.random.Generator) -> TrackMotion:
+    """Return numbers of the right size; only age and displacement are the true ones."""
+    age, n = len(path) - 1, path.shape[1]
+    diffusion = rng.uniform(5, 15, (n,)).astype(np.float32)
+    if age == 0:
+        diffusion[:] = np.nan
+    return TrackMotion(
+        np.full(n, age),
+        np.hypot(*(path[-1] - path[0]).T),
+        rng.normal(0, 5, (n, 2)).astype(np.float32),
+        rng.dirichlet((8, 1, 1), n).astype(np.float32),
+        diffusion,
+    )
+
+
 def _freeze(result: FrameResult) -> None:
-    d, t = result.detections, result.tracks
-    for array in (result.frame.pixels, result.denoised, d.y, d.x, d.score, d.mass, t.particle, t.existence, t.ended):
-        if array is not None:
-            array.flags.writeable = False
+    tracks = result.tracks
+    for part in (result, result.frame, result.detections, tracks, tracks.revised, tracks.motion):
+        for name in getattr(part, "__slots__", ()):
+            value = getattr(part, name)
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False

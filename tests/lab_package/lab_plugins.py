@@ -76,7 +76,7 @@ class BrightestPixels:
         time.sleep(self._pause_s)
         y, x = np.nonzero(pixels > self._threshold)
         score = np.ones(len(y), np.float32)
-        found = Detections(y.astype(np.float32), x.astype(np.float32), score, pixels[y, x])
+        found = Detections(y.astype(np.float32), x.astype(np.float32), score, pixels[y, x], 0.5 * score)
         return found, pixels.copy() if denoise else None
 
     def close(self):

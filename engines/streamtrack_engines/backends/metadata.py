@@ -12,8 +12,8 @@ METADATA_KEY = "streamtrack"
 FRAME, DETECTIONS, DENOISED = "frame", "detections", "denoised"
 """Names of the graph's input and outputs."""
 
-REQUIRED_COLUMNS = ("y", "x", "score", "intensity")
-"""Position in px, score 0 to 1, intensity above the local background in counts."""
+REQUIRED_COLUMNS = ("y", "x", "score", "intensity", "sigma")
+"""Position in px, score 0 to 1, intensity above the local background in counts, standard deviation per axis in px."""
 
 
 class DeployMetadata(BaseModel):

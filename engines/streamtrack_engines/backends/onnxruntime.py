@@ -124,10 +124,10 @@ class OnnxRuntimeEngine:
         self._session = None
 
     def _detections(self, table: NDArray[np.float32], scale: float) -> Detections:
-        y, x, score, mass = np.ascontiguousarray(table[:, self._columns].T)
+        y, x, score, mass, sigma = np.ascontiguousarray(table[:, self._columns].T)
         n = int(np.count_nonzero(score >= self._threshold))  # the best come first
         self._full_tables += n == len(table)
-        return Detections(y[:n], x[:n], score[:n], mass[:n] * scale)
+        return Detections(y[:n], x[:n], score[:n], mass[:n] * scale, sigma[:n])
 
     def _check_fixed_size(self, *wanted: int) -> None:
         """Raise EngineError if the weights are for one kind of frame only, and not for that: height, width, bytes."""

@@ -15,7 +15,8 @@ class NoLinks:
         from streamtrack.types import TrackUpdate
 
         n = len(detections)
-        return TrackUpdate(np.full(n, -1), np.zeros(n, np.float32), np.empty(0, np.int64), 0)
+        none = np.empty(0, np.int64)
+        return TrackUpdate(np.full(n, -1), np.zeros(n, np.float32), none, none, none, 0, frame_index)
 
 
 @pytest.mark.usefixtures("lab_plugins")

@@ -85,7 +85,7 @@ def assert_rows(found, rows):
     """Compare detections with rows of the table, whatever the order of nearly equal scores."""
     assert 0 < len(rows) < K
     rows = rows[np.argsort(rows[:, 1])]
-    np.testing.assert_allclose(np.stack(list(by_x(found).values()), 1), rows[:, :4], rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(np.stack(list(by_x(found).values()), 1), rows, rtol=1e-3, atol=1e-2)
 
 
 def by_x(detections):

@@ -11,6 +11,7 @@ from scipy.special import expit, logit, ndtr
 
 from streamtrack_engines.peaks import (
     COLUMNS,
+    LEAST_SUM,
     NOTHING,
     REACH_PX,
     SIGMA_LIMITS_PX,
@@ -192,7 +193,8 @@ def test_doubtful_peaks_count_less_where_nothing_else_is():
     presence[100, 100] = logit(0.5)
     calibration = Calibration(slope=1.0, sparse=1.2, shift=0.0)
     table = peak_table(found_map(presence), torch.zeros(1, 1, 512, 512), k=1, calibration=calibration)
-    below = np.log((0.5 / 512**2 + 1e-7) / SPARSE_PER_PX)
+    expected = (0.5 - LEAST_SUM) / (1 - LEAST_SUM) / 512**2
+    below = np.log((expected + 1e-7) / SPARSE_PER_PX)
     assert float(table[0, 2]) == pytest.approx(expit(1.2 * below), rel=1e-3)
 
 

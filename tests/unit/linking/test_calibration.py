@@ -9,7 +9,7 @@ from streamtrack.linking.calibration import (
     MotionCalibration,
     RunningMean,
 )
-from streamtrack.linking.imm_filter import BROWNIAN, DIRECTED, N_MODELS, Evidence
+from streamtrack.linking.records import BROWNIAN, DIRECTED, Evidence
 
 
 def evidence(n, step_px=2.0, speed_px=3.0, share=(0.5, 0.5, 0.0)):
@@ -46,14 +46,14 @@ def test_more_evidence_than_memory_replaces_all():
 
 
 def test_no_evidence_changes_nothing():
-    calibration = MotionCalibration(None, 0.3)
+    calibration = MotionCalibration(None)
     for _ in range(1000):
         calibration.learn(evidence(0))
     assert calibration.step_px == pytest.approx(FIRST_STEP_PX)
 
 
 def test_learns_step_speed_and_share():
-    calibration = MotionCalibration(None, 0.3)
+    calibration = MotionCalibration(None)
     for _ in range(40):
         calibration.learn(evidence(500, step_px=0.6, speed_px=7.0, share=(0.2, 0.7, 0.1)))
     assert calibration.step_px == pytest.approx(0.6, rel=0.01)
@@ -62,23 +62,27 @@ def test_learns_step_speed_and_share():
 
 
 def test_a_known_step_is_kept():
-    calibration = MotionCalibration(0.7, 0.3)
+    calibration = MotionCalibration(0.7)
     calibration.learn(evidence(1000, step_px=5.0))
     assert calibration.step_px == 0.7
-    assert calibration.motion.step_var[BROWNIAN] == pytest.approx(0.49)
+    _, _, step_var, _, _ = calibration.describe(1.0)
+    assert step_var[BROWNIAN] == pytest.approx(0.49)
 
 
 @pytest.mark.parametrize(("estimate", "learnt"), [(-4.0, LEAST_STEP_PX), (1e6, GREATEST_STEP_PX)])
 def test_absurd_steps_are_bounded(estimate, learnt):
-    calibration = MotionCalibration(None, 0.3)
+    calibration = MotionCalibration(None)
     calibration.learn(evidence(2000)._replace(step_var=1000 * estimate))
     assert calibration.step_px == pytest.approx(learnt)
 
 
 def test_every_model_can_come_back():
-    calibration = MotionCalibration(None, 0.3)
+    calibration = MotionCalibration(None)
     calibration.learn(evidence(5000, share=(1.0, 0.0, 0.0)))
     assert (calibration.prior > 0.9 * LEAST_PRIOR).all()
-    motion = calibration.motion
-    np.testing.assert_allclose(motion.transition.sum(axis=1), np.ones(N_MODELS))
-    assert (motion.transition > 0).all()
+
+
+def test_switching_grows_with_the_length_of_a_step():
+    calibration = MotionCalibration(None)
+    switch = [calibration.describe(step)[0] for step in (0.0, 0.5, 1.0, 1000.0)]
+    assert switch == pytest.approx([0.0, 1 - 0.97**0.5, 0.03, 1.0])

@@ -1,59 +1,66 @@
 import numpy as np
 import pytest
 
-from streamtrack.linking.calibration import MotionCalibration
-from streamtrack.linking.imm_filter import POSITION, VELOCITY
 from streamtrack.linking.track_table import TrackTable
-
-MOTION = MotionCalibration(2.0, 0.3).motion
 
 
 @pytest.fixture
 def table():
-    return TrackTable()
+    table = TrackTable(depth=3)
+    table.next_frame(0)
+    return table
 
 
-def start(table, n, at=0.0):
-    return table.start(np.arange(n) + at, np.arange(n) + at + 0.5, MOTION, 0.3)
-
-
-def test_new_tracks_are_where_they_were_seen(table):
-    np.testing.assert_array_equal(start(table, 3), [0, 1, 2])
-    np.testing.assert_array_equal(table.live["mean"][:, 1, :, POSITION], [[0, 0.5], [1, 1.5], [2, 2.5]])
-    assert (table.live["mean"][..., VELOCITY] == 0).all()
-    assert (table.live["hits"] == 1).all()
+def test_tracks_get_ids_in_order(table):
+    slots = table.add(3)
+    np.testing.assert_array_equal(table.particle[slots], [0, 1, 2])
+    np.testing.assert_array_equal(table.live, slots)
+    assert (table.born[slots] == table.update).all()
 
 
 def test_growth_keeps_what_was_there(table):
-    start(table, 10, at=7.0)
-    before = table.live.copy()
-    start(table, 5000)
-    np.testing.assert_array_equal(table.live[:10], before)
-    np.testing.assert_array_equal(table.live["particle"], np.arange(5010))
+    slots = table.add(10)
+    table.states["existence"][slots] = np.arange(30).reshape(10, 3)
+    before = table.states[slots].copy()
+    more = table.add(5000)
+    np.testing.assert_array_equal(table.states[slots], before)
+    np.testing.assert_array_equal(table.particle[np.concatenate((slots, more))], np.arange(5010))
+    assert len(np.unique(table.live)) == 5010
 
 
 @pytest.mark.parametrize("ending", [[], [0], [4], [0, 1, 2, 3, 4], [1, 3], [3, 4]])
 def test_the_others_stay_as_they_are(table, ending):
-    start(table, 5)
-    before = table.live.copy()
-    marked = np.isin(np.arange(5), ending)
-    assert sorted(table.end(marked)) == ending
-    after = table.live[np.argsort(table.live["particle"])]
-    np.testing.assert_array_equal(after, before[~marked])
+    slots = table.add(5)
+    np.testing.assert_array_equal(table.end(slots[ending]), ending)
+    np.testing.assert_array_equal(table.particle[table.live], np.setdiff1d(np.arange(5), ending))
 
 
-def test_ids_are_not_used_again(table):
-    start(table, 4)
-    table.end(np.ones(4, bool))
-    np.testing.assert_array_equal(start(table, 2), [4, 5])
+def test_ids_are_not_used_again_but_slots_are(table):
+    slots = table.add(4)
+    table.confirmed[slots] = True
+    table.end(slots)
+    table.next_frame(0)
+    again = table.add(2)
+    np.testing.assert_array_equal(table.particle[again], [4, 5])
+    assert set(again) <= set(slots)
+    assert not table.confirmed[again].any()
+    assert (table.born[again] == 1).all()
 
 
-def test_a_place_used_again_carries_nothing_over(table):
-    start(table, 1)
-    fresh = table.live.copy()
-    for name in table.live.dtype.names[1:]:
-        table.live[name] = 77
-    table.end(np.ones(1, bool))
-    start(table, 1)
-    for name in table.live.dtype.names[1:]:
-        np.testing.assert_array_equal(table.live[name], fresh[name])
+def test_a_crowded_frame_makes_room_and_keeps_the_frames_before(table):
+    table.measured[table.now, 0] = 7.0
+    table.labels[table.now, 0] = 5
+    table.next_frame(10_000)
+    assert table.labels.shape == table.places.shape == table.measured.shape[:2]
+    assert table.labels.shape[1] >= 10_000
+    assert (table.measured[0, 0] == 7.0).all()
+    assert table.labels[0, 0] == 5
+    assert (table.labels[table.now] == -1).all()
+
+
+def test_places_in_the_ring_repeat(table):
+    places = [table.now]
+    for _ in range(5):
+        table.next_frame(0)
+        places.append(table.now)
+    assert places == [0, 1, 2, 0, 1, 2]

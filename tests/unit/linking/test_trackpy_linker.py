@@ -43,11 +43,14 @@ def test_tracks_end_when_trackpy_forgets_them(simulate):
         assert n_live == len(remembered)
 
 
-def test_existence_is_full_from_the_third_detection_on():
+def test_starts_once_and_is_confirmed_at_the_third_detection():
     linker = prepared()
     still = detections_at([[50.0, 50.0]])
-    existence = [linker.update(still, t, t).existence[0] for t in range(4)]
-    np.testing.assert_allclose(existence, [1 / 3, 2 / 3, 1, 1])
+    updates = [linker.update(still, 2 * t, 2 * t) for t in range(4)]
+    np.testing.assert_allclose([update.existence[0] for update in updates], [1 / 3, 2 / 3, 1, 1])
+    assert [update.started.tolist() for update in updates] == [[0], [], [], []]
+    assert [update.confirmed.tolist() for update in updates] == [[], [], [0], []]
+    assert [update.final_index for update in updates] == [0, 2, 4, 6]
 
 
 def test_a_search_range_too_large_for_the_crowd_names_frame_and_cure():

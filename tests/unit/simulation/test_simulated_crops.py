@@ -11,6 +11,7 @@ CAMERA = CropRanges(camera_fraction=1.0)
 PLAIN_CAMERA = replace(
     CAMERA, gain=(1.0, 1.0), offset_counts=(100.0, 100.0), read_noise_e=(0.0, 0.0), background_e=(50.0, 50.0),
     background_contrast=(1.0, 1.0), haze_fraction=0.0, cell_fraction=0.0, faulty_fraction=0.0, saturated_fraction=0.0,
+    smoothed_fraction=0.0,
     electron_multiplying_fraction=0.0, first_frame_fraction=0.0,
 )  # fmt: skip
 """A flat background and a camera without faults."""
@@ -146,6 +147,17 @@ def test_saturated_crops_are_cut_off_between_background_and_peak():
     peak = 10 * (10 + (10**2 + 4 * 50) ** 0.5) / 2
     assert ((brightest > 150 + 0.19 * peak) & (brightest < 150 + 1.01 * peak)).all()
     assert np.median((noisy == brightest[:, None, None, None]).sum((1, 2, 3))) > 50
+
+
+def test_smoothed_crops_have_noise_in_common_with_their_neighbours():
+    sharp, smooth = (
+        sample_crops(rng(), 40, 64, replace(EMPTY, smoothed_fraction=share, smoothing_sigma_px=(0.7, 0.7))).noisy - 150
+        for share in (0.0, 1.0)
+    )
+    common = [(noise[..., 1:] * noise[..., :-1]).mean() / (noise**2).mean() for noise in (sharp, smooth)]
+    assert common[0] == pytest.approx(0.0, abs=0.01)
+    assert common[1] == pytest.approx(np.exp(-1 / (4 * 0.7**2)), abs=0.05)
+    assert smooth.mean() == pytest.approx(0.0, abs=0.1)
 
 
 def test_background_of_camera_crops_is_uneven_but_smooth():

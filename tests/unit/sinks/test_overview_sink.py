@@ -12,9 +12,10 @@ from matplotlib.image import imread
 
 from streamtrack.errors import SinkError
 from streamtrack.sinks import overview
-from streamtrack.sinks.overview import OVERVIEW, OverviewSink
+from streamtrack.sinks.overview import OVERVIEW, OverviewSink, Points
 from streamtrack.sinks.overview_figure import draw
 from streamtrack.testing.sinks import example_results, example_source
+from streamtrack.types import Revision, TrackUpdate
 
 
 def written(folder, results, source=None):
@@ -33,13 +34,59 @@ def run(folder, results, source=None):
 
 def summary_of(folder, results, source=None):
     sink = written(folder, results, source)
-    sink._fold()
     return sink._summary()
 
 
 def figure_of(folder, results, source=None):
     """Return what ``close`` would save; saving takes the time of a hundred frames."""
     return draw(summary_of(folder, results, source))
+
+
+def said_at_once(results):
+    """Return what a linker would have said that knew at once what it revised later."""
+    tracks = {r.frame.index: (r.tracks.particle.copy(), r.tracks.existence.copy()) for r in results}
+    for revised in (r.tracks.revised for r in results):
+        for row, frame in enumerate(revised.frame_index.tolist()):
+            if frame in tracks:
+                particle, existence = tracks[frame]
+                particle[revised.detection[row]] = revised.particle[row]
+                existence[revised.detection[row]] = revised.existence[row]
+    none = Revision.none()
+    final = {
+        frame: TrackUpdate(particle, existence, *3 * [none.particle], len(particle), frame)
+        for frame, (particle, existence) in tracks.items()
+    }
+    return [replace(r, tracks=replace(final[r.frame.index], ended=r.tracks.ended)) for r in results]
+
+
+def late(results, lag):
+    """Return the same with every decision on a random one of detections, `lag` frames or fewer later."""
+    rng = np.random.default_rng(lag)
+    changed = []
+    for place, r in enumerate(results):
+        frame = rng.integers(max(place - lag, 0), place, 5 if place else 0)
+        frame = np.array([results[f].frame.index for f in frame], np.int64)
+        rows = rng.integers(0, 8, len(frame)), rng.integers(-1, 8, len(frame)), rng.choice([0.2, 0.99], len(frame))
+        revised = Revision(frame, *rows[:2], rows[2].astype(np.float32))
+        final_index = results[place - lag].frame.index if place >= lag else -1
+        changed.append(replace(r, tracks=replace(r.tracks, revised=revised, final_index=final_index)))
+    return changed
+
+
+def in_generations(results):
+    """Return the same with new particles at frames 40 and 80, where those before end."""
+
+    def renamed(particle, frame):
+        return np.where(particle < 0, -1, particle + 10 * (frame // 40))
+
+    changed = []
+    for r in results:
+        t, frame = r.tracks, r.frame.index
+        revised = replace(t.revised, particle=renamed(t.revised.particle, t.revised.frame_index))
+        ended = np.arange(8) + 10 * (frame // 40 - 1) if frame in (40, 80) else t.ended
+        tracks = replace(t, particle=renamed(t.particle, frame), revised=revised, ended=ended)
+        changed.append(replace(r, tracks=tracks))
+    return changed
 
 
 def panels(figure):
@@ -142,7 +189,6 @@ def test_a_frame_whose_result_was_dropped_on_the_way_is_replaced(tmp_path):
     for result in example_results():
         if not sink.wants_denoised(result.frame.index):  # the one it wanted never arrives
             sink.write(replace(result, denoised=None))
-    sink._fold()
     assert sink._summary().shown.frame.index in (5, 7)
 
 
@@ -155,17 +201,20 @@ def test_what_is_missing_is_noted(tmp_path, n_frames, n_particles):
 
 
 def test_track_lengths_count_confirmed_tracks_once_ended_or_not(tmp_path):
-    results = example_results(100)
-    results = [
-        replace(r, tracks=replace(r.tracks, particle=np.where(r.tracks.particle < 0, -1, r.tracks.particle + 10 * k)))
-        for r in results
-        for k in [r.frame.index // 40]  # new particles at frames 40 and 80
-    ]
-    for frame, ended in ((40, range(8)), (80, range(10, 18))):
-        results[frame] = replace(results[frame], tracks=replace(results[frame].tracks, ended=np.array(ended)))
     # Six confirmed tracks in each of three generations, of which the last has not ended; that none is confirmed in the
     # first two frames does not shorten them.
+    results = in_generations(example_results(100))
     assert summary_of(tmp_path, results).lengths == Counter({40: 6 + 6, 20: 6})
+
+
+@pytest.mark.parametrize("lag", [1, 2, 10, 50, 200])
+def test_what_counts_is_what_the_linker_said_last(tmp_path, lag):
+    kept = [r for r in example_results(100, (32, 32)) if r.frame.index not in (0, 31, 32, 70)]
+    results = in_generations(late(kept, lag))
+    one, other = summary_of(tmp_path, results), summary_of(tmp_path, said_at_once(results))
+    assert one.lengths == other.lengths
+    for name in Points.__slots__:
+        np.testing.assert_array_equal(getattr(one.points, name), getattr(other.points, name))
 
 
 def test_a_track_that_ends_unconfirmed_is_not_counted(tmp_path):

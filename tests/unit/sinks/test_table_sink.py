@@ -8,6 +8,7 @@ from shutil import rmtree
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -16,62 +17,22 @@ from streamtrack.errors import SinkError
 from streamtrack.sinks import tables
 from streamtrack.sinks.tables import PARTIAL, TABLES, TableSink, recover
 from streamtrack.testing.sinks import example_results, example_source
-from streamtrack.types import CONFIRMED, Detections, SourceInfo, TrackUpdate
+from streamtrack.types import CONFIRMED, Detections, Revision, SourceInfo, TrackMotion, TrackUpdate
+
+CSV_HEADER = b"frame,particle,y,x,mass,score,sigma,existence,vy,vx,diffusion,directed\n"
 
 
-def run(folder, results, source=None):
-    sink = TableSink()
-    sink.open(folder, source or example_source())
-    for result in results:
-        sink.write(result)
-    sink.close()
-    return [pd.read_parquet(folder / name) for name in TABLES[:2]]
-
-
-def rows(results):
-    """All that the results hold, row by row, the slow way."""
-    return pd.DataFrame(
-        [
-            (r.frame.index, r.tracks.particle[i], d.y[i], d.x[i], d.mass[i], d.score[i], r.tracks.existence[i])
-            for r in results
-            for d in [r.detections]
-            for i in range(len(d))
-        ],
-        columns=["frame", "particle", "y", "x", "mass", "score", "existence"],
-    )
-
-
-def only_confirmed(table):
-    confirmed = set(table.particle[table.existence >= np.float32(CONFIRMED)])
-    kept = table[table.particle.isin(confirmed)]
-    return kept.sort_values(["frame", "particle"]).reset_index(drop=True)
-
-
-def test_detections_are_all_there_in_order(tmp_path):
-    results = example_results()
-    detections, _ = run(tmp_path, results)
-    pd.testing.assert_frame_equal(detections, rows(results)[["frame", "y", "x", "score", "mass"]])
-
-
-def test_tracks_are_the_confirmed_ones_from_their_first_detection(tmp_path):
+def test_all_detections_are_there_and_the_confirmed_tracks_from_their_first_one(tmp_path, run, assert_tables_are_of):
     results = example_results()
     _, tracks = run(tmp_path, results)
-    pd.testing.assert_frame_equal(tracks, only_confirmed(rows(results)))
+    assert_tables_are_of(results, tmp_path)
     assert set(tracks.particle) == {1, 2, 3, 4, 5, 6}  # 0 never was, the last detection is on no track
     assert tracks.frame.min() == 0
     assert tracks.existence.min() < CONFIRMED
+    assert tracks.diffusion.isna().equals(tracks.frame == 0)
 
 
-def test_a_track_confirmed_once_stays_in_the_table(tmp_path):
-    results = [
-        replace(r, tracks=replace(r.tracks, existence=r.tracks.existence * np.float32(r.frame.index == 5)))
-        for r in example_results()
-    ]
-    _, tracks = run(tmp_path, results)
-    assert set(tracks.frame[tracks.particle == 1]) == set(range(12))
-
-
-def test_existence_of_a_detection_without_track_confirms_nothing(tmp_path):
+def test_existence_of_a_detection_without_track_confirms_nothing(tmp_path, run):
     results = [
         replace(r, tracks=replace(r.tracks, existence=np.ones_like(r.tracks.existence))) for r in example_results()
     ]
@@ -79,7 +40,7 @@ def test_existence_of_a_detection_without_track_confirms_nothing(tmp_path):
     assert tracks.particle.min() == 0
 
 
-def test_the_csv_is_exactly_this(tmp_path):
+def test_the_csv_is_exactly_this(tmp_path, run):
     (result,) = example_results(1, n_particles=3)
     f32 = np.float32
     detections = Detections(
@@ -87,25 +48,35 @@ def test_the_csv_is_exactly_this(tmp_path):
         np.array([1e-5, 511.5, 7.125], f32),
         np.array([1, 0.98768, 0.5], f32),
         np.array([123456.78, 0.25, 1e10], f32),
+        np.array([0.123456, 1, 0.5], f32),
     )
-    tracks = TrackUpdate(np.array([12, 7, 3]), np.array([0.95, 1, 0.99], f32), np.empty(0, np.int64), 3)
+    motion = TrackMotion(
+        np.array([5, 0, 3]),
+        np.array([7, 0, 1], f32),
+        np.array([[-0.1, 1e-7], [0, 0], [1234.5678, 3]], f32),
+        np.array([[0.2, 0.7654321, 0.0345679], [1, 0, 0], [0, 1, 0]], f32),
+        np.array([1e-5, np.nan, 12.3456789], f32),
+    )
+    none = np.empty(0, np.int64)
+    tracks = TrackUpdate(
+        np.array([12, 7, 3]), np.array([0.95, 1, 0.99], f32), none, none, none, 3, 0, Revision.none(), motion
+    )
     run(tmp_path, [replace(result, detections=detections, tracks=tracks)])
     assert (tmp_path / "tracks.csv").read_bytes() == (
-        b"frame,particle,y,x,mass,score,existence\n"
-        b"0,3,30,7.125,1e+10,0.5,0.99\n"
-        b"0,7,2,511.5,0.25,0.9877,1\n"
-        b"0,12,1.2346,0,123456.78,1,0.95\n"
+        CSV_HEADER + b"0,3,30,7.125,1e+10,0.5,0.5,0.99,1234.5677,3,12.345679,1\n"
+        b"0,7,2,511.5,0.25,0.9877,1,1,0,0,,0\n"
+        b"0,12,1.2346,0,123456.78,1,0.1235,0.95,-0.1,1e-7,0.00001,0.7654\n"
     )
 
 
-def test_the_csv_agrees_with_the_parquet(tmp_path):
+def test_the_csv_agrees_with_the_parquet(tmp_path, run):
     _, tracks = run(tmp_path, example_results())
     text = pd.read_csv(tmp_path / "tracks.csv")
     assert list(text.columns) == list(tracks.columns)
     np.testing.assert_allclose(text, tracks, rtol=1e-6, atol=0.5001e-4)
 
 
-def test_files_depend_neither_on_time_nor_on_batches(tmp_path, monkeypatch):
+def test_files_depend_neither_on_time_nor_on_batches(tmp_path, monkeypatch, run):
     (tmp_path / "slow").mkdir()
     (tmp_path / "fast").mkdir()
     monkeypatch.setattr(tables, "_GROUP_ROWS", 30)
@@ -117,20 +88,20 @@ def test_files_depend_neither_on_time_nor_on_batches(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("group_rows", [1, 7, 8, 30, 96, 1000])
-def test_row_groups_are_even_and_lose_nothing(tmp_path, monkeypatch, group_rows):
+def test_row_groups_are_even_and_lose_nothing(tmp_path, monkeypatch, group_rows, run, assert_tables_are_of):
     monkeypatch.setattr(tables, "_GROUP_ROWS", group_rows)
     monkeypatch.setattr(tables, "_FLUSH_ROWS", 20)
     results = example_results()
-    detections, tracks = run(tmp_path, results)
+    detections, _ = run(tmp_path, results)
     assert len(detections) == 12 * 8
-    pd.testing.assert_frame_equal(tracks, only_confirmed(rows(results)))
+    assert_tables_are_of(results, tmp_path)
     groups = pq.read_metadata(tmp_path / "detections.parquet")
     sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
     assert set(sizes[:-1]) <= {group_rows}
     assert 0 < sizes[-1] <= group_rows
 
 
-def test_metadata_say_what_the_numbers_mean(tmp_path):
+def test_metadata_say_what_the_numbers_mean(tmp_path, run):
     run(tmp_path, example_results(2))
     for name in TABLES[:2]:
         assert pq.read_schema(tmp_path / name).metadata == {
@@ -141,20 +112,20 @@ def test_metadata_say_what_the_numbers_mean(tmp_path):
         }
 
 
-def test_what_is_not_known_is_not_in_the_metadata(tmp_path):
+def test_what_is_not_known_is_not_in_the_metadata(tmp_path, run):
     run(tmp_path, [], SourceInfo("camera", (64, 96), "uint16"))
     assert pq.read_schema(tmp_path / "tracks.parquet").metadata.keys() == {b"streamtrack_version", b"source"}
 
 
 @pytest.mark.parametrize("results", [[], example_results(3, n_particles=0)], ids=["no frame", "no particle"])
-def test_empty_runs_give_empty_tables_of_the_same_kind(tmp_path, results):
+def test_empty_runs_give_empty_tables_of_the_same_kind(tmp_path, results, run):
     (tmp_path / "full").mkdir()
     (tmp_path / "empty").mkdir()
     full, empty = run(tmp_path / "full", example_results(3)), run(tmp_path / "empty", results)
     for one, other in zip(full, empty, strict=True):
         assert len(other) == 0
         assert one.dtypes.equals(other.dtypes)
-    assert (tmp_path / "empty" / "tracks.csv").read_bytes() == b"frame,particle,y,x,mass,score,existence\n"
+    assert (tmp_path / "empty" / "tracks.csv").read_bytes() == CSV_HEADER
 
 
 def test_no_final_name_exists_before_the_end(tmp_path):
@@ -184,7 +155,7 @@ for result in results:
 """
 
 
-def test_a_killed_process_loses_its_last_second_only(tmp_path):
+def test_a_killed_process_loses_its_last_second_only(tmp_path, assert_tables_are_of):
     child = subprocess.Popen([sys.executable, "-c", WRITE_SLOWLY, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     written = []
     for line in child.stdout:
@@ -199,12 +170,11 @@ def test_a_killed_process_loses_its_last_second_only(tmp_path):
     n_rows = recover(tmp_path)
 
     safe = max(index for index, at_s in written if at_s < written[-1][1] - 1.3)
-    detections, tracks = (pd.read_parquet(tmp_path / name) for name in TABLES[:2])
+    detections = pd.read_parquet(tmp_path / "detections.parquet")
     assert detections.frame.max() >= safe
-    expected = rows(example_results(400, (32, 32))[: detections.frame.max() + 1])
-    pd.testing.assert_frame_equal(detections, expected[["frame", "y", "x", "score", "mass"]])
-    pd.testing.assert_frame_equal(tracks, only_confirmed(expected))
-    assert n_rows == len(expected)
+    results = example_results(400, (32, 32))[: detections.frame.max() + 1]
+    assert_tables_are_of(results, tmp_path)
+    assert n_rows == len(detections)
     assert {path.name for path in tmp_path.iterdir()} == set(TABLES)
 
 
@@ -234,6 +204,15 @@ def test_nothing_to_recover_is_said_in_one_line(tmp_path, stream):
         recover(tmp_path)
     assert "\n" not in str(caught.value)
     assert not any((tmp_path / name).exists() for name in TABLES)
+
+
+def test_a_stream_of_another_version_is_left_to_that_version(tmp_path):
+    schema = pa.schema([("frame", pa.int64()), ("particle", pa.int64())], {"streamtrack_version": "0.0.9"})
+    with pa.ipc.new_stream(tmp_path / PARTIAL, schema) as stream:
+        stream.write_batch(pa.RecordBatch.from_pylist([{"frame": 0, "particle": 0}], schema))
+    with pytest.raises(SinkError, match=r"other columns .* streamtrack 0\.0\.9"):
+        recover(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [PARTIAL]
 
 
 def test_tables_that_cannot_be_named_leave_the_stream_for_later(tmp_path):
@@ -319,7 +298,7 @@ def test_images_are_not_kept_alive(tmp_path):
     sink.close()
 
 
-def test_relative_folders_work(tmp_path, monkeypatch):
+def test_relative_folders_work(tmp_path, monkeypatch, run):
     monkeypatch.chdir(tmp_path)
     Path("run").mkdir()
     detections, _ = run(Path("run"), example_results(2))

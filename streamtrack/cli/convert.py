@@ -1,0 +1,81 @@
+"""``streamtrack convert``: tracks from and to the files of other programs."""
+
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from streamtrack.errors import ConfigError
+from streamtrack.formats.geff import MEMBERS, write_geff
+from streamtrack.formats.napari import write_napari
+from streamtrack.formats.ptc_xml import write_ptc
+from streamtrack.formats.tables import read_tracks, write_csv, write_parquet
+from streamtrack.formats.trackmate import write_trackmate
+from streamtrack.sinks.files import sink_errors
+
+
+class Format(StrEnum):
+    """What tracks can be converted to."""
+
+    TRACKMATE = "trackmate"
+    PTC = "ptc"
+    NAPARI = "napari"
+    GEFF = "geff"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+_WRITERS = {
+    Format.TRACKMATE: (".trackmate.xml", write_trackmate),
+    Format.PTC: (".ptc.xml", write_ptc),
+    Format.NAPARI: (".napari.npy", write_napari),
+    Format.GEFF: (".geff", write_geff),
+    Format.CSV: (".csv", write_csv),
+    Format.PARQUET: (".parquet", write_parquet),
+}
+
+
+def convert(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="Tracks: a .parquet or .csv table with columns frame, particle, y, x (ours or trackpy's), or an .xml "
+            "file of the Particle Tracking Challenge."
+        ),
+    ],
+    to: Annotated[Format, typer.Option(help="Format to write.")],
+    out: Annotated[Path | None, typer.Option(help="File to write; beside the table by default.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Convert tracks for another program, or those of another program into our table.
+
+    trackmate: Fiji, Plugins > Tracking > Load a TrackMate file. ptc: the scorer of the Particle Tracking Challenge;
+    gaps are filled. napari: in its console, viewer.add_tracks(numpy.load("tracks.napari.npy")). geff: napari-geff,
+    TrackMate, traccuracy, ... csv: trackpy, spreadsheets. parquet: streamtrack.
+    """
+    ending, write = _WRITERS[to]
+    out = out or table.with_name(table.stem + ending)
+    tracks = read_tracks(table)
+    _check_out(out, table, overwrite, to)
+    with sink_errors(out), TemporaryDirectory(dir=out.parent, prefix=".streamtrack-") as scratch:
+        whole = Path(scratch) / out.name
+        write(tracks, whole)
+        if out.is_dir():
+            out.replace(Path(scratch) / "old")  # a folder cannot be replaced in one step
+        whole.replace(out)
+    print(f"{tracks['particle'].nunique()} tracks, {len(tracks)} detections -> {out}")
+
+
+def _check_out(out: Path, table: Path, overwrite: bool, to: Format) -> None:
+    if not out.exists():
+        return
+    if out.samefile(table):
+        raise ConfigError(f"{out} is the table itself; name another file with --out")
+    if not overwrite:
+        raise ConfigError(f"{out} is there already; name another one with --out, or add --overwrite")
+    if (to is Format.GEFF) != out.is_dir():
+        raise ConfigError(f"{out} is a {'folder' if out.is_dir() else 'file'}, {to} is not; name another with --out")
+    if to is Format.GEFF and not {member.name for member in out.iterdir()} <= MEMBERS:
+        raise ConfigError(f"{out} holds more than GEFF data, which would be lost; name another folder with --out")

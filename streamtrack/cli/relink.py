@@ -1,0 +1,37 @@
+"""``streamtrack relink``: the most probable tracks of a finished run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamtrack.errors import ConfigError
+from streamtrack.formats.tables import read_tracks, write_parquet
+from streamtrack.linking.offline import relink as relink_table
+from streamtrack.sinks.files import replacing, sink_errors
+
+
+def relink(
+    table: Annotated[
+        Path,
+        typer.Argument(help="detections.parquet or tracks.parquet of a run, or a .csv with columns frame, y, x (px)."),
+    ],
+    out: Annotated[Path, typer.Option(help="File to write, .parquet.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
+) -> None:
+    """Link detections anew, all frames at once, in place of frame by frame.
+
+    Finds the tracks that are together most probable, by min-cost flow, for particles that diffuse; the online linker
+    knows directed motion as well. Detections that are more probably false are left out.
+    """
+    if out.suffix.lower() != ".parquet":
+        raise ConfigError(f"cannot write {out}: its name must end in .parquet; 'streamtrack convert' makes the rest")
+    if out.exists() and not overwrite:
+        raise ConfigError(f"{out} is there already; name another file with --out, or add --overwrite")
+    detections = read_tracks(table)
+    tracks = relink_table(detections)
+    with replacing(out) as partial, sink_errors(out):
+        write_parquet(tracks, partial)
+    n_left = len(detections) - len(tracks)
+    print(f"{tracks['particle'].nunique()} tracks, {len(tracks)} detections, {n_left} left out -> {out}")
+    print(f"  step of a particle per frame and axis: {tracks.attrs['step_px']:.2f} px")

@@ -1,0 +1,1 @@
+"""Tables of tracks as files: ours and those of other programs."""

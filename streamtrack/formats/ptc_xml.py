@@ -1,0 +1,129 @@
+"""XML of the Particle Tracking Challenge (Chenouard et al., Nature Methods 2014), read and written.
+
+Positions are pixels from the centre of the first one, frames count from 0.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+
+from streamtrack.errors import ConfigError
+from streamtrack.formats.tracks import by_track
+
+_CONTEST = "TrackContestISBI2012"
+_TRACKMATE_CURE = "in TrackMate, take the action 'Export to ISBI challenge format' on an image whose unit is the pixel"
+
+
+def read_ptc(path: Path) -> pd.DataFrame:
+    """Read the tracks of a challenge file.
+
+    Parameters
+    ----------
+    path
+        The XML file.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``frame, particle, y, x``, float64 or int64, px; particles are numbered as they stand in the file. ``z`` too
+        unless it is 0 throughout.
+
+    Raises
+    ------
+    ConfigError
+        If the file is not XML, is of another kind, or a detection lacks a number.
+    OSError
+        If the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            rows = list(_detections(file, path))
+    except ElementTree.ParseError as error:
+        raise ConfigError(f"{path} is not whole XML ({error}); export it anew") from error
+    table = pd.DataFrame(rows, columns=["frame", "particle", "y", "x", "z"]).astype({"particle": np.int64})
+    return table if table["z"].any() else table.drop(columns="z")
+
+
+def write_ptc(table: pd.DataFrame, path: Path) -> None:
+    """Write tracks for the challenge's scorer.
+
+    Gaps are filled by linear interpolation: the scorer fills those that it finds itself, but counts its own points as
+    missed. Coordinates have 3 decimals, as in the challenge's own files.
+
+    Parameters
+    ----------
+    table
+        Columns ``frame, particle, y, x`` (px); others are not written.
+    path
+        The XML file.
+
+    Raises
+    ------
+    ConfigError
+        If the table does not hold tracks in 2D; see :func:`streamtrack.formats.tracks.by_track`.
+    OSError
+        If the file cannot be written.
+    """
+    tracks = fill_gaps(table)
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(f'<?xml version="1.0" encoding="UTF-8"?>\n<root>\n<{_CONTEST}>\n')
+        file.writelines(_particles(tracks))
+        file.write(f"</{_CONTEST}>\n</root>\n")
+
+
+def fill_gaps(table: pd.DataFrame) -> pd.DataFrame:
+    """Return ``frame, particle, y, x`` by track, with positions interpolated linearly where a track skips frames."""
+    tracks = by_track(table)
+    frame, particle = tracks["frame"].to_numpy(), tracks["particle"].to_numpy()
+    to_next = np.where(np.diff(particle) == 0, np.diff(frame), 1)  # frames that each row stands for
+    row = np.repeat(np.arange(len(tracks)), [*to_next, 1])
+    step = np.arange(len(row)) - np.searchsorted(row, row)
+    filled = {"frame": frame[row] + step, "particle": particle[row]}
+    after = np.minimum(row + 1, len(tracks) - 1)
+    share = step / np.append(to_next, 1)[row]
+    for name in ("y", "x"):
+        position = tracks[name].to_numpy(np.float64)
+        filled[name] = position[row] + share * (position[after] - position[row])
+    return pd.DataFrame(filled)
+
+
+def _detections(file: BinaryIO, path: Path) -> Iterator[tuple[float, ...]]:
+    """Yield frame, particle, y, x, z of each detection."""
+    particle, is_contest = -1, False
+    for event, element in ElementTree.iterparse(file, events=("start", "end")):
+        if element.tag == "TrackMate":
+            raise ConfigError(f"{path} is a TrackMate file; {_TRACKMATE_CURE}")
+        if element.tag == _CONTEST:
+            is_contest = True
+        elif element.tag == "particle" and event == "start":
+            particle += 1
+        elif element.tag == "particle":
+            element.clear()  # or the tree of a long movie fills the memory
+        elif element.tag == "detection" and event == "end":
+            t, x, y, z = _numbers(element, path)
+            yield t, particle, y, x, z
+    if not is_contest:
+        raise ConfigError(f"{path} has no <{_CONTEST}>; give a file of the Particle Tracking Challenge")
+
+
+def _numbers(element: ElementTree.Element, path: Path) -> list[float]:
+    try:
+        return [*(float(element.attrib[name]) for name in "txy"), float(element.get("z", 0))]
+    except (KeyError, ValueError) as error:
+        said = ElementTree.tostring(element, "unicode").strip()
+        raise ConfigError(f"{path} has {said}; a detection needs numbers t, x and y") from error
+
+
+def _particles(tracks: pd.DataFrame) -> Iterator[str]:
+    columns = (tracks[name].tolist() for name in ("particle", "frame", "x", "y"))
+    before = None
+    for particle, t, x, y in zip(*columns, strict=True):
+        if particle != before:
+            yield "<particle>\n" if before is None else "</particle>\n<particle>\n"
+        yield f'<detection t="{t}" x="{x:.3f}" y="{y:.3f}" z="0"/>\n'
+        before = particle
+    yield "</particle>\n"

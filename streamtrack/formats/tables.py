@@ -1,0 +1,161 @@
+"""Tables of tracks: Parquet and CSV, ours or trackpy's, read into one shape."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from streamtrack import __version__
+from streamtrack.errors import ConfigError
+from streamtrack.formats.ptc_xml import read_ptc
+from streamtrack.formats.tracks import by_track
+
+UNITS = ("pixel_size_um", "frame_interval_s")
+"""Keys of ``DataFrame.attrs`` and of the Parquet schema's metadata."""
+
+_CSV_DECIMALS = 4
+
+
+def read_tracks(path: str | Path) -> pd.DataFrame:
+    """Read a table of detections or tracks.
+
+    Parameters
+    ----------
+    path
+        A ``.parquet`` or ``.csv`` file with columns ``frame, y, x`` and, where the rows are linked, ``particle``, in
+        any order, or an ``.xml`` file of the Particle Tracking Challenge.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``frame`` and ``particle`` int64, ``y, x`` float64 in px, other columns and the order of the rows as they are.
+        ``attrs`` has ``pixel_size_um`` and ``frame_interval_s`` where a Parquet file knows them.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, lacks a column, or has a frame or particle that is not a whole number or a position
+        that is not finite.
+    """
+    path = Path(path)
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".parquet": _read_parquet,
+        ".csv": _read_csv,
+        ".xml": read_ptc,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ConfigError(f"cannot read {path}: its name must end in {', '.join(readers)}")
+    if not path.is_file():
+        raise ConfigError(f"cannot read {path}: there is no such file")
+    try:
+        table = reader(path)
+    except ConfigError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"cannot read {path} as {path.suffix[1:]}: {reason}; write the table anew") from error
+    return _checked(table, path)
+
+
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """Write tracks as ``streamtrack track`` does: sorted by frame, then particle, the units in the schema's metadata.
+
+    Parameters
+    ----------
+    table
+        Columns ``frame, particle, y, x`` (px); others are kept. The units are taken from ``attrs``.
+    path
+        The Parquet file.
+
+    Raises
+    ------
+    ConfigError
+        If the table does not hold tracks in 2D; see :func:`streamtrack.formats.tracks.by_track`.
+    OSError
+        If the file cannot be written.
+    """
+    known = {name: repr(float(table.attrs[name])) for name in UNITS if name in table.attrs}
+    rows = pa.Table.from_pandas(_by_frame(table), preserve_index=False)
+    pa.parquet.write_table(rows.replace_schema_metadata({"streamtrack_version": __version__} | known), path)
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write tracks under trackpy's column names, sorted by frame, then particle.
+
+    Parameters
+    ----------
+    table
+        Columns ``frame, particle, y, x`` (px), which come first and with 4 decimals; others are kept.
+    path
+        The CSV file.
+
+    Raises
+    ------
+    ConfigError
+        If the table does not hold tracks in 2D; see :func:`streamtrack.formats.tracks.by_track`.
+    OSError
+        If the file cannot be written.
+    """
+    _by_frame(table).round({"y": _CSV_DECIMALS, "x": _CSV_DECIMALS}).to_csv(path, index=False, lineterminator="\n")
+
+
+def _by_frame(table: pd.DataFrame) -> pd.DataFrame:
+    first = ["frame", "particle", "y", "x"]
+    tracks = by_track(table).sort_values(["frame", "particle"])
+    return tracks[[*first, *(name for name in tracks.columns if name not in first)]]
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    with pa.parquet.ParquetFile(path) as file:
+        rows = file.read()
+    metadata = rows.schema.metadata or {}
+    table: pd.DataFrame = rows.to_pandas().reset_index(drop=True)
+    table.attrs = {name: float(metadata[name.encode()]) for name in UNITS if name.encode() in metadata}
+    return table
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    table = pd.read_csv(path)
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first columns for an index then
+        raise ConfigError(f"{path} has more fields in a row than names in its first line; name every column")
+    nameless = [name for name in table.columns if name.startswith("Unnamed: ")]  # the index, as pandas writes it
+    return table.drop(columns=nameless)
+
+
+def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    missing = [name for name in ("frame", "y", "x") if name not in table.columns]
+    if missing:
+        has = ", ".join(map(str, table.columns)) or "none"
+        raise ConfigError(f"{path} lacks the column(s) {', '.join(missing)} (it has: {has}); rename its columns")
+    columns = {name: _finite(table[name], path) for name in ("y", "x")}
+    columns |= {name: _whole(table[name], path) for name in ("frame", "particle") if name in table.columns}
+    return table.assign(**columns)
+
+
+def _finite(column: "pd.Series[Any]", path: Path) -> "pd.Series[Any]":
+    numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    bad = ~np.isfinite(numbers.to_numpy())
+    if bad.any():
+        row = int(bad.argmax())
+        raise ConfigError(
+            f"{path} has {column.name} = {column.iloc[row]} in row {row + 1}, which is no finite number "
+            f"({bad.sum()} such rows); drop or mend them"
+        )
+    return numbers
+
+
+def _whole(column: "pd.Series[Any]", path: Path) -> "pd.Series[Any]":
+    if pd.api.types.is_integer_dtype(column) and not column.hasnans:
+        return column.astype(np.int64)  # past 2^53 floats have holes
+    numbers = _finite(column, path)
+    whole = numbers.astype(np.int64)
+    uneven = (whole != numbers).to_numpy()
+    if uneven.any():
+        row = int(uneven.argmax())
+        raise ConfigError(f"{path} has {column.name} = {numbers.iloc[row]} in row {row + 1}; give whole numbers")
+    return whole

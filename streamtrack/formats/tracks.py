@@ -1,0 +1,47 @@
+"""Linked tables put in order, as the writers of other programs' files need them."""
+
+import numpy as np
+import pandas as pd
+
+from streamtrack.errors import ConfigError
+
+
+def by_track(table: pd.DataFrame) -> pd.DataFrame:
+    """Check that a table holds tracks in 2D, and sort it.
+
+    Parameters
+    ----------
+    table
+        Columns ``frame, particle, y, x``; others are kept.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows sorted by particle, then frame, under a new index.
+
+    Raises
+    ------
+    ConfigError
+        If there is no ``particle``, no row, a negative frame or particle, a particle twice in one frame, a position
+        that is not finite, or a ``z`` other than 0.
+    """
+    if "particle" not in table.columns:
+        raise ConfigError("the table has no column particle: these are detections; link them first, or name the tracks")
+    if table.empty:
+        raise ConfigError("the table has no row, so there is no track to write; lower the threshold of the detection")
+    for name in ("frame", "particle"):
+        if table[name].min() < 0:
+            raise ConfigError(f"the table has {name} {table[name].min()}; tracks are numbered from 0, drop other rows")
+    if not np.isfinite(table[["y", "x"]].to_numpy(np.float64)).all():
+        raise ConfigError("a position is NaN or infinite; drop such rows")
+    if "z" in table.columns and (table["z"] != 0).any():
+        raise ConfigError("the tracks are in 3D (z is not 0 throughout), streamtrack's are in 2D; drop or project z")
+    _check_twice(table)
+    return table.sort_values(["particle", "frame"], ignore_index=True)
+
+
+def _check_twice(table: pd.DataFrame) -> None:
+    twice = table.duplicated(["frame", "particle"]).to_numpy()
+    if twice.any():
+        frame, particle = table[["frame", "particle"]].to_numpy()[twice][0]
+        raise ConfigError(f"particle {particle} is twice in frame {frame}; keep one row each")

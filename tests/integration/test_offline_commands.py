@@ -1,0 +1,99 @@
+"""Commands that work on the tables of a finished run."""
+
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
+import pytest
+
+from streamtrack.cli import main
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Run the command line in this process; returns exit code, stdout, stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["streamtrack", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ending:
+            main()
+        captured = capsys.readouterr()
+        return ending.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+def walkers(n_frames=20):
+    """Five particles 30 px apart that move by about a pixel a frame."""
+    rng = np.random.default_rng(5)
+    steps = rng.normal(0, 0.7, (n_frames, 5, 2))
+    yx = np.column_stack((np.full(5, 50.0), 30.0 * np.arange(5))) + np.cumsum(steps, axis=0)
+    frame, particle = np.divmod(np.arange(5 * n_frames), 5)
+    return pd.DataFrame({"frame": frame, "particle": particle, "y": yx[..., 0].ravel(), "x": yx[..., 1].ravel()})
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Folder of a run whose tracks are right but for a gap, and 1 px off."""
+    truth = walkers()
+    found = truth.assign(y=truth.y + 1, mass=300.0, score=0.9, sigma=0.4)
+    found = found[~((found.particle == 2) & found.frame.isin([7, 8]))]
+    found.drop(columns="particle").to_parquet(tmp_path / "detections.parquet")
+    found.assign(existence=1.0).to_parquet(tmp_path / "tracks.parquet")
+    truth.to_csv(tmp_path / "truth.csv", index=False)
+    return tmp_path
+
+
+def test_evaluate_scores_tracks_with_gaps_filled(cli, run):
+    code, out, _ = cli("evaluate", run, run / "truth.csv", "--out", run / "scores.json")
+    assert code == 0
+    assert "gaps filled" in out
+    assert "JSC_theta" in out
+    tracks = json.loads((run / "scores.json").read_text())["tracks"]
+    assert tracks["jsc"] == tracks["jsc_theta"] == 1.0
+    assert tracks["alpha"] == tracks["beta"] == pytest.approx(0.8, abs=0.01)
+    assert tracks["rmse_px"] == pytest.approx(1.0, abs=0.02)
+
+
+def test_evaluate_without_particles_in_the_truth_scores_detections_only(cli, run):
+    walkers().drop(columns="particle").to_csv(run / "truth.csv", index=False)
+    code, out, _ = cli("evaluate", run, run / "truth.csv", "--out", run / "scores.json")
+    assert code == 0
+    assert "Tracks" not in out
+    scores = json.loads((run / "scores.json").read_text())
+    assert scores["links"] is scores["tracks"] is None
+    assert scores["detections"][0]["tp"] == 98
+
+
+@pytest.mark.parametrize("table", ["detections.parquet", "tracks.parquet"])
+def test_relink_writes_a_track_table(cli, run, table):
+    pytest.importorskip("ortools")
+    code, out, _ = cli("relink", run / table, "--out", run / "relinked.parquet")
+    assert code == 0
+    assert "5 tracks, 98 detections, 0 left out" in out
+    assert "step of a particle per frame and axis: 0." in out
+    tracks = pd.read_parquet(run / "relinked.parquet")
+    assert list(tracks.columns) == ["frame", "particle", "y", "x", "mass", "score", "sigma"]
+    np.testing.assert_array_equal(np.round(tracks.groupby("particle").x.mean() / 30), range(5))
+    assert b"streamtrack_version" in pyarrow.parquet.read_schema(run / "relinked.parquet").metadata
+    assert [path.name for path in run.glob("relinked*")] == ["relinked.parquet"]
+
+
+def test_relink_says_what_is_wrong_in_one_line(cli, run, monkeypatch):
+    def error(*arguments):
+        code, _, err = cli("relink", *arguments)
+        assert code == 2
+        assert len(err.strip().splitlines()) == 1
+        return err
+
+    before = (run / "tracks.parquet").read_bytes()
+    assert "none.parquet" in error(run / "none.parquet", "--out", run / "new.parquet")
+    assert ".parquet" in error(run / "tracks.parquet", "--out", run / "new.csv")
+    assert "--overwrite" in error(run / "tracks.parquet", "--out", run / "tracks.parquet")
+    assert "no such" in error(run / "tracks.parquet", "--out", run / "none" / "new.parquet").lower()
+    monkeypatch.setitem(sys.modules, "ortools.graph.python.min_cost_flow", None)
+    assert "pip install 'streamtrack[offline]'" in error(run / "tracks.parquet", "--out", run / "new.parquet")
+    assert (run / "tracks.parquet").read_bytes() == before
+    assert not list(run.glob("new*"))

@@ -1,0 +1,108 @@
+import numpy as np
+import pandas as pd
+import pytest
+import trackpy
+
+from streamtrack.errors import ConfigError
+from streamtrack.formats.tables import read_tracks, write_csv, write_parquet
+from streamtrack.sinks.tables import TableSink
+from streamtrack.testing.sinks import example_results, example_source
+
+
+def test_parquet_brings_tracks_and_units_back(awkward, tmp_path):
+    path = tmp_path / "tracks.parquet"
+    write_parquet(awkward, path)
+    table = read_tracks(path)
+    expected = awkward.sort_values(["frame", "particle"], ignore_index=True)
+    pd.testing.assert_frame_equal(table, expected)
+    assert table.attrs == {"pixel_size_um": 0.16, "frame_interval_s": 0.05}
+    assert table[table["frame"] > 2].sort_values("x").attrs == table.attrs
+
+
+def test_units_stay_unknown(awkward, tmp_path):
+    awkward.attrs = {}
+    write_parquet(awkward, tmp_path / "tracks.parquet")
+    assert read_tracks(tmp_path / "tracks.parquet").attrs == {}
+
+
+def test_the_tables_of_a_run_are_read(tmp_path):
+    sink = TableSink()
+    source = example_source()
+    sink.open(tmp_path, source)
+    for result in example_results():
+        sink.write(result)
+    sink.close()
+    table, text = read_tracks(tmp_path / "tracks.parquet"), read_tracks(tmp_path / "tracks.csv")
+    assert table.dtypes[["frame", "particle", "y", "x"]].tolist() == [np.int64, np.int64, np.float64, np.float64]
+    known = {"pixel_size_um": source.pixel_size_um, "frame_interval_s": source.frame_interval_s}
+    assert table.attrs == {name: value for name, value in known.items() if value is not None}
+    assert len(table) > 0
+    np.testing.assert_array_equal(text[["frame", "particle"]], table[["frame", "particle"]])
+    np.testing.assert_allclose(text[["y", "x"]], table[["y", "x"]], atol=1e-4)
+    assert "particle" not in read_tracks(tmp_path / "detections.parquet")
+
+
+def test_what_trackpy_links_and_pandas_writes_is_read(crowd, tmp_path):
+    linked = trackpy.link(crowd[crowd["frame"] < 3].drop(columns="particle"), search_range=5)
+    linked = linked.assign(ecc=0.5)[["x", "ecc", "particle", "y", "frame"]]
+    linked.to_csv(tmp_path / "linked.csv")
+    table = read_tracks(tmp_path / "linked.csv")
+    assert list(table.columns) == ["x", "ecc", "particle", "y", "frame"]
+    pd.testing.assert_frame_equal(table, linked.reset_index(drop=True), check_dtype=False)
+
+
+def test_csv_has_trackpys_columns_first_and_few_decimals(awkward, tmp_path):
+    write_csv(awkward.assign(y=awkward["y"] + 1 / 3)[["score", "x", "y", "particle", "frame"]], tmp_path / "a.csv")
+    lines = (tmp_path / "a.csv").read_bytes().split(b"\n")
+    assert lines[:2] == [b"frame,particle,y,x,score", b"0,2,10.3333,20.0,0.9"]
+    assert len(read_tracks(tmp_path / "a.csv")) == 8
+
+
+def test_whole_numbers_may_be_written_as_floats_and_large_ones_stay_exact(tmp_path):
+    (tmp_path / "a.csv").write_text("frame,particle,y,x\n3.0,9007199254740993,1,2\n")
+    table = read_tracks(tmp_path / "a.csv")
+    assert table["frame"].tolist() == [3]
+    assert table["particle"].tolist() == [2**53 + 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", "", "name must end in .parquet, .csv, .xml"),
+        ("a.csv", "", "No columns to parse"),
+        ("a.csv", "\0\0\0", "lacks the column"),
+        ("a.csv", "frame,y,z\n1,2,3\n", r"lacks the column\(s\) x \(it has: frame, y, z\)"),
+        ("a.csv", "frame,y,x\n1,2,3,4\n", "more fields in a row than names"),
+        ("a.csv", "frame,y,x\n1,2,3\n1,2,3,4\n", "Expected 3 fields in line 3"),
+        ("a.csv", "t;y;x\n1;2;3\n", r"lacks the column\(s\) frame, y, x \(it has: t;y;x\)"),
+        ("a.csv", "frame,y,x\n1,2,3\n1,,3\n", r"y = nan in row 2.* \(1 such rows\)"),
+        ("a.csv", "frame,y,x\n1,2,inf\n", "x = inf in row 1"),
+        ("a.csv", "frame,y,x\n1,2,here\n", "x = here in row 1"),
+        ("a.csv", "frame,y,x\n1.5,2,3\n", "frame = 1.5 in row 1; give whole numbers"),
+        ("a.csv", "frame,y,x,particle\n1,2,3,4\n1,2,3,\n", "particle = nan in row 2"),
+        ("a.parquet", "PAR1", "cannot read"),
+        ("a.parquet", "no parquet at all", "cannot read .* as parquet"),
+    ],
+)
+def test_a_bad_table_is_refused_in_one_line(tmp_path, name, text, message):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_tracks(path)
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["none.parquet", "none.csv", "none.xml"])
+def test_a_missing_file_and_a_folder_are_named(tmp_path, name):
+    with pytest.raises(ConfigError, match=f"{name}: there is no such file"):
+        read_tracks(tmp_path / name)
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError, match=f"{name}: there is no such file"):
+        read_tracks(tmp_path / name)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_bytes(bytes(range(128, 256)) * 8)
+    with pytest.raises(ConfigError, match=r"cannot read .*a\.csv"):
+        read_tracks(tmp_path / "a.csv")

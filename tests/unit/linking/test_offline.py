@@ -1,0 +1,187 @@
+import sys
+from itertools import pairwise
+from math import log, pi
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from streamtrack.errors import ConfigError, PluginNotFoundError
+from streamtrack.linking import offline
+from streamtrack.linking.nearest import NearestLinker
+from streamtrack.linking.offline import link_offline, relink
+from streamtrack.metrics.ptc import fill_gaps, score_ptc
+
+pytest.importorskip("ortools", reason="linking offline needs ortools (extra 'offline')")
+
+AREA_PX = 400.0
+STEP_PX = 2.0
+
+
+def table(*rows, **columns):
+    return pd.DataFrame(rows, columns=["frame", "y", "x"]).astype({"frame": int}).assign(**columns)
+
+
+def link(rows, **settings):
+    settings = {"score": 0.95, "sigma": 0.3, "area_px": AREA_PX} | settings
+    return link_offline(rows["frame"], rows["y"], rows["x"], **settings).particle.tolist()
+
+
+@pytest.fixture
+def two_pixel_steps(monkeypatch):
+    """Link once, for the step that the estimation begins with."""
+    monkeypatch.setattr(offline, "MOST_ROUNDS", 1)
+
+
+def log_likelihood_ratio(detections, particle):
+    """The equation of the module's first lines, one track after the other; detections are in order of their frames."""
+    first, last = detections[0].frame, detections[-1].frame
+    density = sum(each.score for each in detections) / ((last - first + 1) * AREA_PX)
+    following = [0.98**g * 0.05 ** (g - 1) * 0.95 for g in (1, 2, 3, 4)]
+    total = 0.0
+    for name in set(particle) - {-1}:
+        track = [each for each, its in zip(detections, particle, strict=True) if its == name]
+        total += log(1 - sum(following[: track[0].frame - first]))
+        total += log(1 - sum(following[: last - track[-1].frame]))
+        total += sum(log(each.score / (1 - each.score)) for each in track)
+        for one, other in pairwise(track):
+            steps = other.frame - one.frame
+            var = steps * STEP_PX**2 + one.sigma**2 + other.sigma**2
+            squared = (one.y - other.y) ** 2 + (one.x - other.x) ** 2
+            total += log(following[steps - 1] / (2 * pi * var) / density) - squared / (2 * var)
+    return total
+
+
+def all_tracks(frames, particle=()):
+    """Yield every way to call detections, in order of their frames, false, new, or the next of a track."""
+    k = len(particle)
+    if k == len(frames):
+        yield list(particle)
+        return
+    last = {track: frame for frame, track in zip(frames, particle, strict=False)}
+    choices = [track for track, frame in last.items() if track >= 0 and 1 <= frames[k] - frame <= 4]
+    for choice in (-1, max(particle, default=-1) + 1, *choices):
+        yield from all_tracks(frames, (*particle, choice))
+
+
+@pytest.mark.usefixtures("two_pixel_steps")
+@pytest.mark.parametrize("seed", range(100))
+def test_no_other_tracks_are_more_probable(seed):
+    rng = np.random.default_rng(seed)
+    n = rng.integers(1, 7)
+    yx = 10 + rng.normal(0, 2.5, (n, 2))
+    rows = table(*zip(np.sort(rng.integers(0, 7, n)), *yx.T, strict=True))
+    rows = rows.assign(score=rng.uniform(0.3, 0.95, n), sigma=rng.uniform(0.1, 1.0, n))
+    found = link(rows, score=rows.score, sigma=rows.sigma)
+    detections = list(rows.itertuples())
+    best = max(log_likelihood_ratio(detections, each) for each in all_tracks(rows.frame.tolist()))
+    assert log_likelihood_ratio(detections, found) == pytest.approx(best, abs=0.01)
+
+
+def line(frames, y):
+    return [(t, y, 5.0) for t in frames]
+
+
+def test_up_to_three_missed_frames_are_bridged():
+    rows = table(*line([*range(6), *range(9, 15)], 3.0), *line([*range(6), *range(10, 15)], 17.0))
+    assert link(rows) == [0] * 12 + [1] * 6 + [2] * 5
+
+
+def test_a_lone_detection_is_false_unless_it_may_have_been_there_before():
+    around = line(range(20), 3.0)
+    assert link(table(*around, (10, 17.0, 5.0)))[-1] == -1
+    assert link(table(*around, (10, 17.0, 5.0), (11, 17.5, 5.0), (12, 17.0, 5.0)))[-3:] == [1, 1, 1]
+    assert link(table(*around, (0, 17.0, 5.0)))[-1] == -1
+
+
+@pytest.mark.usefixtures("two_pixel_steps")
+def test_scores_decide_what_is_false():
+    rows = table(*line(range(20), 3.0), *line(range(8, 12), 17.0))
+    score = np.repeat([0.95, 0.95], [20, 4])
+    assert link(rows, score=score)[20:] == [1] * 4
+    score[20:] = 0.2
+    assert link(rows, score=score)[20:] == [-1] * 4
+
+
+def test_tracks_are_numbered_as_they_begin_whatever_the_order_of_rows():
+    rows = table(*line(range(3, 12), 17.0), *line(range(12), 3.0))
+    assert link(rows) == [1] * 9 + [0] * 12
+    assert link(rows[::-1]) == [0] * 12 + [1] * 9
+
+
+@pytest.mark.parametrize("step_px", [0.5, 2.0, 6.0])
+def test_the_step_is_found(simulate, step_px):
+    rows = as_table(simulate("brownian", n=100, frames=50, step_px=step_px))
+    assert relink(rows, 512.0**2).attrs["step_px"] == pytest.approx(step_px, rel=0.08)
+
+
+def as_table(movie, particle=None):
+    frame = np.repeat(np.arange(len(movie)), [len(d) for d, _ in movie])
+    y, x = (np.concatenate([getattr(d, name) for d, _ in movie]).astype(float) for name in ("y", "x"))
+    columns = pd.DataFrame({"frame": frame, "y": y, "x": x})
+    return columns if particle is None else columns.assign(particle=particle)
+
+
+@pytest.mark.parametrize("n", [100, 500])
+def test_crossing_particles_are_linked_better_than_by_the_nearest(simulate, n):
+    movie = simulate("brownian", n=n, frames=50)
+    truth = as_table(movie, np.concatenate([identity for _, identity in movie]))
+    truth = fill_gaps(truth[truth.particle >= 0])
+    linker = NearestLinker()
+    linker.prepare((512, 512))
+    updates = [linker.update(detections, t, t) for t, (detections, _) in enumerate(movie)]
+    nearest = as_table(movie, np.concatenate([update.particle for update in updates]))
+    ours, theirs = (score_ptc(truth, fill_gaps(tracks)) for tracks in (relink(as_table(movie)), nearest))
+    assert ours.alpha > theirs.alpha
+    assert ours.jsc > theirs.jsc
+    assert ours.jsc_theta > theirs.jsc_theta
+
+
+def test_relink_keeps_what_is_known_of_detections_and_drops_what_was_of_tracks():
+    rows = table(*line(range(9), 3.0), *line(range(9), 17.0), (4, 10.0, 15.0), sigma=0.2, score=0.9, mass=300.0)
+    old = rows.assign(mass=np.arange(19.0), particle=7, existence=0.5, vy=1.0, vx=1.0, diffusion=1.0, directed=0.1)
+    old.attrs["pixel_size_um"] = 0.1
+    new = relink(old)
+    assert list(new.columns) == ["frame", "particle", "y", "x", "sigma", "score", "mass"]
+    assert new.frame.tolist() == np.repeat(range(9), 2).tolist()
+    assert new.particle.tolist() == [0, 1] * 9
+    assert new.mass.tolist() == np.column_stack((range(9), range(9, 18))).ravel().tolist()
+    assert new.attrs["pixel_size_um"] == 0.1
+
+
+@pytest.mark.usefixtures("two_pixel_steps")
+def test_score_and_sigma_of_the_table_are_used():
+    rows = table(*line(range(20), 3.0), *line(range(8, 12), 17.0))
+    assert relink(rows, AREA_PX).particle.nunique() == 2
+    assert relink(rows.assign(score=[0.95] * 20 + [0.1] * 4), AREA_PX).particle.nunique() == 1
+    shaky = rows.assign(y=rows.y + np.tile([-1.0, 1.0], 12))
+    assert relink(shaky, AREA_PX).attrs["step_px"] == pytest.approx((2 - 2 * 0.3**2) ** 0.5, rel=0.01)
+    assert relink(shaky.assign(sigma=0.8), AREA_PX).attrs["step_px"] == pytest.approx(0.72**0.5, rel=0.01)
+
+
+def test_detections_on_the_same_spot_and_lost_frames():
+    rows = table(*line([0, 1, 2, 10**6, 10**6 + 1, 10**6 + 2], 3.0), *line([0, 1, 2], 3.0))
+    particle = link(rows)
+    assert sorted({particle[0], particle[6]}) == [0, 1]
+    assert len(set(particle)) == 3
+
+
+def test_nothing_to_link():
+    assert len(relink(table())) == 0
+    assert relink(table((0, 1.0, 1.0), score=0.05)).empty
+    assert relink(table((0, 1.0, 1.0), score=0.95)).particle.tolist() == [0]
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ConfigError, match=r"lacks the column\(s\) x; it has frame, y"):
+        relink(table((0, 1.0, 1.0)).drop(columns="x"))
+    with pytest.raises(ConfigError, match="not finite"):
+        relink(table((0, np.nan, 1.0)))
+    with pytest.raises(ConfigError, match="area_px is 0"):
+        relink(table((0, 1.0, 1.0)), 0.0)
+
+
+def test_without_ortools_the_cure_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ortools.graph.python.min_cost_flow", None)
+    with pytest.raises(PluginNotFoundError, match=r"pip install 'streamtrack\[offline\]'"):
+        relink(table((0, 1.0, 1.0)))
