@@ -22,19 +22,29 @@ LEAST_SPEED_PX, GREATEST_SPEED_PX = 1.0, 20.0
 LEAST_PRIOR = 0.02
 """Bounds of what is learnt: nothing may become so improbable that the opposite is no longer linked, hence learnt."""
 
+FIRST_DETECTION, FIRST_DEATH = 0.95, 0.02
+"""Probability that a particle is detected in a frame, and that it goes for good, until the movie says otherwise."""
+
+LEAST_DETECTION, MOST_DETECTION = 0.5, 0.995
+LEAST_DEATH, MOST_DEATH = 0.002, 0.05
+"""Tracks that break look like deaths: believed without bound, they would break more."""
+
+RATES_WEIGHT, RATES_MEMORY = 200.0, 5000.0
+"""The same as the next for these two, which are rare events."""
+
 FIRST_WEIGHT, MEMORY = 30.0, 1000.0
 """In links: the first values count as much as the former, and what is older than the latter is forgotten."""
 
 WOBBLE_PX = 0.5
 """Directed motion: noise of the position per frame and axis."""
 
-VELOCITY_CHANGE_PX = 0.2
+VELOCITY_CHANGE_PX = 0.35
 """Directed motion: noise of the velocity, px/frame, per frame and axis."""
 
 TETHERED_STEP_PX = 0.3
 """Tethered motion: step per frame and axis."""
 
-SWITCH_PROBABILITY = 0.03
+SWITCH_PROBABILITY = 0.04
 """Probability per frame that a particle draws its way of moving anew."""
 
 
@@ -85,14 +95,20 @@ class MotionCalibration:
         Brownian step per frame and axis if it is known; None to learn it.
     """
 
-    def __init__(self, step_px: float | None) -> None:
+    def __init__(self, step_px: float | None = None, detection: float | None = None) -> None:
         self._step_px = step_px
+        self._detection = detection
+        self._seen = RunningMean(FIRST_DETECTION, RATES_WEIGHT, RATES_MEMORY)
+        self._deaths = RunningMean(FIRST_DEATH, RATES_WEIGHT, RATES_MEMORY)
         self._step_var = RunningMean(FIRST_STEP_PX**2, FIRST_WEIGHT, MEMORY)
         self._speed_var = RunningMean(FIRST_SPEED_PX**2, FIRST_WEIGHT, MEMORY)
         self._prior = RunningMean(np.array(FIRST_PRIOR), FIRST_WEIGHT, MEMORY)
 
-    def learn(self, evidence: Evidence) -> None:
-        """Take in what the links of one frame say."""
+    def learn(self, evidence: Evidence, n_died: int) -> None:
+        """Take in what the links of one frame say, and how many settled tracks ended with it."""
+        n_there = evidence.n_seen + evidence.n_overlooked
+        self._seen.add(evidence.n_seen, n_there)
+        self._deaths.add(n_died, n_there)
         self._step_var.add(evidence.step_var, evidence.brownian)
         self._speed_var.add(evidence.speed_var, evidence.directed)
         self._prior.add(evidence.probability, evidence.n_tracks)
@@ -110,6 +126,18 @@ class MotionCalibration:
         return math.sqrt(min(max(float(self._speed_var.value), LEAST_SPEED_PX**2), GREATEST_SPEED_PX**2))
 
     @property
+    def detection(self) -> float:
+        """Probability that a particle is detected in a frame."""
+        if self._detection is not None:
+            return self._detection
+        return min(max(float(self._seen.value), LEAST_DETECTION), MOST_DETECTION)
+
+    @property
+    def death(self) -> float:
+        """Probability that a particle goes for good from one frame to the next."""
+        return min(max(float(self._deaths.value), LEAST_DEATH), MOST_DEATH)
+
+    @property
     def prior(self) -> NDArray[np.float64]:
         """Share of each motion model, shape (N_MODELS,)."""
         share = np.maximum(self._prior.value, LEAST_PRIOR)
@@ -123,6 +151,6 @@ class MotionCalibration:
         return switch, self.prior, step_var, VELOCITY_CHANGE_PX**2, self.speed_px**2
 
     @property
-    def learnt(self) -> tuple[RunningMean, RunningMean, RunningMean]:
+    def learnt(self) -> tuple[RunningMean, ...]:
         """All that was learnt, to be saved and restored."""
-        return self._step_var, self._speed_var, self._prior
+        return self._step_var, self._speed_var, self._prior, self._seen, self._deaths

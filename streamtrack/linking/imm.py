@@ -11,7 +11,7 @@ from streamtrack.errors import ConfigError, LinkerError
 from streamtrack.linking.assignment import assign
 from streamtrack.linking.calibration import MotionCalibration, RunningMean
 from streamtrack.linking.gating import candidates, empty_grid
-from streamtrack.linking.imm_filter import begin, correct, gains, gates, predict, revise
+from streamtrack.linking.imm_filter import SETTLED_HITS, begin, correct, gains, gates, predict, revise
 from streamtrack.linking.intake import take_in
 from streamtrack.linking.pace import Pace
 from streamtrack.linking.readout import read_out
@@ -19,9 +19,6 @@ from streamtrack.linking.records import CLUTTER, NONE, Floats, Indices
 from streamtrack.linking.revision import close_calls, due, owners, relabel
 from streamtrack.linking.track_table import TrackTable
 from streamtrack.types import CONFIRMED, MOTION_MODES, Detections, Revision, TrackMotion, TrackUpdate
-
-LIFETIME_FRAMES = 50.0
-"""How long particles stay in view. No setting: links hardly depend on it."""
 
 CROWD_MEMORY_FRAMES = 20.0
 """The density of particles is a mean over about this many frames, or that of this frame where it is higher."""
@@ -53,7 +50,7 @@ class ImmLinker:
     lag
         Frames after which a decision is final; 0 for no revision.
     detection_probability
-        Probability that a particle is detected in a frame.
+        Probability that a particle is detected in a frame; None to learn it.
     step_px
         Brownian step per frame and axis; None to learn it.
     max_misses
@@ -73,12 +70,13 @@ class ImmLinker:
         self,
         *,
         lag: int = 2,
-        detection_probability: float = 0.95,
+        detection_probability: float | None = None,
         step_px: float | None = None,
         max_misses: int = 3,
     ) -> None:
         _check("lag", lag, 0 <= lag <= 10, "0 to 10")
-        _check("detection_probability", detection_probability, 0 < detection_probability < 1, "between 0 and 1")
+        possible = detection_probability is None or 0 < detection_probability < 1
+        _check("detection_probability", detection_probability, possible, "between 0 and 1, or left out")
         _check("step_px", step_px, step_px is None or 0 < step_px < np.inf, "finite and above 0, or left out")
         _check("max_misses", max_misses, max_misses >= 0, "0 or more")
         self._lag = lag
@@ -92,7 +90,7 @@ class ImmLinker:
         self._cells = empty_grid(shape)
         self._tracks = TrackTable(self._lag + 2)
         self._close = [_no_pairs() for _ in range(self._lag + 2)]
-        self._calibration = MotionCalibration(self._step_px)
+        self._calibration = MotionCalibration(self._step_px, self._detection_probability)
         self._crowd = RunningMean(0.0, 0.0, CROWD_MEMORY_FRAMES)
         self._pace = Pace()
         self._density = 0.0
@@ -108,6 +106,8 @@ class ImmLinker:
             "detection_probability": self._detection_probability,
             "step_px": self._step_px,
             "max_misses": self._max_misses,
+            "learnt_detection_probability": self._calibration.detection,
+            "learnt_lifetime_frames": 1.0 / self._calibration.death,
             "learnt_step_px": self._calibration.step_px,
             "learnt_speed_px": self._calibration.speed_px,
             "learnt_motion": dict(zip(MOTION_MODES, self._calibration.prior.tolist(), strict=True)),
@@ -156,7 +156,9 @@ class ImmLinker:
         revised, vanished = self._revise()
         particle, existence, motion = self._outcome(len(detections))
         confirmed = self._confirm()
-        ended = tracks.end(tracks.live[self._is_over(tracks.live)])
+        over = self._over()
+        self._calibration.learn(self._evidence, int((tracks.states["hits"][over, tracks.now] >= SETTLED_HITS).sum()))
+        ended = tracks.end(over)
         return TrackUpdate(
             particle,
             existence,
@@ -243,8 +245,8 @@ class ImmLinker:
     def _describe_frame(self, frame_index: int, lost: int, intervals: float) -> None:
         substeps = min(max(round(intervals), 1), MOST_SUBSTEPS)
         step = intervals / substeps
-        survival = (1.0 - 1.0 / LIFETIME_FRAMES) ** intervals
-        rates = survival, self._detection_probability, self._density / LIFETIME_FRAMES
+        survival = (1.0 - self._calibration.death) ** intervals
+        rates = survival, self._calibration.detection, self._density * self._calibration.death
         motion = self._calibration.describe(step)
         self._tracks.frames[self._tracks.now] = (frame_index, lost, substeps, step, *rates, *motion)
 
@@ -265,7 +267,7 @@ class ImmLinker:
         start, candidate = candidates(boxes, y, x, self._cells)
         gain = gains(states, frames, measured, live, now, start, candidate)
         detection_of = assign(start, candidate, gain, n_detections)
-        self._calibration.learn(correct(states, frames, measured, live, now, detection_of))
+        self._evidence = correct(states, frames, measured, live, now, detection_of)
         owner, left = owners(live, detection_of, n_detections)
         owner[left] = tracks.add(len(left))
         begin(tracks.states, frames, measured, owner[left], now, left)
@@ -277,8 +279,10 @@ class ImmLinker:
         tracks = self._tracks
         if not self._lag or not len(pairs := self._due()):
             return Revision.none(), np.empty(0, np.int64)
-        args = tracks.states, tracks.frames, tracks.measured, tracks.born, pairs, tracks.update
-        slots = np.unique(pairs[revise(*args), :2])
+        exchanged = revise(tracks.states, tracks.frames, tracks.measured, tracks.born, pairs, tracks.update)
+        if not exchanged.any():
+            return Revision.none(), np.empty(0, np.int64)
+        slots = np.unique(pairs[exchanged, :2])
         first = max(tracks.update - self._lag, 0)
         changed = relabel(tracks.states, slots, tracks.born, tracks.particle, first, tracks.update - 1, tracks.labels)
         self._revised += len(changed)
@@ -326,11 +330,12 @@ class ImmLinker:
         confirmed: Indices = tracks.particle[new]
         return confirmed
 
-    def _is_over(self, slots: Indices) -> NDArray[np.bool_]:
-        states, now = self._tracks.states, self._tracks.now
-        over: NDArray[np.bool_] = states["misses"][slots, now] > self._max_misses
-        over |= states["existence"][slots, now] < LEAST_EXISTENCE
-        return over
+    def _over(self) -> Indices:
+        """Return the slots of the tracks that are given up."""
+        states, live, now = self._tracks.states, self._tracks.live, self._tracks.now
+        over = (states["misses"][live, now] > self._max_misses) | (states["existence"][live, now] < LEAST_EXISTENCE)
+        given_up: Indices = live[over]
+        return given_up
 
     def _final_index(self) -> int:
         """Return the index of the last frame whose decisions are final; -1 before there is one."""

@@ -74,6 +74,7 @@ def _predict(before: Any, frame: Any, mixed: Any, now: Any) -> None:
         _advance(mixed, frame, now)
     now["existence"] = before["existence"] * frame["survival"]
     now["hits"], now["misses"] = before["hits"], before["misses"] + frame["lost"]
+    now["overlooked"] = before["overlooked"]
     now["born_index"], now["since"] = before["born_index"], before["since"] + frame["substeps"] * frame["step"]
     now["travel"], now["travel_time"] = before["travel"], before["travel_time"]
     for axis in range(2):
@@ -220,12 +221,16 @@ def correct(
 ) -> Evidence:
     """Take in the detection of each track, or that it has none (-1); return what that says of the motion."""
     step_var, speed_var, probability, n_tracks = 0.0, 0.0, np.zeros(N_MODELS), 0
+    n_seen, n_overlooked = 0, 0
     frame = frames[now]
     for n in range(len(slots)):
         track, d = states[slots[n], now], detection_of[n]
         if d < 0:
             _miss(track, frame)
             continue
+        if track["hits"] >= SETTLED_HITS:
+            n_seen += 1
+            n_overlooked += track["overlooked"]
         settled = track["existence"] > SETTLED_EXISTENCE and track["misses"] == 0 and track["hits"] >= SETTLED_HITS
         estimate = _step_var(track, frame, measured[now, d])
         _hit(track, frame, measured[now, d], d)
@@ -234,7 +239,8 @@ def correct(
             speed_var += track["probability"][DIRECTED] * _speed_var(track)
             probability += track["probability"]
             n_tracks += 1
-    return Evidence(step_var, probability[BROWNIAN], speed_var, probability[DIRECTED], probability, n_tracks)
+    brownian, directed = probability[BROWNIAN], probability[DIRECTED]
+    return Evidence(step_var, brownian, speed_var, directed, probability, n_tracks, n_seen, n_overlooked)
 
 
 @compiled
@@ -244,6 +250,7 @@ def _miss(track: Any, frame: Any) -> None:
     track["score"] = math.log(missed)
     track["existence"] *= (1.0 - frame["detection"]) / missed
     track["misses"] += 1
+    track["overlooked"] += 1
     track["detection"] = NONE
 
 
@@ -265,7 +272,7 @@ def _hit(track: Any, frame: Any, seen: Floats, detection: int) -> None:
     track["score"] = math.log(max(real / (seen[CLUTTER] + frame["birth"]), TINY))
     track["existence"] = real / (real + seen[CLUTTER] * (1.0 - detected))
     track["hits"] += 1
-    track["misses"] = 0
+    track["misses"], track["overlooked"] = 0, 0
     track["detection"] = detection
     _travel(track, seen)
 
@@ -334,7 +341,7 @@ def _begin(track: Any, frame: Any, seen: Floats, detection: int) -> None:
         track["covariance"][j, COVARIANCE] = 0.0
         track["covariance"][j, VELOCITY_VAR] = frame["speed_var"]
     track["detection"], track["score"] = detection, 0.0
-    track["hits"], track["misses"], track["born_index"] = 1, 0, frame["index"]
+    track["hits"], track["misses"], track["overlooked"], track["born_index"] = 1, 0, 0, frame["index"]
     track["since"], track["travel"], track["travel_time"] = 0.0, 0.0, 0.0
     for axis in range(2):
         track["origin"][axis] = seen[axis]

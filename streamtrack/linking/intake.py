@@ -8,7 +8,7 @@ from streamtrack.linking.records import CLUTTER, VAR, Floats, Indices, X, Y
 MARGIN_PX = 1.0
 """How far outside the outermost pixels' edges a detection may lie: sub-pixel positions at the border may."""
 
-LEAST_SCORE, MOST_SCORE = 0.05, 0.95
+LEAST_SCORE, MOST_SCORE = 0.05, 0.98
 LEAST_SIGMA_PX, MOST_SIGMA_PX = 0.05, 3.0
 """No detection is taken to be surer or less sure, better or worse placed, whatever the engine says."""
 

@@ -34,6 +34,7 @@ STATE = np.dtype(
         ("score", np.float64),  # what this frame added to the log-likelihood of the track
         ("hits", np.int64),  # detections so far
         ("misses", np.int64),  # frames since the last one
+        ("overlooked", np.int64),  # those of them that were not lost
         ("born_index", np.int64),  # frame of the first detection
         ("origin", np.float64, (2,)),  # place of the first detection: y, x
         ("last", np.float64, (3,)),  # last detection: y, x, variance
@@ -84,6 +85,8 @@ class Evidence(NamedTuple):
         Squared velocities per axis ((px/frame)²) times the probability of directed motion; sum of the probabilities.
     probability, n_tracks
         Model probabilities, shape (N_MODELS,); number of tracks.
+    n_seen, n_overlooked
+        Detections, and frames before them in which the particle was there and not detected.
     """
 
     step_var: float
@@ -92,3 +95,5 @@ class Evidence(NamedTuple):
     directed: float
     probability: Floats
     n_tracks: int
+    n_seen: int
+    n_overlooked: int

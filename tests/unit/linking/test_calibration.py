@@ -12,7 +12,7 @@ from streamtrack.linking.calibration import (
 from streamtrack.linking.records import BROWNIAN, DIRECTED, Evidence
 
 
-def evidence(n, step_px=2.0, speed_px=3.0, share=(0.5, 0.5, 0.0)):
+def evidence(n, step_px=2.0, speed_px=3.0, share=(0.5, 0.5, 0.0), n_overlooked=0):
     """What n settled tracks of such motion would say."""
     probability = n * np.array(share)
     return Evidence(
@@ -22,6 +22,8 @@ def evidence(n, step_px=2.0, speed_px=3.0, share=(0.5, 0.5, 0.0)):
         probability[DIRECTED],
         probability,
         n,
+        n,
+        n_overlooked,
     )
 
 
@@ -46,16 +48,16 @@ def test_more_evidence_than_memory_replaces_all():
 
 
 def test_no_evidence_changes_nothing():
-    calibration = MotionCalibration(None)
+    calibration = MotionCalibration()
     for _ in range(1000):
-        calibration.learn(evidence(0))
+        calibration.learn(evidence(0), 0)
     assert calibration.step_px == pytest.approx(FIRST_STEP_PX)
 
 
 def test_learns_step_speed_and_share():
-    calibration = MotionCalibration(None)
+    calibration = MotionCalibration()
     for _ in range(40):
-        calibration.learn(evidence(500, step_px=0.6, speed_px=7.0, share=(0.2, 0.7, 0.1)))
+        calibration.learn(evidence(500, step_px=0.6, speed_px=7.0, share=(0.2, 0.7, 0.1)), 0)
     assert calibration.step_px == pytest.approx(0.6, rel=0.01)
     assert calibration.speed_px == pytest.approx(7.0, rel=0.01)
     np.testing.assert_allclose(calibration.prior, [0.2, 0.7, 0.1], atol=0.01)
@@ -63,7 +65,7 @@ def test_learns_step_speed_and_share():
 
 def test_a_known_step_is_kept():
     calibration = MotionCalibration(0.7)
-    calibration.learn(evidence(1000, step_px=5.0))
+    calibration.learn(evidence(1000, step_px=5.0), 0)
     assert calibration.step_px == 0.7
     _, _, step_var, _, _ = calibration.describe(1.0)
     assert step_var[BROWNIAN] == pytest.approx(0.49)
@@ -71,18 +73,41 @@ def test_a_known_step_is_kept():
 
 @pytest.mark.parametrize(("estimate", "learnt"), [(-4.0, LEAST_STEP_PX), (1e6, GREATEST_STEP_PX)])
 def test_absurd_steps_are_bounded(estimate, learnt):
-    calibration = MotionCalibration(None)
-    calibration.learn(evidence(2000)._replace(step_var=1000 * estimate))
+    calibration = MotionCalibration()
+    calibration.learn(evidence(2000)._replace(step_var=1000 * estimate), 0)
     assert calibration.step_px == pytest.approx(learnt)
 
 
 def test_every_model_can_come_back():
-    calibration = MotionCalibration(None)
-    calibration.learn(evidence(5000, share=(1.0, 0.0, 0.0)))
+    calibration = MotionCalibration()
+    calibration.learn(evidence(5000, share=(1.0, 0.0, 0.0)), 0)
     assert (calibration.prior > 0.9 * LEAST_PRIOR).all()
 
 
 def test_switching_grows_with_the_length_of_a_step():
-    calibration = MotionCalibration(None)
+    calibration = MotionCalibration()
     switch = [calibration.describe(step)[0] for step in (0.0, 0.5, 1.0, 1000.0)]
-    assert switch == pytest.approx([0.0, 1 - 0.97**0.5, 0.03, 1.0])
+    assert switch == pytest.approx([0.0, 1 - 0.96**0.5, 0.04, 1.0])
+
+
+def test_learns_how_often_particles_are_detected_and_how_long_they_stay():
+    calibration = MotionCalibration()
+    for _ in range(100):
+        calibration.learn(evidence(80, n_overlooked=20), 3)
+    assert calibration.detection == pytest.approx(0.8, abs=0.01)
+    assert calibration.death == pytest.approx(0.03, abs=0.002)
+
+
+def test_a_known_detection_probability_is_kept():
+    calibration = MotionCalibration(detection=0.6)
+    calibration.learn(evidence(1000), 0)
+    assert calibration.detection == 0.6
+
+
+@pytest.mark.parametrize(("n_overlooked", "n_died"), [(0, 0), (10**6, 10**6)])
+def test_absurd_rates_are_bounded(n_overlooked, n_died):
+    calibration = MotionCalibration()
+    for _ in range(100):
+        calibration.learn(evidence(1000, n_overlooked=n_overlooked), n_died)
+    assert 0.5 <= calibration.detection <= 0.995
+    assert 0.002 <= calibration.death <= 0.05

@@ -169,6 +169,7 @@ def test_evidence_is_that_of_settled_tracks(states, frames):
     tracks = states[:, NOW]
     tracks["misses"][::3] = 1
     tracks["hits"][::5] = 3
+    tracks["overlooked"] = 2
     settled = (tracks["existence"] > 0.9) & (tracks["misses"] == 0) & (tracks["hits"] > 3)
     assert 0 < settled.sum() < N
     before = tracks.copy()
@@ -183,6 +184,7 @@ def test_evidence_is_that_of_settled_tracks(states, frames):
     np.testing.assert_allclose(evidence.probability, tracks["probability"][settled].sum(axis=0))
     assert (evidence.brownian, evidence.directed) == tuple(evidence.probability[[BROWNIAN, DIRECTED]])
     assert evidence.n_tracks == settled.sum()
+    assert (evidence.n_seen, evidence.n_overlooked) == ((before["hits"] > 3).sum(), 2 * (before["hits"] > 3).sum())
 
 
 def test_a_missed_particle_keeps_its_prediction_and_exists_less(states, frames):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from streamtrack.linking.intake import take_in
+from streamtrack.linking.intake import LEAST_SCORE, MOST_SCORE, take_in
 from streamtrack.linking.records import CLUTTER, N_MEASURED, VAR, X, Y
 
 HEIGHT, WIDTH = 50, 80
@@ -42,7 +42,7 @@ def test_what_lies_outside_the_image_is_left_out(yx):
 
 def test_nothing_is_certain_and_nothing_is_exact():
     measured, _, expected = take((5.0, 5.0, 1.0, 0.0), (5.0, 5.0, 0.0, 100.0))
-    assert expected == pytest.approx(1.0)
+    assert expected == pytest.approx(LEAST_SCORE + MOST_SCORE)
     assert (measured[:, CLUTTER] > 0).all()
     assert np.isfinite(measured).all()
     assert measured[0, VAR] > 0
