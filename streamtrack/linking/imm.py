@@ -268,7 +268,8 @@ class ImmLinker:
         gain = gains(states, frames, measured, live, now, start, candidate)
         detection_of = assign(start, candidate, gain, n_detections)
         self._evidence = correct(states, frames, measured, live, now, detection_of)
-        owner, left = owners(live, detection_of, n_detections)
+        owner = owners(live, detection_of, n_detections)
+        left = np.flatnonzero(owner == NONE)
         owner[left] = tracks.add(len(left))
         begin(tracks.states, frames, measured, owner[left], now, left)
         if self._lag:
@@ -303,9 +304,10 @@ class ImmLinker:
         tracks, early, late = self._tracks, self._tracks.update - 1, self._tracks.update - self._lag
         once = early == late
         args = (*_no_pairs(), early) if once else (*self._close[early % tracks.depth], early)
-        pairs, n_more = due(tracks.particle, *args, *self._close[late % tracks.depth], late, MOST_REVISIONS)
-        self._not_revised += n_more
-        return pairs
+        pairs, costs = due(tracks.particle, *args, *self._close[late % tracks.depth], late)
+        self._not_revised += max(0, len(pairs) - MOST_REVISIONS)
+        closest: Indices = pairs[np.argsort(costs, kind="stable")[:MOST_REVISIONS]]
+        return closest
 
     def _outcome(self, n_detections: int) -> tuple[Indices, NDArray[np.float32], TrackMotion]:
         """Return the track of each of all detections, its existence, and how it moves."""

@@ -38,6 +38,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from streamtrack.errors import ConfigError, LinkerError, PluginNotFoundError
+from streamtrack.linking.intake import LEAST_SCORE, LEAST_SIGMA_PX, MOST_SCORE, MOST_SIGMA_PX
 
 SURVIVAL = 1.0 - 1.0 / 50.0
 DETECTION = 0.95
@@ -51,9 +52,6 @@ STEP_TOLERANCE, MOST_ROUNDS = 0.02, 6
 
 SCORE, SIGMA_PX = 0.95, 0.3
 """Taken where the table does not say."""
-LEAST_SCORE, MOST_SCORE = 0.05, 0.95
-LEAST_SIGMA_PX, MOST_SIGMA_PX = 0.05, 3.0
-"""No detection is taken to be surer or less sure, better or worse placed, whatever the table says."""
 COSTS_PER_NAT = 10_000
 """The solver counts in whole numbers."""
 
@@ -113,7 +111,7 @@ def link_offline(
     frame, y, x
         Shape (N,): frame indices and positions, px; in any order.
     score, sigma
-        Shape (N,), or one number for all: probability that a detection is real, taken as 0.05 to 0.95; standard
+        Shape (N,), or one number for all: probability that a detection is real, taken as 0.05 to 0.98; standard
         deviation of its position along each axis, taken as 0.05 to 3 px.
     area_px
         Size of the image, px².

@@ -10,13 +10,15 @@ CLOSE = 4.0
 
 
 @compiled
-def owners(slots: Indices, detection_of: Indices, n: int) -> tuple[Indices, Indices]:
-    """Return the slot of the track that has each of ``n`` detections, -1 for none, and the detections without one."""
-    owner = np.full(n, NONE)
+def owners(slots: Indices, detection_of: Indices, n: int) -> Indices:
+    """Return the slot of the track that has each of ``n`` detections, -1 for none."""
+    owner = np.empty(n, np.int64)
+    for d in range(n):
+        owner[d] = NONE
     for row in range(len(slots)):
         if detection_of[row] != NONE:
             owner[detection_of[row]] = slots[row]
-    return owner, np.flatnonzero(owner == NONE)
+    return owner
 
 
 @compiled
@@ -48,7 +50,9 @@ def close_calls(
     -------
     Shapes (P, 4) and (P,): slots and ids of the pairs, and what an exchange would have cost; below `CLOSE`.
     """
-    row_of = np.full(len(owner), NONE)
+    row_of = np.empty(len(owner), np.int64)
+    for d in range(len(owner)):
+        row_of[d] = NONE
     for n in range(len(slots)):
         if detection_of[n] != NONE:
             row_of[detection_of[n]] = n
@@ -69,7 +73,7 @@ def close_calls(
             cost = own_gain + _gain(rival, wanted, start, detection, gain) - gain[k] - mutual
             if cost < CLOSE:
                 pairs[n_pairs, 0], pairs[n_pairs, 1], costs[n_pairs] = slots[n], owner[wanted], cost
-                pairs[n_pairs, 2:] = particle[pairs[n_pairs, :2]]
+                pairs[n_pairs, 2], pairs[n_pairs, 3] = particle[slots[n]], particle[owner[wanted]]
                 n_pairs += 1
     return pairs[:n_pairs], costs[:n_pairs]
 
@@ -94,14 +98,12 @@ def due(
     late: Indices,
     late_costs: Floats,
     late_update: int,
-    most: int,
-) -> tuple[Indices, int]:
-    """Choose the pairs to look at: of two lists from `close_calls`, with their updates, the closest calls.
+) -> tuple[Indices, Floats]:
+    """Join two lists from `close_calls`, with their updates; pairs of which a track has ended are left out.
 
     Returns
     -------
-    Shape (P, 3), P at most ``most``: slots, and the update at which their tails begin, the closest first; and how many
-    more there were. Pairs of which a track has ended are left out.
+    Shapes (P, 3) and (P,): slots, and the update at which their tails begin; the costs.
     """
     pairs = np.empty((len(early) + len(late), 3), np.int64)
     costs = np.empty(len(pairs))
@@ -113,8 +115,7 @@ def due(
             pairs[n, 0], pairs[n, 1], pairs[n, 2] = pair[0], pair[1], early_update if is_early else late_update
             costs[n] = early_costs[k] if is_early else late_costs[k - len(early)]
             n += 1
-    closest = np.argsort(costs[:n], kind="mergesort")[:most]
-    return pairs[closest], n - len(closest)
+    return pairs[:n], costs[:n]
 
 
 @compiled

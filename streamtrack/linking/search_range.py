@@ -8,13 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError, LinkerError
+from streamtrack.linking.intake import MARGIN_PX
 from streamtrack.types import Detections, TrackUpdate
 
 CONFIRMING_HITS = 3
 """Without probabilities, a track counts as certain from its third detection on."""
-
-MARGIN_PX = 1.0
-"""A position may lie this far outside the image: a particle at the border."""
 
 Positions = NDArray[np.float64]
 Ids = NDArray[np.int64]
