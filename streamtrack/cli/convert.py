@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
+import pandas as pd
 import typer
 
 from streamtrack.errors import ConfigError
@@ -13,6 +14,7 @@ from streamtrack.formats.napari import write_napari
 from streamtrack.formats.ptc_xml import write_ptc
 from streamtrack.formats.tables import read_tracks, write_csv, write_parquet
 from streamtrack.formats.trackmate import write_trackmate
+from streamtrack.metrics.ptc import fill_gaps
 from streamtrack.sinks.files import sink_errors
 
 
@@ -27,9 +29,13 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
+def _write_ptc(tracks: pd.DataFrame, path: Path) -> None:
+    write_ptc(fill_gaps(tracks), path)
+
+
 _WRITERS = {
     Format.TRACKMATE: (".trackmate.xml", write_trackmate),
-    Format.PTC: (".ptc.xml", write_ptc),
+    Format.PTC: (".ptc.xml", _write_ptc),
     Format.NAPARI: (".napari.npy", write_napari),
     Format.GEFF: (".geff", write_geff),
     Format.CSV: (".csv", write_csv),

@@ -51,8 +51,8 @@ def read_ptc(path: Path) -> pd.DataFrame:
 def write_ptc(table: pd.DataFrame, path: Path) -> None:
     """Write tracks for the challenge's scorer.
 
-    Gaps are filled by linear interpolation: the scorer fills those that it finds itself, but counts its own points as
-    missed. Coordinates have 3 decimals, as in the challenge's own files.
+    There must be no gaps: the scorer fills those that it finds, but counts its own points as missed. Coordinates have 3
+    decimals, as in the challenge's own files.
 
     Parameters
     ----------
@@ -64,31 +64,28 @@ def write_ptc(table: pd.DataFrame, path: Path) -> None:
     Raises
     ------
     ConfigError
-        If the table does not hold tracks in 2D; see :func:`streamtrack.formats.tracks.by_track`.
+        If the table does not hold tracks in 2D, see :func:`streamtrack.formats.tracks.by_track`, or a track has a gap.
     OSError
         If the file cannot be written.
     """
-    tracks = fill_gaps(table)
+    tracks = by_track(table)
+    _check_gaps(tracks)
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f'<?xml version="1.0" encoding="UTF-8"?>\n<root>\n<{_CONTEST}>\n')
         file.writelines(_particles(tracks))
         file.write(f"</{_CONTEST}>\n</root>\n")
 
 
-def fill_gaps(table: pd.DataFrame) -> pd.DataFrame:
-    """Return ``frame, particle, y, x`` by track, with positions interpolated linearly where a track skips frames."""
-    tracks = by_track(table)
+def _check_gaps(tracks: pd.DataFrame) -> None:
+    """Raise ConfigError where a track skips a frame."""
     frame, particle = tracks["frame"].to_numpy(), tracks["particle"].to_numpy()
-    to_next = np.where(np.diff(particle) == 0, np.diff(frame), 1)  # frames that each row stands for
-    row = np.repeat(np.arange(len(tracks)), [*to_next, 1])
-    step = np.arange(len(row)) - np.searchsorted(row, row)
-    filled = {"frame": frame[row] + step, "particle": particle[row]}
-    after = np.minimum(row + 1, len(tracks) - 1)
-    share = step / np.append(to_next, 1)[row]
-    for name in ("y", "x"):
-        position = tracks[name].to_numpy(np.float64)
-        filled[name] = position[row] + share * (position[after] - position[row])
-    return pd.DataFrame(filled)
+    skips = (np.diff(particle) == 0) & (np.diff(frame) > 1)
+    if skips.any():
+        row = int(skips.argmax())
+        raise ConfigError(
+            f"particle {particle[row]} skips frames after frame {frame[row]}, which the scorer would count as missed; "
+            "fill the gaps first (streamtrack.metrics.ptc.fill_gaps)"
+        )
 
 
 def _detections(file: BinaryIO, path: Path) -> Iterator[tuple[float, ...]]:

@@ -7,6 +7,7 @@ import pytest
 from streamtrack.errors import ConfigError
 from streamtrack.formats.ptc_xml import read_ptc, write_ptc
 from streamtrack.formats.tables import read_tracks
+from streamtrack.metrics.ptc import fill_gaps
 
 TRACKMATE_EXPORT = """<?xml version="1.0" encoding="UTF-8"?>
 <root>
@@ -19,7 +20,7 @@ TRACKMATE_EXPORT = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def test_gaps_come_back_filled_by_straight_lines(awkward, tmp_path):
-    write_ptc(awkward, tmp_path / "a.xml")
+    write_ptc(fill_gaps(awkward), tmp_path / "a.xml")
     table = read_tracks(tmp_path / "a.xml")
     assert list(table.columns) == ["frame", "particle", "y", "x"]
     particle = dict(enumerate([2, 7, 40, 41]))
@@ -41,8 +42,14 @@ def test_gaps_come_back_filled_by_straight_lines(awkward, tmp_path):
     }
 
 
+def test_a_gap_is_refused(awkward, tmp_path):
+    with pytest.raises(ConfigError, match=r"skips frames after frame \d+, .* fill the gaps first"):
+        write_ptc(awkward, tmp_path / "a.xml")
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_spot_of_a_crowd_survives_in_tracks_without_gaps(crowd, tmp_path):
-    write_ptc(crowd, tmp_path / "a.xml")
+    write_ptc(fill_gaps(crowd), tmp_path / "a.xml")
     table = read_tracks(tmp_path / "a.xml")
     ids = np.unique(crowd["particle"])
     merged = crowd.merge(
@@ -55,7 +62,7 @@ def test_every_spot_of_a_crowd_survives_in_tracks_without_gaps(crowd, tmp_path):
 
 
 def test_the_file_is_what_the_scorer_parses(awkward, tmp_path):
-    write_ptc(awkward, tmp_path / "a.xml")
+    write_ptc(fill_gaps(awkward), tmp_path / "a.xml")
     root = ElementTree.parse(tmp_path / "a.xml").getroot()
     assert [child.tag for child in root] == ["TrackContestISBI2012"]
     tracks = root[0].findall("particle")
