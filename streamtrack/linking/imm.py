@@ -119,10 +119,11 @@ class ImmLinker:
     def prepare(self, shape: tuple[int, int]) -> None:
         """Make ready for frames of (H, W) px: compile what is not compiled yet, forget everything from before."""
         self._start_over(shape)
-        for index in range(self._lag + 2):  # two particles that cross: every function is called
-            yx = np.array([[2.0, 2.0 + index], [2.5, 4.0 - index]], np.float32)
-            ones = np.ones(2, np.float32)
-            self.update(Detections(yx[:, 0].copy(), yx[:, 1].copy(), ones, ones, ones), index, float(index))
+        ones = np.ones(2, np.float32)
+        for index in range(2):
+            self.update(Detections(ones, ones, ones, ones, ones), index, float(index))
+        if self._lag:
+            self._look_again(np.empty((0, 3), np.int64))
         self._start_over(shape)
 
     def update(self, detections: Detections, frame_index: int, time_s: float) -> TrackUpdate:
@@ -184,7 +185,7 @@ class ImmLinker:
             "lag": np.array(self._lag),
             "counts": np.array([tracks.update, tracks.next_particle, self._ignored, self._revised, self._not_revised]),
             "last_index": np.array(NONE if pace.last_index is None else pace.last_index),
-            "pace": np.array([pace.interval_s, pace.last_s]),
+            "pace": np.array([pace.interval_s, pace.last_s, pace.is_measured]),
             **{name: getattr(tracks, name) for name in TRACK_ARRAYS},
             **means,
             **close,
@@ -217,7 +218,8 @@ class ImmLinker:
         tracks.live = np.flatnonzero(tracks.particle >= 0)
         tracks.update, tracks.next_particle, self._ignored, self._revised, self._not_revised = map(int, state["counts"])
         pace.last_index = int(state["last_index"]) if tracks.update >= 0 else None
-        pace.interval_s, pace.last_s = map(float, state["pace"])
+        pace.interval_s, pace.last_s = map(float, state["pace"][:2])
+        pace.is_measured = bool(state["pace"][2])
         for k, mean in enumerate(self._means):
             total, mean.weight = state[f"mean_{k}"][:-1], float(state[f"mean_{k}"][-1])
             mean.total = total if isinstance(mean.total, np.ndarray) else float(total[0])
@@ -277,12 +279,13 @@ class ImmLinker:
 
     def _revise(self) -> tuple[Revision, Indices]:
         """Look at close decisions again; return what changed, and the ids of tracks that were swallowed by others."""
-        tracks = self._tracks
         if not self._lag or not len(pairs := self._due()):
             return Revision.none(), np.empty(0, np.int64)
+        return self._look_again(pairs)
+
+    def _look_again(self, pairs: Indices) -> tuple[Revision, Indices]:
+        tracks = self._tracks
         exchanged = revise(tracks.states, tracks.frames, tracks.measured, tracks.born, pairs, tracks.update)
-        if not exchanged.any():
-            return Revision.none(), np.empty(0, np.int64)
         slots = np.unique(pairs[exchanged, :2])
         first = max(tracks.update - self._lag, 0)
         changed = relabel(tracks.states, slots, tracks.born, tracks.particle, first, tracks.update - 1, tracks.labels)

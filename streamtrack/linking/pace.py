@@ -19,6 +19,8 @@ class Pace:
     ----------
     interval_s
         Usual time from one frame to the next; 1 until there are two.
+    is_measured
+        Whether there were two.
     last_index, last_s
         Of the frame before; None before the first.
     """
@@ -27,7 +29,7 @@ class Pace:
         self.interval_s = 1.0
         self.last_index: int | None = None
         self.last_s = math.nan
-        self._measured = False
+        self.is_measured = False
 
     def advance(self, frame_index: int, time_s: float) -> tuple[int, float]:
         """Go on to a frame.
@@ -58,6 +60,6 @@ class Pace:
         return frames - 1, max(elapsed_s / self.interval_s, LEAST_INTERVALS)
 
     def _learn(self, interval_s: float) -> None:
-        if not self._measured:
-            self.interval_s, self._measured = interval_s, True
+        if not self.is_measured:
+            self.interval_s, self.is_measured = interval_s, True
         self.interval_s += ADAPTATION * (min(interval_s, OUTLIER * self.interval_s) - self.interval_s)

@@ -6,7 +6,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from streamtrack.errors import ConfigError, LinkerError
-from streamtrack.linking import calibration, imm
+from streamtrack.linking import assignment, calibration, gating, imm, imm_filter, intake, readout, revision
 from streamtrack.linking.imm import ImmLinker
 from streamtrack.testing.linkers import detections_at
 from streamtrack.types import CONFIRMED, MOTION_MODES, Detections
@@ -423,3 +423,35 @@ def test_the_motion_of_a_new_track_is_not_known():
     motion = motion_of([[5.0, 5.0]])
     assert np.isnan(motion.diffusion_px2_s[0])
     assert (motion.age_frames[0], motion.displacement_px[0]) == (0, 0)
+
+
+def compiled_versions():
+    """How many versions of each compiled function there are, one per combination of argument types."""
+    modules = (assignment, gating, imm_filter, intake, readout, revision)
+    functions = [each for module in modules for each in vars(module).values() if hasattr(each, "signatures")]
+    assert len(functions) > 20
+    return {function.__qualname__: len(function.signatures) for function in functions}
+
+
+def test_nothing_is_left_to_compile_after_prepare(simulate):
+    """Read-only arrays are another type to numba, as are those that are not contiguous."""
+    linker = prepared()
+    before = compiled_versions()
+    for t, (detections, _) in enumerate(simulate("switching", n=400, frames=20)):
+        for name in ("y", "x", "score", "mass", "sigma"):
+            getattr(detections, name).setflags(write=bool(t % 2))
+        linker.update(detections, t, float(t))
+    assert linker.info["revised_detections"] > 0
+    assert compiled_versions() == before
+
+
+def test_a_saved_linker_remembers_the_usual_interval(simulate):
+    """After a pause, too, which would be taken for the usual interval by a new linker."""
+    one, other = prepared(), prepared()
+    still = detections_at([[50.0, 50.0]])
+    for t in range(5):
+        one.update(still, t, 0.1 * t)
+    other.restore(one.state())
+    for linker in (one, other):
+        linker.update(still, 5, 9.0)
+        assert linker.state()["pace"][0] == pytest.approx(0.1, rel=0.05)
