@@ -1,10 +1,11 @@
 from importlib.resources import files
 
+import onnxruntime
 import pytest
 
 from streamtrack.errors import ConfigError
-from streamtrack.simulation.crops import CropRanges
-from streamtrack_engines.training.recipe import LossWeights, NetworkSettings, read_recipe
+from streamtrack_engines.backends.metadata import DeployMetadata
+from streamtrack_engines.training.recipe import LossWeights, NetworkSettings, Recipe, read_recipe
 
 
 def _write(path, text):
@@ -15,9 +16,15 @@ def _write(path, text):
 def test_shipped_recipe_is_valid():
     recipe = read_recipe(files("streamtrack_engines.training") / "recipes" / "denodet.toml")
 
-    assert recipe.crop_ranges == CropRanges()
     assert recipe.loss == LossWeights()
     assert recipe.network == NetworkSettings(n_frames=3, norm="batch")
+
+
+def test_shipped_recipe_has_the_crops_of_the_shipped_weights():
+    recipe = read_recipe(files("streamtrack_engines.training") / "recipes" / "denodet.toml")
+    session = onnxruntime.InferenceSession(files("streamtrack_engines.weights") / "denodet.onnx")
+    metadata = DeployMetadata.from_properties(session.get_modelmeta().custom_metadata_map, "denodet")
+    assert Recipe.model_validate(metadata.recipe).crop_ranges == recipe.crop_ranges
 
 
 @pytest.mark.parametrize(
