@@ -18,6 +18,7 @@ from streamtrack.linking.readout import read_out
 from streamtrack.linking.records import CLUTTER, NONE, Floats, Indices
 from streamtrack.linking.revision import close_calls, due, owners, relabel
 from streamtrack.linking.track_table import TrackTable
+from streamtrack.linking.verdicts import judge
 from streamtrack.types import CONFIRMED, MOTION_MODES, Detections, Revision, TrackMotion, TrackUpdate
 
 CROWD_MEMORY_FRAMES = 20.0
@@ -156,8 +157,10 @@ class ImmLinker:
         self._link(n)
         revised, vanished = self._revise()
         particle, existence, motion = self._outcome(len(detections))
-        confirmed = self._confirm()
-        over = self._over()
+        new, over = judge(
+            tracks.states, tracks.live, tracks.now, tracks.confirmed, CONFIRMED, LEAST_EXISTENCE, self._max_misses
+        )
+        confirmed = tracks.particle[new]
         self._calibration.learn(self._evidence, int((tracks.states["hits"][over, tracks.now] >= SETTLED_HITS).sum()))
         ended = tracks.end(over)
         return TrackUpdate(
@@ -255,7 +258,7 @@ class ImmLinker:
     def _end_across(self, lost: int) -> Indices:
         """End the tracks that were missed too often once the lost frames are counted; return their ids."""
         tracks = self._tracks
-        live = tracks.live
+        live = tracks.live if lost else tracks.live[:0]
         return tracks.end(live[tracks.states["misses"][live, tracks.now - 1] + lost > self._max_misses])
 
     def _link(self, n_detections: int) -> None:
@@ -285,8 +288,7 @@ class ImmLinker:
 
     def _look_again(self, pairs: Indices) -> tuple[Revision, Indices]:
         tracks = self._tracks
-        exchanged = revise(tracks.states, tracks.frames, tracks.measured, tracks.born, pairs, tracks.update)
-        slots = np.unique(pairs[exchanged, :2])
+        slots = revise(tracks.states, tracks.frames, tracks.measured, tracks.born, pairs, tracks.update)
         first = max(tracks.update - self._lag, 0)
         changed = relabel(tracks.states, slots, tracks.born, tracks.particle, first, tracks.update - 1, tracks.labels)
         self._revised += len(changed)
@@ -308,7 +310,9 @@ class ImmLinker:
         once = early == late
         args = (*_no_pairs(), early) if once else (*self._close[early % tracks.depth], early)
         pairs, costs = due(tracks.particle, *args, *self._close[late % tracks.depth], late)
-        self._not_revised += max(0, len(pairs) - MOST_REVISIONS)
+        if len(pairs) <= MOST_REVISIONS:
+            return pairs
+        self._not_revised += len(pairs) - MOST_REVISIONS
         closest: Indices = pairs[np.argsort(costs, kind="stable")[:MOST_REVISIONS]]
         return closest
 
@@ -325,22 +329,6 @@ class ImmLinker:
             said.diffusion_px2 / np.float32(interval_s),
         )
         return said.particle, said.existence, motion
-
-    def _confirm(self) -> Indices:
-        """Return the ids of the tracks that are confirmed now and never were before."""
-        tracks = self._tracks
-        live = tracks.live
-        new = live[(tracks.states["existence"][live, tracks.now] >= CONFIRMED) & ~tracks.confirmed[live]]
-        tracks.confirmed[new] = True
-        confirmed: Indices = tracks.particle[new]
-        return confirmed
-
-    def _over(self) -> Indices:
-        """Return the slots of the tracks that are given up."""
-        states, live, now = self._tracks.states, self._tracks.live, self._tracks.now
-        over = (states["misses"][live, now] > self._max_misses) | (states["existence"][live, now] < LEAST_EXISTENCE)
-        given_up: Indices = live[over]
-        return given_up
 
     def _final_index(self) -> int:
         """Return the index of the last frame whose decisions are final; -1 before there is one."""

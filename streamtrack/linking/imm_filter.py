@@ -19,7 +19,6 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamtrack.compiling import compiled
 from streamtrack.linking.records import (
@@ -352,7 +351,7 @@ def _begin(track: Any, frame: Any, seen: Floats, detection: int) -> None:
 @compiled
 def revise(
     states: States, frames: Frames, measured: Measured, born: Indices, pairs: Indices, update: int
-) -> NDArray[np.bool_]:
+) -> Indices:
     """Exchange the tails of pairs of tracks where that raises the likelihood of both together.
 
     A tail is what a track got from some update on. One of the two tracks may have begun with its tail: then the other
@@ -370,9 +369,9 @@ def revise(
 
     Returns
     -------
-    Shape (P,): which pairs were exchanged.
+    Slots of the tracks that took part in an exchange, ascending.
     """
-    exchanged = np.zeros(len(pairs), np.bool_)
+    touched = np.zeros(len(born), np.bool_)
     one, other = np.empty(states.shape[1], STATE), np.empty(states.shape[1], STATE)
     for k in range(len(pairs)):
         a, b, tail = pairs[k, 0], pairs[k, 1], pairs[k, 2]
@@ -386,8 +385,8 @@ def revise(
                 states[a, u % len(one)] = one[u % len(one)]
                 states[b, u % len(one)] = other[u % len(one)]
             born[a], born[b] = a_born, b_born
-            exchanged[k] = True
-    return exchanged
+            touched[a] = touched[b] = True
+    return np.flatnonzero(touched)
 
 
 @compiled

@@ -71,6 +71,7 @@ Measured = NDArray[np.float64]
 """Shape (depth, capacity, N_MEASURED): frame, detection, column."""
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 class Evidence(NamedTuple):

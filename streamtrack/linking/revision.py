@@ -5,7 +5,7 @@ import numpy as np
 from streamtrack.compiling import compiled
 from streamtrack.linking.records import NONE, Floats, Indices, States
 
-CLOSE = 4.0
+CLOSE = 3.0
 """Decisions that cost less than this against their alternative are looked at again: in units of log-likelihood."""
 
 

@@ -306,7 +306,7 @@ class Crossing:
 
     def revise(self, tail):
         args = self.states, self.frames, self.measured, self.born
-        return revise(*args, np.array([[0, 1, tail]]), self.update)[0]
+        return len(revise(*args, np.array([[0, 1, tail]]), self.update)) == 2
 
     def now(self):
         return self.states[:, self.update % 4]
