@@ -8,10 +8,10 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from streamtrack.errors import ConfigError
 
@@ -40,9 +40,71 @@ class IngestConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     policy: Literal["auto", "block", "latest", "drop_newest"] = "auto"
-    capacity: int = Field(default=8, ge=1, le=4096)
+    capacity: int | None = Field(default=None, ge=1, le=4096)
+    """By default 8 for ``block``. Live it is 2: a longer queue loses as many frames when the engine is slow, and makes
+    all others wait."""
     stall_timeout_s: float = Field(default=60.0, gt=0)
     """A run fails when its source has been silent for so long."""
+
+
+class RuleConfig(PluginConfig):
+    """A trigger by name, with its settings, and what follows when it sees something."""
+
+    do: str
+    """Name of an actuator, or kind of a sink, of the run."""
+    action: dict[str, Any] = {}
+    """What it shall do, in its own terms."""
+    name: str = ""
+    """In logs; by default the trigger's kind."""
+    confirmed: bool = True
+    """Whether the trigger sees confirmed tracks only."""
+    cool_down_s: float = Field(default=0.0, ge=0)
+    """After a command, the rule keeps still for so long; of the frames' own clock."""
+    max_per_minute: int = Field(default=600, ge=1)
+    """What is more is held back and counted."""
+    valid_ms: float = Field(default=200.0, gt=0)
+    """A command that is not sent by then is stale."""
+
+
+Limits = tuple[float, float]
+
+
+class SafetyConfig(BaseModel):
+    """What commands may do to the microscope; what is not named here is refused.
+
+    The stage moves along an axis only within its limits, in um of the stage's own coordinates.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    properties: tuple[str, ...] = ()
+    """Device properties, ``"Device.Property"``."""
+    presets: tuple[str, ...] = ()
+    """Configuration groups, for example ``"Channel"``."""
+    shutters: tuple[str, ...] = ()
+    """Shutter devices."""
+    x_um: Limits | None = None
+    y_um: Limits | None = None
+    z_um: Limits | None = None
+    exposure_ms: Limits | None = None
+    light: tuple[str, ...] = ()
+    """Devices that make light: each time that a command sets one of them, one exposure is added to the dose."""
+    max_dose_ms: float | None = Field(default=None, gt=0)
+    """Most light of the whole run, as exposure times number of commands. Opening a shutter counts as an exposure, or as
+    the time that it was open if that was longer; an added event counts its exposure."""
+    close_shutter: str | None = None
+    """Shutter that is closed in an emergency and when the run ends."""
+
+    @field_validator("x_um", "y_um", "z_um", "exposure_ms")
+    @classmethod
+    def _low_before_high(cls, limits: Limits | None) -> Limits | None:
+        if limits and not limits[0] <= limits[1]:
+            raise ValueError(f"the lower limit {limits[0]:g} is above the upper {limits[1]:g}")
+        return limits
+
+
+Mode = Literal["observe", "rehearse", "armed"]
+"""Commands are only written down; carried out up to the hardware call; carried out."""
 
 
 class RunConfig(BaseModel):
@@ -50,15 +112,17 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: PluginConfig
+    source: PluginConfig | None = None
+    """May be left out where a script feeds the run."""
     engine: PluginConfig = PluginConfig(kind="denodet")
     linker: PluginConfig = PluginConfig(kind="imm")
-    triggers: tuple[PluginConfig, ...] = ()
+    microscope: PluginConfig | None = None
+    triggers: tuple[RuleConfig, ...] = ()
     actuators: dict[str, PluginConfig] = {}
+    safety: SafetyConfig = SafetyConfig()
     sinks: tuple[PluginConfig, ...] = (PluginConfig(kind="tables"), PluginConfig(kind="overview"))
     ingest: IngestConfig = IngestConfig()
-    armed: bool = False
-    """Only an armed run sends commands to actuators; otherwise they are recorded."""
+    mode: Mode = "observe"
 
     @field_validator("sinks")
     @classmethod
@@ -66,6 +130,17 @@ class RunConfig(BaseModel):
         if len({sink.kind for sink in sinks}) < len(sinks):
             raise ValueError("a sink may be named once only")
         return sinks
+
+    @model_validator(mode="after")
+    def _rules_have_doers(self) -> Self:
+        names = [rule.name or rule.kind for rule in self.triggers]
+        if len(set(names)) < len(names):
+            raise ValueError("two rules have the same name: give each a name of its own")
+        known = [*self.actuators, *(sink.kind for sink in self.sinks)]
+        for rule in self.triggers:
+            if rule.do not in known:
+                raise ValueError(f"no actuator or sink is called {rule.do!r}{nearest(rule.do, known)}")
+        return self
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -115,7 +190,10 @@ def _first_mistake(error: ValidationError, model: type[BaseModel], where: str) -
         return f"{where}: unknown key {key!r}{nearest(str(first['loc'][-1]), known)} (known: {', '.join(known)})"
     if first["type"] == "missing":
         return f"{where}: {key!r} is missing"
-    return f"{where}: {key} = {first['input']!r} is not valid: {first['msg'][0].lower()}{first['msg'][1:]}"
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:  # about the whole, not one key
+        return f"{where}: {message}"
+    return f"{where}: {key} = {first['input']!r} is not valid: {message[0].lower()}{message[1:]}"
 
 
 def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> Iterable[str]:

@@ -31,3 +31,11 @@ class LinkerError(StreamtrackError):
 
 class SinkError(StreamtrackError):
     """Results cannot be written."""
+
+
+class MicroscopeError(StreamtrackError):
+    """The microscope refused a call, or did not answer in time."""
+
+
+class CommandRefused(StreamtrackError):
+    """A command would break a limit of the run: the hardware was not touched."""

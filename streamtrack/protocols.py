@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from streamtrack.types import (
     Command,
     Detections,
+    Event,
     Frame,
     FrameResult,
+    LiveTracks,
     LostFrame,
     Pixels,
     SourceInfo,
@@ -92,21 +94,108 @@ class Linker(Protocol):
 
 
 class Trigger(Protocol):
-    """Turns what the tracks do into commands. Group ``streamtrack.triggers``."""
+    """Sees what happens to the tracks. Group ``streamtrack.triggers``.
 
-    def decide(self, frame: Frame, detections: Detections, tracks: TrackUpdate) -> Sequence[Command]:
-        """Return the commands that this frame calls for, usually none."""
+    What follows from it is the rule's business: the ``[[triggers]]`` table of the run's file says which actuator does
+    what, how often at most, and whether only confirmed tracks are shown to the trigger.
+    """
+
+    def prepare(self, source: SourceInfo) -> None:
+        """Check the settings against the image and forget all tracks; raises ConfigError."""
+        ...
+
+    def check(self, frame: Frame, tracks: LiveTracks) -> Sequence[Event]:
+        """Return what happened in this frame, usually nothing. Called from the loop: must be quick."""
+        ...
+
+
+class Microscope(Protocol):
+    """The hardware. Group ``streamtrack.microscopes``; a run has at most one.
+
+    A plug-in with a setting named ``microscope`` gets the run's microscope: sources as it is, actuators behind the
+    run's limits (`streamtrack.actuators.guard`). Calls come from several threads. Each returns in time or raises
+    MicroscopeError; none waits for ever.
+    """
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """Versions, devices and configuration, for the report."""
+        ...
+
+    def set_property(self, device: str, name: str, value: str) -> None:
+        """Set a device property."""
+        ...
+
+    def set_preset(self, group: str, preset: str) -> None:
+        """Apply a preset of a configuration group (channels, for example) and wait until it is done."""
+        ...
+
+    def set_shutter(self, device: str, opened: bool) -> None:
+        """Open or close a shutter."""
+        ...
+
+    def exposure_ms(self) -> float:
+        """Return the camera's exposure."""
+        ...
+
+    def set_exposure_ms(self, exposure_ms: float) -> None:
+        """Set the camera's exposure."""
+        ...
+
+    def stage_um(self) -> tuple[float, float]:
+        """Return the stage's position: x, y."""
+        ...
+
+    def move_stage_um(self, x: float, y: float) -> None:
+        """Move the stage and wait until it has arrived."""
+        ...
+
+    def focus_um(self) -> float:
+        """Return the position of the focus drive."""
+        ...
+
+    def move_focus_um(self, z: float) -> None:
+        """Move the focus drive and wait until it has arrived."""
+        ...
+
+    def stage_um_per_px(self) -> NDArray[np.float64]:
+        """Return the matrix (2, 2) that turns a distance in the image (x, y), px, into one of the stage (x, y), um.
+
+        A particle at (x, y) px comes to the place of (0, 0) px when the stage moves by ``matrix @ (x, y)``.
+        """
+        ...
+
+    def add_event(self, event: Mapping[str, Any]) -> None:
+        """Add an event to the acquisition that runs on this microscope; keys are those of useq's MDAEvent."""
+        ...
+
+    def halt(self) -> None:
+        """Stop stage and focus drive where they are; one that cannot be stopped does not keep the other moving."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the hardware. May be called twice; raises MicroscopeError where it hangs."""
         ...
 
 
 class Actuator(Protocol):
-    """Carries out commands. Group ``streamtrack.actuators``.
+    """Carries out commands. Group ``streamtrack.actuators``. Each has a worker thread of its own."""
 
-    Each has a worker thread of its own and is called only while the run is armed.
-    """
+    rehearses: bool
+    """Whether it is called in a rehearsal, too: all that it does to hardware goes through the microscope that it was
+    given, which then checks the limits and moves nothing. Others are called in armed runs only."""
 
-    def execute(self, command: Command) -> None:
-        """Carry out one command, within the actuator's own time-out; raises on failure."""
+    def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
+        """Check, before the run, the image and the actions that its rules will ask for; raises ConfigError."""
+        ...
+
+    def execute(self, command: Command) -> Mapping[str, Any]:
+        """Carry out one command, within the actuator's own time-out; return what was done, for the command log.
+
+        The key ``skipped`` says that there was nothing to do, and why.
+
+        Raises CommandRefused where a limit forbids it, MicroscopeError or any other error on failure.
+        """
         ...
 
     def close(self) -> None:
@@ -130,6 +219,10 @@ class Sink(Protocol):
 
     def write(self, result: FrameResult) -> None:
         """Take the result of one frame, in order."""
+        ...
+
+    def flush(self) -> None:
+        """Write down what is still held in memory. Called when no result has come for a while."""
         ...
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ Names are listed without importing anything; a plug-in is imported when a run as
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, get_type_hints
@@ -12,11 +12,25 @@ from typing import Any, Literal, get_type_hints
 from pydantic import BaseModel, ConfigDict, create_model
 
 from streamtrack.config import PluginConfig, nearest, validate
-from streamtrack.errors import PluginNotFoundError
+from streamtrack.errors import ConfigError, PluginNotFoundError
+from streamtrack.protocols import Microscope
 
-Group = Literal["sources", "engines", "linkers", "triggers", "actuators", "sinks", "commands"]
+Group = Literal[
+    "sources", "engines", "linkers", "microscopes", "triggers", "actuators", "sinks", "commands", "diagnostics"
+]
 
-EXTRA_OF_MODULE = {"torch": "train", "onnx": "train", "onnxscript": "train"}
+EXTRA_OF_MODULE = {
+    "torch": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "pymmcore": "micromanager",
+    "pymmcore_plus": "micromanager",
+    "useq": "micromanager",
+    "pycromanager": "micromanager",
+    "pyjavaz": "micromanager",
+    "zmq": "micromanager",
+    "openvino": "openvino",
+}
 """Which extra brings a module that a plug-in may lack."""
 
 
@@ -47,12 +61,27 @@ def load(group: Group, kind: str) -> Any:
         raise PluginNotFoundError(f"{group[:-1]} {kind!r} needs {module}: {cure}") from error
 
 
-def build(group: Group, config: PluginConfig) -> Plugin:
-    """Build a plug-in; its settings are checked against its signature, and a mistake raises ConfigError."""
+def build(group: Group, config: PluginConfig, microscope: Microscope | None = None) -> Plugin:
+    """Build a plug-in; its settings are checked against its signature, and a mistake raises ConfigError.
+
+    One that has a setting ``microscope`` gets the one given here.
+    """
     factory = load(group, config.kind)
-    checked = validate(_settings_model(factory), config.settings, f"{group[:-1]} {config.kind!r}")
+    where = f"{group[:-1]} {config.kind!r}"
+    given = _given(factory, microscope, where)
+    checked = validate(_settings_model(factory, given), config.settings, where)
     settings = {name: getattr(checked, name) for name in type(checked).model_fields}
-    return Plugin(config.kind, factory(**settings), settings)
+    return Plugin(config.kind, factory(**settings, **given), settings)
+
+
+def _given(factory: Callable[..., Any], microscope: Microscope | None, where: str) -> dict[str, Microscope]:
+    """Return what a plug-in gets besides its settings."""
+    if "microscope" not in inspect.signature(factory).parameters:
+        return {}
+    if microscope is None:
+        cure = f"add a [microscope] table (kinds: {', '.join(names('microscopes')) or 'none installed'})"
+        raise ConfigError(f"{where} needs a microscope: {cure}")
+    return {"microscope": microscope}
 
 
 def _find(group: Group, kind: str) -> EntryPoint:
@@ -64,13 +93,13 @@ def _find(group: Group, kind: str) -> EntryPoint:
     raise PluginNotFoundError(f"unknown {group[:-1]} {kind!r}{nearest(kind, known)} (known: {listing})")
 
 
-def _settings_model(factory: Callable[..., Any]) -> type[BaseModel]:
+def _settings_model(factory: Callable[..., Any], given: Container[str]) -> type[BaseModel]:
     """Return the model whose fields are the keyword arguments of a plug-in."""
     hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
     fields: dict[str, Any] = {
         name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in inspect.signature(factory).parameters.items()
-        if parameter.kind is not parameter.VAR_KEYWORD
+        if parameter.kind is not parameter.VAR_KEYWORD and name not in given
     }
     model: type[BaseModel] = create_model(
         "Settings", __config__=ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True), **fields

@@ -20,7 +20,20 @@ Status = Literal["running", "completed", "incomplete", "interrupted", "failed"]
 """``incomplete``: ran to the end, but frames were lost."""
 
 REPORT_NAME = "report.json"
-RESULT_NAMES = (REPORT_NAME, "detections.parquet", "tracks.parquet", "tracks.csv", "overview.png")
+COMMANDS_NAME = "commands.jsonl"
+STOP_NAME = "stop"
+"""A file of this name in the folder of a run stops it."""
+RESULT_NAMES = (
+    REPORT_NAME,
+    COMMANDS_NAME,
+    "detections.parquet",
+    "tracks.parquet",
+    "tracks.csv",
+    "overview.png",
+    "raw.ome.zarr",
+    "events",
+    "timings.npy",
+)
 """What a run leaves in its folder; ``--overwrite`` removes these and unfinished ``*.partial*`` files, nothing else."""
 UNFINISHED_NAME = "detections.partial.arrows"
 """What a killed run leaves besides its report, for ``streamtrack recover``."""

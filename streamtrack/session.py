@@ -3,17 +3,19 @@
 Live runs and replays are the same code; only the channel's policy differs.
 """
 
+import gc
+import shutil
 import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from streamtrack import registry
 from streamtrack.channel import Channel, ChannelClosed, Policy, Put
 from streamtrack.clock import monotonic_ns
 from streamtrack.config import RunConfig
@@ -21,13 +23,29 @@ from streamtrack.errors import ConfigError, SinkError, SourceError, StreamtrackE
 from streamtrack.fanout import Fanout
 from streamtrack.interrupts import on_ctrl_c
 from streamtrack.metrics.latency import LatencyHistogram
-from streamtrack.protocols import Engine, FrameSource, Linker
-from streamtrack.report import RESULT_NAMES, UNFINISHED_NAME, LossLedger, Status, machine, versions, write_report
+from streamtrack.parts import Given, build_parts
+from streamtrack.protocols import Engine, FrameSource, Microscope
+from streamtrack.report import (
+    RESULT_NAMES,
+    STOP_NAME,
+    UNFINISHED_NAME,
+    LossLedger,
+    Status,
+    machine,
+    versions,
+    write_report,
+)
 from streamtrack.step import Step
 from streamtrack.types import Frame, FrameResult, LostFrame
 
+QUEUED = {Policy.BLOCK: 8, Policy.LATEST: 2, Policy.DROP_NEWEST: 2}
+"""Frames that may wait for the loop, unless the configuration says otherwise."""
 POLL_S = 0.5
 """How often a waiting thread looks whether it should stop."""
+WATCH_S = 0.05
+"""How soon a stop file is seen and the microscope made safe."""
+SAFE_TIMEOUT_S = 10.0
+"""How long making the microscope safe may take."""
 FINISH_TIMEOUT_S = 600.0
 """How long a sink may take to finish its files after the last frame."""
 STAGES = ("read", "queue", "detect", "link", "decide", "total")
@@ -52,26 +70,34 @@ class Session:
     folder
         Where the results go. It is made if need be; one that holds results is refused with ConfigError unless
         ``overwrite``.
+    source, engine, microscope
+        Ready-made ones, in place of those of the configuration; the run closes source and engine, and leaves the
+        microscope open.
     """
 
-    def __init__(self, config: RunConfig, folder: Path, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: Path,
+        *,
+        overwrite: bool = False,
+        source: FrameSource | None = None,
+        engine: Engine | None = None,
+        microscope: Microscope | None = None,
+    ) -> None:
         _check_folder(folder, overwrite)
         self._config = config
         self._folder = folder
-        self._linker_plugin = registry.build("linkers", config.linker)
-        self._engine_plugin = registry.build("engines", config.engine)
-        self._triggers = [registry.build("triggers", each) for each in config.triggers]
-        self._actuators = {name: registry.build("actuators", each) for name, each in config.actuators.items()}
-        self._sinks = {each.kind: registry.build("sinks", each) for each in config.sinks}
-        self._source_plugin = registry.build("sources", config.source)
-        self._source: FrameSource = self._source_plugin.instance
-        self._engine: Engine = self._engine_plugin.instance
-        self._linker: Linker = self._linker_plugin.instance
+        self._parts = build_parts(config, Given(source, engine, microscope))
+        self._source, self._engine, self._linker = self._parts.source, self._parts.engine, self._parts.linker
         self._info = self._source.info
         self._ledger = LossLedger()
         self._latency = {stage: LatencyHistogram() for stage in STAGES}
         self._counts: Counter[str] = Counter()
         self._stop = threading.Event()
+        self._stopped_by_user = threading.Event()
+        self._fanout: Fanout | None = None
+        self._last_frame = {"detections": 0, "tracks": 0}
         self._interrupted = False
         self._source_error: str | None = None
         self._traceback: str | None = None
@@ -87,19 +113,19 @@ class Session:
         try:
             return self._run(on_progress)
         finally:
-            for plugin in (self._source, self._engine, *(each.instance for each in self._actuators.values())):
-                plugin.close()
+            self._parts.close()
 
     def _run(self, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
         self._engine.prepare(self._info.shape, self._info.dtype)
         self._linker.prepare(self._info.shape)
         channel = self._make_channel()
         fanout = Fanout(
-            {name: plugin.instance for name, plugin in self._sinks.items()},
-            {name: plugin.instance for name, plugin in self._actuators.items()},
+            self._parts.sinks,
+            self._parts.actuators,
             lossless=self._policy is Policy.BLOCK,
-            armed=self._config.armed,
+            mode=self._config.mode,
         )
+        self._fanout = fanout
         self._clear_folder()
         try:
             fanout.start(self._folder, self._info)
@@ -107,8 +133,9 @@ class Session:
             self._clear_folder()  # a sink that did open has left empty tables
             raise
         write_report(self._folder, self._report("running", None, {}))
-        with on_ctrl_c(self.stop):
+        with on_ctrl_c(self.stop), _few_collections(), self._watch(fanout):
             error = self._drive(channel, fanout, on_progress)
+        self._make_safe()
         report = self._report(self._status(error), error, fanout.outcome())
         write_report(self._folder, report)
         return report
@@ -123,14 +150,44 @@ class Session:
         def dropped(frame: Frame, cause: str) -> None:
             self._ledger.add(LostFrame(frame.index, cause))
 
-        return Channel(self._config.ingest.capacity, self._policy, dropped)
+        capacity = self._config.ingest.capacity or QUEUED[self._policy]
+        return Channel(capacity, self._policy, dropped)
 
     def stop(self) -> None:
         """End the run early: the frame in hand is finished, what is decided is written, the status is ``interrupted``.
 
-        Ctrl-C calls it during :meth:`run`. May be called from any thread.
+        No command is sent any more, and the microscope is made safe at once. Ctrl-C calls it during :meth:`run`, and so
+        does a file named ``stop`` in the run's folder. May be called from any thread.
         """
+        self._stopped_by_user.set()
         self._stop.set()
+
+    @contextmanager
+    def _watch(self, fanout: Fanout) -> Iterator[None]:
+        """Look for the stop file, and make the microscope safe without waiting for the loop when the run is stopped."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(WATCH_S):
+                if (self._folder / STOP_NAME).exists():
+                    self.stop()
+                if self._stopped_by_user.is_set():
+                    fanout.halt()
+                    self._make_safe()
+                    return
+
+        watcher = threading.Thread(target=watch, name="streamtrack-safety", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join(SAFE_TIMEOUT_S)
+            (self._folder / STOP_NAME).unlink(missing_ok=True)
+
+    def _make_safe(self) -> None:
+        if self._parts.guard is not None:
+            self._parts.guard.make_safe()
 
     def _drive(self, channel: Channel[Frame], fanout: Fanout, on_progress: Callable[[Progress], None]) -> str | None:
         """Run source, loop and fan-out; return what went wrong. Every thread is ended and every sink closed."""
@@ -192,8 +249,7 @@ class Session:
             pass
 
     def _loop(self, channel: Channel[Frame], fanout: Fanout, on_progress: Callable[[Progress], None]) -> None:
-        triggers = [plugin.instance for plugin in self._triggers]
-        step = Step(self._engine, self._linker, triggers, fanout.wants_denoised)
+        step = Step(self._engine, self._linker, self._parts.rules, fanout.wants_denoised)
         while (frame := self._next(channel)) is not None:
             try:
                 result = step(frame)
@@ -228,6 +284,7 @@ class Session:
         if result.masked_pixels:
             counts["masked_pixels"] += result.masked_pixels
             counts["masked_frames"] += 1
+        self._last_frame = {"detections": len(result.detections), "tracks": result.tracks.n_live}
         latency["queue"].add(stamps.dequeued - stamps.grabbed)
         latency["detect"].add(stamps.detected - stamps.dequeued)
         latency["link"].add(stamps.linked - stamps.detected)
@@ -237,8 +294,12 @@ class Session:
     def _clear_folder(self) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            for old in (*(self._folder / name for name in RESULT_NAMES), *self._folder.glob("*.partial*")):
-                old.unlink(missing_ok=True)
+            names = (*RESULT_NAMES, STOP_NAME)
+            for old in (*(self._folder / name for name in names), *self._folder.glob("*.partial*")):
+                if old.is_dir():
+                    shutil.rmtree(old)
+                else:
+                    old.unlink(missing_ok=True)
         except OSError as error:
             raise ConfigError(f"cannot write into {self._folder}: {error.strerror or error}") from error
 
@@ -249,24 +310,24 @@ class Session:
             "status": status,
             "error": error,
             "traceback": self._traceback,
-            "source": asdict(self._info),
+            "source": asdict(self._source.info),
             "frames": {
                 "expected": self._info.n_frames,
-                "in": counts["read"],
-                "processed": counts["processed"],
-                "lost": self._ledger.count,
-                "lost_by_cause": self._ledger.by_cause(),
+                **self._frames(),
                 "lost_frames": self._ledger.as_list(),
                 "with_masked_pixels": counts["masked_frames"],
                 "masked_pixels": counts["masked_pixels"],
             },
             "detections": counts["detections"],
             "latency_ms": {
-                **{stage: histogram.summary_ms() for stage, histogram in self._latency.items()},
+                **self._latencies(),
                 **{f"write {name}": summary for name, summary in write_ms.items()},
             },
             "engine": dict(self._engine.info),
             "linker": dict(self._linker.info),
+            "microscope": dict(self._parts.microscope.info) if self._parts.microscope else None,
+            "rules": self._rules(),
+            "safety": self._parts.guard.outcome() if self._parts.guard else None,
             "outputs": {key: value for key, value in fanout.items() if key != "write_ms"},
             "config": self._full_config(),
             "versions": versions(),
@@ -275,22 +336,44 @@ class Session:
             "duration_s": round(time.monotonic() - self._begun_s, 3),
         }
 
+    def _frames(self) -> dict[str, Any]:
+        counts, ledger = self._counts, self._ledger
+        lost = {"lost": ledger.count, "lost_by_cause": ledger.by_cause()}
+        return {"in": counts["read"], "processed": counts["processed"], **lost}
+
+    def _latencies(self) -> dict[str, Any]:
+        return {stage: histogram.summary_ms() for stage, histogram in self._latency.items()}
+
+    def _rules(self) -> dict[str, Any]:
+        return {rule.name: rule.outcome() for rule in self._parts.rules}
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return how the run stands, from any thread: a part of the report, and what the last frame showed."""
+        fanout = self._fanout
+        return {
+            "source": self._info.name,
+            "mode": self._config.mode,
+            "frames": self._frames(),
+            "last_frame": dict(self._last_frame),
+            "latency_ms": self._latencies(),
+            "rules": self._rules(),
+            "actuators": fanout.outcome()["actuators"] if fanout else {},
+        }
+
     def _full_config(self) -> dict[str, Any]:
         """Return the run's configuration with every default spelled out."""
+        return {**self._parts.tables, **self._config.model_dump(mode="json", include={"ingest", "safety", "mode"})}
 
-        def table(plugin: registry.Plugin) -> dict[str, Any]:
-            return {"kind": plugin.kind, **plugin.settings}
 
-        return {
-            "source": table(self._source_plugin),
-            "engine": table(self._engine_plugin),
-            "linker": table(self._linker_plugin),
-            "triggers": [table(each) for each in self._triggers],
-            "actuators": {name: table(each) for name, each in self._actuators.items()},
-            "sinks": [table(each) for each in self._sinks.values()],
-            "ingest": self._config.ingest.model_dump(),
-            "armed": self._config.armed,
-        }
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Keep the garbage collector away from what exists before the first frame: looking through it takes 50 ms."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from streamtrack.clock import Clock, monotonic_ns
-from streamtrack.protocols import Engine, Linker, Trigger
-from streamtrack.types import Command, Frame, FrameResult, Pixels, Stamps
+from streamtrack.protocols import Engine, Linker
+from streamtrack.triggers.rule import Rule
+from streamtrack.triggers.view import TrackViews
+from streamtrack.types import Command, Detections, Frame, FrameResult, Pixels, Stamps, TrackUpdate
 
 
 class Step:
@@ -19,7 +21,7 @@ class Step:
     ----------
     engine, linker
         Already prepared for the source's frames. The engine is reset wherever a frame does not follow the one before.
-    triggers
+    rules
         Asked in order.
     wants_denoised
         Tells whether anyone needs the denoised image of the frame of this index.
@@ -29,13 +31,14 @@ class Step:
         self,
         engine: Engine,
         linker: Linker,
-        triggers: Sequence[Trigger] = (),
+        rules: Sequence[Rule] = (),
         wants_denoised: Callable[[int], bool] = lambda index: False,
         clock: Clock = monotonic_ns,
     ) -> None:
         self._engine = engine
         self._linker = linker
-        self._triggers = tuple(triggers)
+        self._rules = tuple(rules)
+        self._views = {confirmed: TrackViews(confirmed=confirmed) for confirmed in {rule.confirmed for rule in rules}}
         self._wants_denoised = wants_denoised
         self._clock = clock
         self._next_index: int | None = None
@@ -51,11 +54,16 @@ class Step:
         self._next_index = frame.index + 1
         tracks = self._linker.update(detections, frame.index, frame.time_s)
         linked = self._clock()
-        commands: list[Command] = []
-        for trigger in self._triggers:
-            commands.extend(trigger.decide(frame, detections, tracks))
+        commands = self._decide(frame, detections, tracks) if self._rules else ()
         stamps = Stamps(frame.grabbed_ns, dequeued, detected, linked, self._clock())
-        return FrameResult(frame, detections, tracks, tuple(commands), stamps, denoised, masked_pixels)
+        return FrameResult(frame, detections, tracks, commands, stamps, denoised, masked_pixels)
+
+    def _decide(self, frame: Frame, detections: Detections, tracks: TrackUpdate) -> tuple[Command, ...]:
+        views = {confirmed: view.of(detections, tracks) for confirmed, view in self._views.items()}
+        commands: list[Command] = []
+        for rule in self._rules:
+            commands.extend(rule.commands(frame, views[rule.confirmed], self._clock()))
+        return tuple(commands)
 
 
 def mask_non_finite(pixels: Pixels) -> tuple[Pixels, int]:

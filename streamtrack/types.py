@@ -4,6 +4,7 @@ Coordinates are pixels, ``y`` before ``x``; (0, 0) is the centre of the first pi
 (:mod:`streamtrack.clock`).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -225,20 +226,77 @@ CONFIRMED = 0.95
 """Existence probability from which a track is confirmed: written to the track tables, seen by triggers."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LiveTracks:
+    """The tracks that have a detection in this frame, as triggers see them; N may be 0.
+
+    Attributes
+    ----------
+    particle
+        Shape (N,), int64: ids, all >= 0.
+    y, x
+        Shape (N,), float32, px.
+    existence
+        Shape (N,), float32.
+    appeared, ended
+        Shapes (A,) and (E,), int64: tracks that came into view with this frame, and those that will not come back. Of
+        confirmed tracks these are the ones confirmed for the first time, and the confirmed ones among the ended.
+    motion
+        How the N tracks move; None from a linker that does not say.
+    """
+
+    particle: NDArray[np.int64]
+    y: NDArray[np.float32]
+    x: NDArray[np.float32]
+    existence: NDArray[np.float32]
+    appeared: NDArray[np.int64]
+    ended: NDArray[np.int64]
+    motion: TrackMotion | None = None
+
+    def __len__(self) -> int:
+        return len(self.particle)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that a trigger saw in a frame.
+
+    Attributes
+    ----------
+    particle
+        The track that it is about, -1 where it is not about a single one.
+    y, x
+        Where, px; NaN where it has no place.
+    values
+        What was measured, by name with the unit: ``{"speed_px_s": 12.5}``.
+    """
+
+    particle: int = -1
+    y: float = math.nan
+    x: float = math.nan
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
-    """An order to an actuator.
+    """An order to an actuator, or a mark for a sink, that a rule made of an event.
 
     Attributes
     ----------
     actuator
-        Name of the actuator in the run's configuration.
+        Name of the actuator, or kind of the sink, in the run's configuration.
     action
         What to do, in the actuator's own terms.
     frame_index
         The frame whose tracks led to it.
     decided_ns, valid_until_ns
         A command not sent before ``valid_until_ns`` is stale: it is counted and never sent.
+    rule
+        Name of the rule that made it.
+    event
+        What the rule's trigger saw.
+    grabbed_ns
+        When the source had that frame in hand.
     """
 
     actuator: str
@@ -246,6 +304,9 @@ class Command:
     frame_index: int
     decided_ns: int
     valid_until_ns: int
+    rule: str = ""
+    event: Event = field(default_factory=Event)
+    grabbed_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

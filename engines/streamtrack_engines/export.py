@@ -1,4 +1,4 @@
-"""The deploy graph, raw frames in and particles out, and ``streamtrack export``, which writes it as one ONNX file."""
+"""``streamtrack export``: the deploy graph as one ONNX file."""
 
 import contextlib
 import hashlib
@@ -14,18 +14,17 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import typer
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from streamtrack import __version__
 from streamtrack.errors import ConfigError, EngineError
 from streamtrack.simulation.crops import CropRanges, sample_crops
 from streamtrack.types import MIN_FRAME_PX
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, DeployMetadata
-from streamtrack_engines.networks.denodet import STRIDE, Denodet, denoised_signal, frame_scale, normalise
-from streamtrack_engines.peaks import COLUMNS, UNCALIBRATED, Calibration, peak_table
+from streamtrack_engines.deploy import DeployGraph, Precision
+from streamtrack_engines.networks.denodet import Denodet
+from streamtrack_engines.peaks import COLUMNS, Calibration
 
 MAX_DETECTIONS = 3840
 """More is refused by TensorRT's TopK."""
@@ -35,6 +34,7 @@ FixedFrame = tuple[int, int, str]
 
 _OPSET = 20
 _BYTES = {"uint8": 1, "uint16": 2}
+_TOLERANCES = {"float32": (1e-3, 1e-3), "float16": (1e-2, 3e-2)}  # measured in half precision: .001 and .014
 _PARITY_SIZES: tuple[FixedFrame, ...] = ((64, 64, "uint8"), (97, 133, "uint16"))
 
 
@@ -50,11 +50,14 @@ class ExportSettings:
         Rows of the table.
     fixed
         The only frame that the file takes, which TensorRT needs; None for any frame.
+    precision
+        In which the network computes: ``float16`` for GPUs, which are much faster at it; on a CPU it is slower.
     """
 
     threshold: float = 0.5
     max_detections: int = 2048
     fixed: FixedFrame | None = None
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         _require(0 < self.threshold <= 1, f"threshold {self.threshold:g} must be above 0 and at most 1")
@@ -84,73 +87,6 @@ class Trained:
     checkpoint_sha256: str
 
 
-class DeployGraph(nn.Module):
-    """A trained network with everything before and after it; no shape depends on what the frame shows.
-
-    Parameters
-    ----------
-    network
-        DENODET, trained.
-    calibration
-        What makes scores probabilities.
-    max_detections
-        See `ExportSettings`.
-    """
-
-    def __init__(
-        self, network: Denodet, *, calibration: Calibration = UNCALIBRATED, max_detections: int = 2048
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.calibration = calibration
-        self.max_detections = max_detections
-        self.eval()
-
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the particles of the last of some frames, and denoise it.
-
-        Parameters
-        ----------
-        frames
-            (1, T, H, W, B) uint8, T = ``network.n_frames``, H and W at least 32: frames that follow each other, the
-            current one last; a frame that is not known is all zeros. The bytes of the pixels, lowest first, B = 1 or 2:
-            TensorRT has no 16-bit integers, and a view of uint16 frames as bytes costs nothing.
-
-        Returns
-        -------
-        detections
-            (max_detections, 5) float32, from `peak_table`. A frame without any contrast has none.
-        denoised
-            (H, W) float32, counts: the signal above background that the network sees, on a flat background that
-            gives the image the mean of the raw frame.
-        """
-        counts = _counts(frames)
-        current = counts[:, -1:]
-        has_contrast = counts.amax((-2, -1), keepdim=True) > counts.amin((-2, -1), keepdim=True)
-        # Of one bright level, whose mean is not exact, normalise would leave something.
-        logit, found = self._network(torch.where(has_contrast, normalise(counts), 0.0))
-        signal = torch.where(has_contrast[:, -1:], denoised_signal(logit, frame_scale(current)), 0.0)
-        background = (current - signal).mean((-2, -1), keepdim=True)
-        detections = peak_table(found, current, k=self.max_detections, calibration=self.calibration)
-        return torch.where(has_contrast[0, -1], detections, 0.0), (signal + background)[0, 0]
-
-    def _network(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the network says of the frame's own pixels; odd sizes are padded on their way through it."""
-        height, width = frames.shape[-2:]
-        # A fixed padding, and cutting off what is too much: the exporter has no padding by an amount known later.
-        padded = F.pad(frames, (0, STRIDE - 1) * 2, mode="replicate")
-        padded = padded[..., : (height + STRIDE - 1) // STRIDE * STRIDE, : (width + STRIDE - 1) // STRIDE * STRIDE]
-        logit, found = self.network(padded)
-        return logit[..., :height, :width], found[..., :height, :width]
-
-
-def _counts(frames: Tensor) -> Tensor:
-    """Return the pixels (1, T, H, W), float32, of frames given as bytes (1, T, H, W, B)."""
-    parts = frames.to(torch.float32)
-    low, high = parts[..., 0], parts[..., -1]  # of single bytes both are the same
-    return low + high * (256 * (frames.shape[-1] - 1))
-
-
 def read_checkpoint(path: Path) -> Trained:
     """Return the averaged network of a checkpoint of ``streamtrack train``; raises EngineError."""
     try:
@@ -177,6 +113,8 @@ def describe(trained: Trained, settings: ExportSettings) -> DeployMetadata:
         threshold=settings.threshold,
         max_detections=settings.max_detections,
         n_frames=trained.network.n_frames,
+        precision=settings.precision,
+        calibration=trained.calibration,
         normalisation="each frame: n / sqrt(1 + |n| / 8), n = (counts - mean) / standard deviation",
         recipe=trained.recipe,
         training_data=trained.recipe["crops"],
@@ -257,12 +195,18 @@ def _name_sizes(model: Any) -> None:
                 dimension.dim_param = name
 
 
-def check_parity(content: bytes, graph: DeployGraph, frames: NDArray[np.uint8 | np.uint16], threshold: float) -> None:
+def check_parity(
+    content: bytes,
+    graph: DeployGraph,
+    frames: NDArray[np.uint8 | np.uint16],
+    threshold: float,
+    precision: Precision = "float32",
+) -> None:
     """Raise EngineError if ONNX Runtime, running a file, and torch disagree on frames (T, H, W) with some contrast.
 
     Where the score is above half the threshold, positions must agree to 0.01 px, intensities to 0.1 % and standard
     deviations to 1 %; scores to 0.001, and the denoised image to 0.001 of its standard deviation or the frame's,
-    whichever is greater.
+    whichever is greater. A file in half precision, for a graph in float32: scores to 0.01, the image to 0.03.
     """
     import onnxruntime
 
@@ -272,10 +216,11 @@ def check_parity(content: bytes, graph: DeployGraph, frames: NDArray[np.uint8 | 
     with torch.inference_mode():
         wanted_table, wanted_denoised = (output.numpy() for output in graph(torch.tensor(pixels)))
     contrast = frames[-1].std()
+    score, denoised_share = _TOLERANCES[precision]
     excess = {
         "particles": _distance(wanted_table[wanted_table[:, 2] >= threshold / 2], table, contrast),
-        "scores": np.abs(table[:, 2] - wanted_table[:, 2]) / 1e-3,
-        "denoised images": np.abs(denoised - wanted_denoised) / (1e-3 * max(contrast, wanted_denoised.std())),
+        "scores": np.abs(table[:, 2] - wanted_table[:, 2]) / score,
+        "denoised images": np.abs(denoised - wanted_denoised) / (denoised_share * max(contrast, wanted_denoised.std())),
     }
     for what, ratio in excess.items():
         if not np.all(ratio <= 1):  # also where it is not a number
@@ -312,11 +257,12 @@ def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetad
     _require(out.suffix == ".onnx", f"{out} must end in .onnx")
     _require(out.parent.is_dir(), f"the folder of {out} does not exist: make it first")
     trained = read_checkpoint(checkpoint)
-    graph = DeployGraph(trained.network, calibration=trained.calibration, max_detections=settings.max_detections)
     metadata = describe(trained, settings)
-    content = to_onnx(graph, metadata, settings.fixed)
+    content = to_onnx(_graph(trained, settings, settings.precision), metadata, settings.fixed)
+    reference = _graph(trained, settings, "float32")
     for fixed in [settings.fixed] if settings.fixed else _PARITY_SIZES:
-        check_parity(content, graph, _parity_frames(trained.network.n_frames, *fixed), settings.threshold)
+        frames = _parity_frames(trained.network.n_frames, *fixed)
+        check_parity(content, reference, frames, settings.threshold, settings.precision)
     unfinished = out.with_name(f"{out.name}.part")
     try:
         unfinished.write_bytes(content)
@@ -325,6 +271,15 @@ def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetad
         unfinished.unlink(missing_ok=True)
         raise EngineError(f"cannot write {out}: {error.strerror}") from error
     return metadata
+
+
+def _graph(trained: Trained, settings: ExportSettings, precision: Precision) -> DeployGraph:
+    return DeployGraph(
+        trained.network,
+        calibration=trained.calibration,
+        max_detections=settings.max_detections,
+        precision=precision,
+    )
 
 
 def _parity_frames(n_frames: int, height: int, width: int, dtype: str) -> NDArray[np.uint8 | np.uint16]:
@@ -345,6 +300,7 @@ def export_command(
     height: Annotated[int | None, typer.Option(help="Fix the frame's height (for TensorRT).")] = None,
     width: Annotated[int | None, typer.Option(help="Fix the frame's width.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Fix the pixel type: uint8 or uint16.")] = None,
+    half: Annotated[bool, typer.Option("--half", help="Compute in half precision (for GPUs).")] = False,
 ) -> None:
     """Turn a training checkpoint into one ONNX file with everything inside.
 
@@ -356,7 +312,7 @@ def export_command(
         if height is None or width is None or dtype is None:
             raise ConfigError("a fixed frame needs all three: --height, --width and --dtype")
         fixed = (height, width, dtype)
-    settings = ExportSettings(threshold, max_detections, fixed)
+    settings = ExportSettings(threshold, max_detections, fixed, "float16" if half else "float32")
     metadata = export(checkpoint, out, settings)
     print(
         f"{out}: {metadata.network} after {metadata.training_steps} steps, threshold {metadata.threshold:g}; "

@@ -28,7 +28,6 @@ SPARSE_PER_PX = 7.5e-5
 """20 particles in 512x512 px."""
 
 _CENTRE = (2 * REACH_PX + 1) ** 2 // 2  # of a window's pixels
-_AROUND = [i for i in range((2 * REACH_PX + 1) ** 2) if i != _CENTRE]
 _PAIR_SUM = 1.5  # chosen, with the next, on movies of their own: F1 of crowded frames rises by .005, no false pairs
 _PAIR_PRESENCE = 0.4
 _LEAST = 1e-6  # a probability of 1 has no logit
@@ -37,16 +36,11 @@ _EPSILON = 1e-30  # rows without a particle divide by something
 _BLOCK_PX = 2  # peaks are at least 2 px apart, so a block of 2x2 holds one at most
 
 
-def _offsets(reach: int) -> list[tuple[int, int]]:
-    """Return the (y, x) offsets of the pixels of a square window, in the order of `_windows`."""
-    steps = range(-reach, reach + 1)
-    return [(dy, dx) for dy in steps for dx in steps]
-
-
-def _ring() -> list[int]:
-    """Return which pixels of an 11x11 window surround its inner 7x7, by their angle: 72 indices."""
-    ring = [(atan2(*offset), i) for i, offset in enumerate(_offsets(5)) if max(map(abs, offset)) > 3]
-    return [i for _, i in sorted(ring)]
+def background_ring(device: torch.device | str = "cpu") -> Tensor:
+    """Return which pixels of an 11x11 window surround its inner 7x7, by their angle: (72,) int64."""
+    offsets = [(dy, dx) for dy in range(-5, 6) for dx in range(-5, 6)]
+    ring = [(atan2(*offset), i) for i, offset in enumerate(offsets) if max(map(abs, offset)) > 3]
+    return torch.tensor([i for _, i in sorted(ring)], device=device)
 
 
 class Calibration(NamedTuple):
@@ -77,7 +71,9 @@ def calibration_terms(total: Tensor, density: Tensor) -> tuple[Tensor, Tensor]:
 UNCALIBRATED = Calibration(1.0, 0.0, 0.0)
 
 
-def peak_table(found: Tensor, frame: Tensor, *, k: int, calibration: Calibration = UNCALIBRATED) -> Tensor:
+def peak_table(
+    found: Tensor, frame: Tensor, *, k: int, calibration: Calibration = UNCALIBRATED, ring: Tensor | None = None
+) -> Tensor:
     """Return the `k` likeliest particles.
 
     The presence map is one of probabilities, and a particle near the edge of a pixel shares its probability with the
@@ -95,6 +91,8 @@ def peak_table(found: Tensor, frame: Tensor, *, k: int, calibration: Calibration
         Number of rows.
     calibration
         What makes the score of the sum.
+    ring
+        As in `spot_intensity`.
 
     Returns
     -------
@@ -108,13 +106,14 @@ def peak_table(found: Tensor, frame: Tensor, *, k: int, calibration: Calibration
     y, x, total = _best(peaks, k)
     near, dy, dx, log_sigma = _windows(padded, y + REACH_PX, x + REACH_PX, REACH_PX)
     presence = torch.sigmoid(near)
-    places = torch.tensor(_offsets(REACH_PX)).to(near) + torch.stack([dy, dx], 2)
-    beside = presence.index_select(1, torch.tensor(_AROUND, device=near.device))
-    second = torch.tensor(_AROUND, device=near.device)[beside.argmax(1)]
+    places = torch.stack([dy, dx], 2) + _offsets(near)
+    beside = torch.cat([presence[:, :_CENTRE], presence[:, _CENTRE + 1 :]], 1)
+    second = beside.argmax(1)
+    second = second + (second >= _CENTRE).to(second.dtype)
     is_pair = (total > _PAIR_SUM) & (beside.amax(1) > _PAIR_PRESENCE)
     first_place = torch.where(is_pair[:, None], places[:, _CENTRE], _mean_place(presence, places))
     pixel = torch.stack([y, x], 1)
-    intensity = spot_intensity(frame, y, x) / torch.where(is_pair, 2.0, 1.0)
+    intensity = spot_intensity(frame, y, x, ring) / torch.where(is_pair, 2.0, 1.0)
     density = expected_density(peaks)
     rows = [
         _rows(pixel + first_place, calibration.probability(total, density), intensity, log_sigma[:, _CENTRE], frame),
@@ -151,10 +150,20 @@ def _sums(presence: Tensor) -> Tensor:
 
 def _rows(place: Tensor, score: Tensor, intensity: Tensor, log_sigma: Tensor, frame: Tensor) -> Tensor:
     """Return rows of the table, (K, 5); rows whose score is 0 are zero."""
-    limit = torch.tensor(frame.shape[-2:], device=frame.device) - 0.5
+    height, width = frame.shape[-2:]
+    y, x = place[:, 0].clamp(-0.5, height - 0.5), place[:, 1].clamp(-0.5, width - 0.5)
     sigma = log_sigma.clamp(*map(log, SIGMA_LIMITS_PX)).exp()
-    rows = torch.cat([place.clamp(min=-0.5).minimum(limit), torch.stack([score, intensity, sigma], 1)], 1)
+    rows = torch.stack([y, x, score, intensity, sigma], 1)
     return torch.where((score > 0)[:, None], rows, 0.0)
+
+
+def _offsets(like: Tensor) -> Tensor:
+    """Return the (y, x) offsets of the pixels of a window around a peak, in the order of `_windows`, (9, 2)."""
+    # Of arange, as a CUDA graph cannot take up what comes from the host.
+    size = 2 * REACH_PX + 1
+    pixel = torch.arange(size**2, device=like.device)
+    row = pixel // size
+    return torch.stack([row - REACH_PX, pixel - row * size - REACH_PX], 1).to(like.dtype)
 
 
 def _pick(windows: Tensor, index: Tensor) -> Tensor:
@@ -188,7 +197,7 @@ def _mean_place(weight: Tensor, places: Tensor) -> Tensor:
     return (places * weight[:, :, None]).sum(1) / weight.sum(1, keepdim=True).clamp(min=_EPSILON)
 
 
-def spot_intensity(frame: Tensor, y: Tensor, x: Tensor) -> Tensor:
+def spot_intensity(frame: Tensor, y: Tensor, x: Tensor, ring: Tensor | None = None) -> Tensor:
     """Return the summed counts of spots above their local background (aperture photometry).
 
     The sum of the 7x7 pixels around each spot, less 49 times the background. This is found in the 72 pixels that
@@ -202,6 +211,8 @@ def spot_intensity(frame: Tensor, y: Tensor, x: Tensor) -> Tensor:
         (1, 1, H, W) float32, counts, H and W at least 6.
     y, x
         (K,) int64: the pixel of each spot.
+    ring
+        `background_ring` on the frame's device; by default made on the host each time, which a CUDA graph cannot hold.
 
     Returns
     -------
@@ -209,7 +220,8 @@ def spot_intensity(frame: Tensor, y: Tensor, x: Tensor) -> Tensor:
         (K,) float32, counts.
     """
     (window,) = _windows(frame, y, x, 5)
-    sectors = window.index_select(1, torch.tensor(_ring(), device=frame.device)).reshape(-1, 8, 9).mean(2)
+    ring = background_ring(frame.device) if ring is None else ring
+    sectors = window.index_select(1, ring).reshape(-1, 8, 9).mean(2)
     background = sectors.topk(6).values[:, 2:].mean(1)
     return window.reshape(-1, 11, 11)[:, 2:9, 2:9].sum((1, 2)) - 49 * background
 

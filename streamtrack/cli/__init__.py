@@ -7,11 +7,15 @@ from collections.abc import Callable
 import typer
 
 from streamtrack import __version__
+from streamtrack.cli.bench import bench
 from streamtrack.cli.convert import convert
 from streamtrack.cli.demo import demo
+from streamtrack.cli.doctor import doctor
 from streamtrack.cli.evaluate import evaluate
+from streamtrack.cli.live import live
 from streamtrack.cli.recover import recover
 from streamtrack.cli.relink import relink
+from streamtrack.cli.stop import stop
 from streamtrack.cli.track import track
 from streamtrack.errors import StreamtrackError
 from streamtrack.registry import load, names
@@ -42,7 +46,7 @@ def make_app() -> typer.Typer:
         help="Real-time streaming particle tracking for live microscopy.",
     )
     app.callback()(_root)
-    for command in (track, demo, evaluate, convert, recover, relink):
+    for command in (track, live, stop, demo, evaluate, convert, recover, relink, bench, doctor):
         app.command()(command)
     for name in names("commands"):
         everything = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

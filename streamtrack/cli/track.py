@@ -58,6 +58,7 @@ def make_config(
     chosen: dict[str, Any] | None = None,
     threshold: float | None = None,
     linker: str | None = None,
+    mode: str | None = None,
 ) -> RunConfig:
     """Return the run's configuration: the file's, with what the command line says on top."""
     data = read_toml(config) if config else {}
@@ -70,6 +71,8 @@ def make_config(
         _update(data, "engine", {"threshold": threshold})
     if linker is not None:
         data["linker"] = {"kind": linker}
+    if mode is not None:
+        data["mode"] = mode
     return validate(RunConfig, data, str(config) if config else "command line")
 
 
@@ -83,14 +86,14 @@ def run(config: RunConfig, out: Path, overwrite: bool) -> dict[str, Any]:
     session = Session(config, out, overwrite=overwrite)
     with FrameProgress() as progress:
         report = session.run(progress.update)
-    for line in summary(report, out):
+    for line in report_lines(report, out):
         Console(highlight=False).print(line, soft_wrap=True, markup=False)
     if report["error"]:
         print(f"streamtrack: {report['error']}", file=sys.stderr)
     return report
 
 
-def summary(report: dict[str, Any], out: Path) -> list[str]:
+def report_lines(report: dict[str, Any], out: Path) -> list[str]:
     """Return the few lines that a user wants to read after a run."""
     frames, latency = report["frames"], report["latency_ms"]
     lines = [f"{report['status']}: {frames['processed']} frames, {report['detections']} detections -> {out}"]
@@ -108,6 +111,15 @@ def summary(report: dict[str, Any], out: Path) -> list[str]:
     if frames["processed"]:
         stages = ", ".join(f"{stage} {latency[stage]['p50']:.2f}" for stage in ("read", "detect", "link"))
         lines.append(f"  median ms per frame: {stages}")
+    return lines + _command_lines(report)
+
+
+def _command_lines(report: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, fates in report["outputs"].get("actuators", {}).items():
+        counts = ", ".join(f"{value} {fate}" for fate, value in fates.items() if isinstance(value, int) and value)
+        problem = f"; last problem: {fates['error']}" if fates["error"] else ""
+        lines.append(f"  {name}: {counts or 'no command'}{problem}")
     return lines
 
 

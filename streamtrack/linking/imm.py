@@ -15,7 +15,7 @@ from streamtrack.linking.imm_filter import SETTLED_HITS, begin, correct, gains, 
 from streamtrack.linking.intake import take_in
 from streamtrack.linking.pace import Pace
 from streamtrack.linking.readout import read_out
-from streamtrack.linking.records import CLUTTER, NONE, Floats, Indices
+from streamtrack.linking.records import CLUTTER, NONE, Evidence, Floats, Indices
 from streamtrack.linking.revision import close_calls, due, owners, relabel
 from streamtrack.linking.track_table import TrackTable
 from streamtrack.linking.verdicts import judge
@@ -272,7 +272,7 @@ class ImmLinker:
         start, candidate = candidates(boxes, y, x, self._cells)
         gain = gains(states, frames, measured, live, now, start, candidate)
         detection_of = assign(start, candidate, gain, n_detections)
-        self._evidence = correct(states, frames, measured, live, now, detection_of)
+        self._evidence = Evidence(*correct(states, frames, measured, live, now, detection_of))
         owner = owners(live, detection_of, n_detections)
         left = np.flatnonzero(owner == NONE)
         owner[left] = tracks.add(len(left))

@@ -34,7 +34,6 @@ from streamtrack.linking.records import (
     VAR,
     VELOCITY,
     VELOCITY_VAR,
-    Evidence,
     Floats,
     Frames,
     Indices,
@@ -217,8 +216,11 @@ def gains(
 @compiled
 def correct(
     states: States, frames: Frames, measured: Measured, slots: Indices, now: int, detection_of: Indices
-) -> Evidence:
-    """Take in the detection of each track, or that it has none (-1); return what that says of the motion."""
+) -> tuple[float, float, float, float, Floats, int, int, int]:
+    """Take in the detection of each track, or that it has none (-1); return the fields of `Evidence`.
+
+    They come as a plain tuple: for a named one numba looks its class up anew in each call.
+    """
     step_var, speed_var, probability, n_tracks = 0.0, 0.0, np.zeros(N_MODELS), 0
     n_seen, n_overlooked = 0, 0
     frame = frames[now]
@@ -239,7 +241,7 @@ def correct(
             probability += track["probability"]
             n_tracks += 1
     brownian, directed = probability[BROWNIAN], probability[DIRECTED]
-    return Evidence(step_var, brownian, speed_var, directed, probability, n_tracks, n_seen, n_overlooked)
+    return step_var, brownian, speed_var, directed, probability, n_tracks, n_seen, n_overlooked
 
 
 @compiled
@@ -349,9 +351,7 @@ def _begin(track: Any, frame: Any, seen: Floats, detection: int) -> None:
 
 
 @compiled
-def revise(
-    states: States, frames: Frames, measured: Measured, born: Indices, pairs: Indices, update: int
-) -> Indices:
+def revise(states: States, frames: Frames, measured: Measured, born: Indices, pairs: Indices, update: int) -> Indices:
     """Exchange the tails of pairs of tracks where that raises the likelihood of both together.
 
     A tail is what a track got from some update on. One of the two tracks may have begun with its tail: then the other

@@ -1,6 +1,6 @@
 """What the tracks say about the detections of a frame."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,8 @@ def read_out(
         np.full((n, N_MODELS), np.nan, np.float32),
         np.full(n, np.nan, np.float32),
     )
-    _fill(states, slots, particle, now, index, places, labels, columns)
+    # Plain tuples: for a named one numba looks its class up anew in each call.
+    _fill(states, slots, particle, now, index, places, labels, tuple(columns))
     return columns
 
 
@@ -59,22 +60,23 @@ def _fill(
     index: int,
     places: Indices,
     labels: Indices,
-    columns: Readout,
+    columns: tuple[Any, ...],
 ) -> None:
+    owner, existence, age_frames, displacement_px, velocity_px, modes, diffusion_px2 = columns
     for slot in slots:
         track = states[slot, now]
         if track["detection"] == NONE:
             continue
         labels[track["detection"]] = particle[slot]
         d = places[track["detection"]]
-        columns.particle[d] = particle[slot]
-        columns.existence[d] = track["existence"]
-        columns.age_frames[d] = index - track["born_index"]
+        owner[d] = particle[slot]
+        existence[d] = track["existence"]
+        age_frames[d] = index - track["born_index"]
         dy, dx = track["last"][Y] - track["origin"][Y], track["last"][X] - track["origin"][X]
-        columns.displacement_px[d] = np.hypot(dy, dx)
+        displacement_px[d] = np.hypot(dy, dx)
         for axis in range(2):
-            columns.velocity_px[d, axis] = track["probability"][DIRECTED] * track["mean"][DIRECTED, axis, VELOCITY]
+            velocity_px[d, axis] = track["probability"][DIRECTED] * track["mean"][DIRECTED, axis, VELOCITY]
         for j in range(N_MODELS):
-            columns.modes[d, j] = track["probability"][j]
+            modes[d, j] = track["probability"][j]
         if track["travel_time"] > 0.0:
-            columns.diffusion_px2[d] = max(track["travel"] / (4.0 * track["travel_time"]), 0.0)
+            diffusion_px2[d] = max(track["travel"] / (4.0 * track["travel_time"]), 0.0)

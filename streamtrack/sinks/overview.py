@@ -117,6 +117,9 @@ class OverviewSink:
         if len(self._pending) >= _FOLD_FRAMES and self._pending[_FOLD_FRAMES - 1][0] <= result.tracks.final_index:
             self._fold(_FOLD_FRAMES)
 
+    def flush(self) -> None:
+        """Do nothing: the picture is drawn at the end."""
+
     def close(self) -> None:
         """Draw the picture; raises SinkError."""
         from streamtrack.sinks.overview_figure import draw  # matplotlib takes a second that no run should wait for

@@ -106,6 +106,11 @@ class TableSink:
         if self._pending_rows >= _FLUSH_ROWS or monotonic_ns() - self._flushed_ns >= _FLUSH_NS:
             self._flush()
 
+    def flush(self) -> None:
+        """Write the rows that are still held back; raises SinkError."""
+        if self._pending and not self._failed:
+            self._flush()
+
     def close(self) -> None:
         """Make the tables and delete the stream; raises SinkError, and then leaves the stream for :func:`recover`.
 

@@ -1,7 +1,8 @@
 """Conformance suites for plug-ins, and a clock for tests.
 
 Derive a test class from ``streamtrack.testing.sources.SourceTests``, ``.engines.EngineTests``,
-``.linkers.LinkerTests`` or ``.sinks.SinkTests``, say how your plug-in is made, and run pytest.
+``.linkers.LinkerTests``, ``.triggers.TriggerTests``, ``.actuators.ActuatorTests`` or ``.sinks.SinkTests``, say how your
+plug-in is made, and run pytest. ``.microscope.SimulatedMicroscope`` is a microscope without hardware.
 """
 
 from streamtrack.testing.clock import FakeClock

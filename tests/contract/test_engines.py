@@ -1,10 +1,13 @@
-"""Every registered engine, with its default settings, passes the conformance suite."""
+"""Every registered engine passes the conformance suite with its default settings; ours does in each back end."""
 
 import pytest
 
 from streamtrack import registry
 from streamtrack.config import PluginConfig
+from streamtrack.errors import EngineError
 from streamtrack.testing.engines import EngineTests
+from streamtrack_engines.backends.selection import ORDER
+from streamtrack_engines.engine import DenodetEngine
 
 
 @pytest.mark.parametrize("kind", registry.names("engines"), scope="class")
@@ -15,3 +18,16 @@ class TestRegisteredEngines(EngineTests):
 
     def make_engine(self):
         return registry.build("engines", PluginConfig(kind=self.kind)).instance
+
+
+@pytest.mark.parametrize("backend", ORDER, scope="class")
+class TestBackends(EngineTests):
+    @pytest.fixture(autouse=True)
+    def _with_backend(self, backend):
+        self.backend = backend
+
+    def make_engine(self):
+        try:
+            return DenodetEngine(backend=self.backend)
+        except EngineError as error:
+            pytest.skip(str(error))

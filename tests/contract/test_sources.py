@@ -1,5 +1,7 @@
 """Every source that comes with streamtrack does what a source has to do."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -60,3 +62,23 @@ class TestTiffCutOff(SourceTests):
 class TestSimulator(SourceTests):
     def make_source(self, tmp_path):
         return SimulatorSource(scenario="vesicle", snr=4.0, density=100.0, frames=20, size=64, seed=1)
+
+
+class TestMicroManager(SourceTests):
+    """On a real core with the demo camera."""
+
+    @pytest.fixture(autouse=True, params=[None, 20], ids=["open-ended", "20 frames"])
+    def microscope(self, request):
+        pytest.importorskip("pymmcore", reason="needs streamtrack[micromanager]")
+        pytest.importorskip("mm_test_adapters", reason="needs the demo camera of mm-test-adapters")
+        from streamtrack_drivers.micromanager import MicroManager
+
+        self.scope, self.frames = MicroManager(config=Path("MMConfig_demo.cfg")), request.param
+        self.scope.set_property("Camera", "Mode", "Fluorescent Beads")
+        yield
+        self.scope.close()
+
+    def make_source(self, tmp_path):
+        from streamtrack_drivers.micromanager import MicroManagerSource
+
+        return MicroManagerSource(microscope=self.scope, exposure_ms=2.0, roi=(0, 0, 96, 64), frames=self.frames)

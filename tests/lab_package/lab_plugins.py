@@ -8,7 +8,7 @@ import numpy as np
 
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import EngineError, SourceError
-from streamtrack.types import Command, Detections, Frame, LostFrame, SourceInfo
+from streamtrack.types import Detections, Event, Frame, LostFrame, SourceInfo
 
 
 class LabCamera:
@@ -84,27 +84,33 @@ class BrightestPixels:
 
 
 class EveryFrame:
-    """One command a frame, stale at once if asked for."""
+    """Sees something in every frame."""
 
-    def __init__(self, *, valid_s: float = 60.0, actuator: str = "stage") -> None:
-        self._valid_ns, self._actuator = int(valid_s * 1e9), actuator
+    def prepare(self, source):
+        pass
 
-    def decide(self, frame, detections, tracks):
-        now = monotonic_ns()
-        return [Command(self._actuator, {"x": len(detections)}, frame.index, now, now + self._valid_ns)]
+    def check(self, frame, tracks):
+        return [Event(values={"tracks": len(tracks)})]
 
 
 class Notebook:
     """Writes down what it was told to do, in a file, so that a test can read it."""
 
-    def __init__(self, *, path: str, fail: bool = False) -> None:
-        self._path, self._fail = path, fail
+    rehearses = False
+
+    def __init__(self, *, path: str, fail: bool = False, pause_s: float = 0.0) -> None:
+        self._path, self._fail, self._pause_s = path, fail, pause_s
+
+    def prepare(self, source, actions):
+        pass
 
     def execute(self, command):
+        time.sleep(self._pause_s)
         if self._fail:
             raise OSError("the stage does not answer")
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(f"{command.frame_index}\n")
+        return {"written": command.frame_index}
 
     def close(self):
         with open(self._path, "a", encoding="utf-8") as file:
@@ -138,6 +144,9 @@ class Memory:
         self._maybe_fail("write")
         time.sleep(self._pause_s)
         Memory.kept.append(result)
+
+    def flush(self):
+        self._maybe_fail("flush")
 
     def close(self):
         Memory.closed += 1

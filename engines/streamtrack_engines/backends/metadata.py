@@ -32,6 +32,10 @@ class DeployMetadata(BaseModel):
     max_detections: int = Field(ge=1)
     n_frames: int = Field(default=1, ge=1)
     """That the graph takes at once: the current one, last, and those before it; an unknown one is all zeros."""
+    precision: Literal["float32", "float16"] = "float32"
+    """In which the network computes; the table and the denoised frame are float32 always."""
+    calibration: tuple[float, float, float] | None = None
+    """Slope, sparse and shift of `streamtrack_engines.peaks.Calibration`; in the graph as constants, too."""
     normalisation: str
     recipe: dict[str, Any]
     """Of the training, as in its TOML file, defaults filled in."""

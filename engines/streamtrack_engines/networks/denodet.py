@@ -159,7 +159,9 @@ class Denodet(nn.Module):
         full = self.encoder[0](x)
         half = self.encoder[1](F.max_pool2d(full, 2))
         quarter = self.encoder[2](F.max_pool2d(half, 2))
-        quarter = quarter + self.context(quarter.mean((-2, -1), keepdim=True))
+        # In half precision a sum over so many pixels would be wrong, or infinite.
+        mean = quarter.float().mean((-2, -1), keepdim=True)
+        quarter = quarter + self.context(mean.to(quarter.dtype))
         clean_half = self.denoise[0](quarter, half)
         clean_full = self.denoise[1](clean_half, full)
         found_half = self.detect[0](quarter, half, clean_half)

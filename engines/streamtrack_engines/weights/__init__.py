@@ -1,4 +1,7 @@
-"""Trained weights, one ONNX file each (see `streamtrack_engines.export`), with a model card of the same name."""
+"""Trained weights, ONNX files (see `streamtrack_engines.export`) with a model card of the same name.
+
+``NAME.half.onnx`` holds the weights of ``NAME.onnx`` in half precision, for GPUs.
+"""
 
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +14,12 @@ def packaged_weights() -> list[str]:
     return sorted(
         entry.name.removesuffix(".onnx") for entry in files(__name__).iterdir() if entry.name.endswith(".onnx")
     )
+
+
+def half_precision_of(weights: str) -> str | None:
+    """Return the name of the packaged file that has some packaged weights in half precision; None if there is none."""
+    name = f"{weights}.half"
+    return name if name in packaged_weights() else None
 
 
 def read_weights(weights: str) -> bytes:

@@ -7,7 +7,7 @@ from benchmarks.detectors import Candidates
 from benchmarks.scoring import best_threshold, count_false, score_cell, score_frames, score_pairs, score_phases
 from streamtrack.metrics.detection import score_detections
 from streamtrack.simulation import Movie, MovieSettings
-from streamtrack_engines.backends.onnxruntime import OnnxRuntimeEngine
+from streamtrack_engines.engine import DenodetEngine
 
 SMALL = MovieSettings("vesicle", snr=7, density=300, frames=22, height_px=128, width_px=160, seed=77)
 
@@ -65,7 +65,7 @@ def test_score_bins_count_what_is_above_the_least_score():
     assert np.all((scoring.SCORE_BINS[:-1][filled] <= mean + 1e-6) & (mean <= scoring.SCORE_BINS[1:][filled] + 1e-6))
 
 
-class RecordingEngine(OnnxRuntimeEngine):
+class RecordingEngine(DenodetEngine):
     """The real engine, which also notes what it is shown."""
 
     def __init__(self):

@@ -16,7 +16,6 @@ SOURCE = {"kind": "zarr", "path": "movie.zarr"}
         ({"source": SOURCE, "ingest": {"capacty": 3}}, "unknown key 'ingest.capacty'; did you mean 'capacity'?"),
         ({"source": SOURCE, "ingest": {"capacity": 0}}, "ingest.capacity = 0 is not valid: input should be greater"),
         ({"source": SOURCE, "ingest": {"policy": "drop"}}, "ingest.policy = 'drop' is not valid"),
-        ({}, "'source' is missing"),
         ({"sorce": SOURCE}, "unknown key 'sorce'; did you mean 'source'?"),
         ({"source": {"path": "movie.zarr"}}, "'source.kind' is missing"),
         ({"source": SOURCE, "sinks": [{"kind": "tables"}] * 2}, "a sink may be named once only"),
@@ -91,3 +90,16 @@ def test_a_missing_dependency_names_the_extra():
 def test_an_unknown_plugin_lists_the_known_ones():
     with pytest.raises(PluginNotFoundError, match=r"unknown source 'zar'; did you mean 'zarr'\? \(known: .*tiff"):
         load("sources", "zar")
+
+
+def test_a_rule_needs_someone_to_do_it():
+    rule = {"kind": "count", "do": "lazer"}
+    tables = {"source": {"kind": "sim"}, "triggers": [rule], "actuators": {"laser": {"kind": "property"}}}
+    with pytest.raises(ConfigError, match=r"^run.toml: no actuator or sink is called 'lazer'; did you mean 'laser'\?$"):
+        validate(RunConfig, tables, "run.toml")
+
+
+def test_limits_are_low_then_high():
+    tables = {"source": {"kind": "sim"}, "safety": {"x_um": [5, -5]}}
+    with pytest.raises(ConfigError, match=r"safety.x_um = \(5.0, -5.0\)|safety.x_um = \[5, -5\]"):
+        validate(RunConfig, tables, "run.toml")

@@ -3,9 +3,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from streamtrack.fanout import SINK_QUEUE, Fanout
+from streamtrack.fanout import Fanout
 from streamtrack.testing.sinks import example_results
 from streamtrack.types import Revision, SourceInfo
+from streamtrack.workers import SINK_QUEUE
 
 INFO = SourceInfo("example", (64, 96), "uint16")
 
@@ -29,6 +30,9 @@ class SlowSink:
         self.go.wait(30)
         self.written.append(result)
 
+    def flush(self):
+        pass
+
     def close(self):
         pass
 
@@ -42,7 +46,7 @@ def revising(result, index):
 def test_what_a_dropped_result_said_of_earlier_frames_comes_with_the_next_one(tmp_path):
     (example,) = example_results(1)
     sink = SlowSink()
-    fanout = Fanout({"slow": sink}, {}, lossless=False, armed=False)
+    fanout = Fanout({"slow": sink}, {}, lossless=False)
     fanout.start(tmp_path, INFO)
     n = 3 * SINK_QUEUE
     for index in range(1, n):

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from streamtrack.commands import FATES
 from streamtrack.config import RunConfig
 from streamtrack.errors import ConfigError, EngineError, PluginNotFoundError, SinkError
 from streamtrack.session import Session
@@ -124,10 +125,19 @@ def test_a_live_source_is_never_held_up_by_default(tmp_path):
     assert report["frames"]["lost"] > 0
 
 
+def once_at_50(action):
+    """Do something when 50 frames are through."""
+
+    def on_progress(progress):
+        if progress.processed == 50:
+            action()
+
+    return on_progress
+
+
 def test_stop_finishes_what_is_decided(tmp_path):
     session = Session(make_config(source={"frames": 10_000, "pause_s": 0.001}), tmp_path)
-    threading.Timer(0.4, session.stop).start()
-    report = session.run()
+    report = session.run(once_at_50(lambda: threading.Thread(target=session.stop).start()))
     assert report["status"] == "interrupted"
     assert 0 < report["frames"]["processed"] < 10_000
     assert report["frames"]["processed"] == len(kept())
@@ -137,8 +147,8 @@ def test_stop_finishes_what_is_decided(tmp_path):
 def test_ctrl_c_interrupts_and_the_handler_is_given_back(tmp_path):
     handler = signal.getsignal(signal.SIGINT)
     session = Session(make_config(source={"frames": 10_000, "pause_s": 0.001}), tmp_path)
-    threading.Timer(0.4, signal.raise_signal, [signal.SIGINT]).start()
-    assert session.run()["status"] == "interrupted"
+    report = session.run(once_at_50(lambda: signal.raise_signal(signal.SIGINT)))
+    assert report["status"] == "interrupted"
     assert signal.getsignal(signal.SIGINT) is handler
 
 
@@ -188,21 +198,34 @@ def test_out_may_not_be_a_file(tmp_path):
         Session(make_config(), tmp_path / "file")
 
 
+EVERY_FRAME = {"kind": "every", "do": "stage", "confirmed": False, "max_per_minute": 10_000, "valid_ms": 60_000}
+
+
 @pytest.mark.parametrize(
-    ("armed", "valid_s", "expected"),
-    [(False, 60, "recorded"), (True, 60, "sent"), (True, -1, "stale")],
+    ("mode", "valid_ms", "expected"),
+    [
+        ("observe", 60_000, "recorded"),
+        ("rehearse", 60_000, "recorded"),
+        ("armed", 60_000, "sent"),
+        ("armed", 1e-6, "stale"),
+    ],
 )
-def test_commands_are_sent_only_when_armed_and_fresh(tmp_path, armed, valid_s, expected):
+def test_commands_are_sent_only_when_armed_and_fresh(tmp_path, mode, valid_ms, expected):
     log = tmp_path / "log.txt"
     report = run(
         tmp_path / "out",
-        triggers=[{"kind": "every", "valid_s": valid_s}],
+        triggers=[{**EVERY_FRAME, "valid_ms": valid_ms}],
         actuators={"stage": {"kind": "notebook", "path": str(log)}},
-        armed=armed,
+        mode=mode,
     )
     outcome = report["outputs"]["actuators"]["stage"]
     assert outcome[expected] == 20
-    assert outcome["sent"] + outcome["recorded"] + outcome["stale"] + outcome["failed"] + outcome["dropped"] == 20
+    assert sum(outcome[fate] for fate in FATES) == 20
+    logged = [json.loads(line) for line in (tmp_path / "out" / "commands.jsonl").read_text().splitlines()]
+    assert [(line["fate"], line["frame"], line["rule"]) for line in logged] == [
+        (expected, i, "every") for i in range(20)
+    ]
+    assert all(("grabbed_to_commanded_ms" in line) == (expected == "sent") for line in logged)
     lines = log.read_text().split()
     assert lines[:-2] == ([str(i) for i in range(20)] if expected == "sent" else [])
     assert lines[-2:] == ["safe", "safe"], "by its worker, and again when all is over"
@@ -211,18 +234,48 @@ def test_commands_are_sent_only_when_armed_and_fresh(tmp_path, armed, valid_s, e
 def test_an_actuator_that_throws_is_counted_and_the_loop_goes_on(tmp_path):
     report = run(
         tmp_path / "out",
-        triggers=[{"kind": "every"}],
+        triggers=[EVERY_FRAME],
         actuators={"stage": {"kind": "notebook", "path": str(tmp_path / "log"), "fail": True}},
-        armed=True,
+        mode="armed",
     )
     assert report["status"] == "completed"
     assert report["outputs"]["actuators"]["stage"]["failed"] == 20
     assert "does not answer" in report["outputs"]["actuators"]["stage"]["error"]
 
 
-def test_a_command_for_nobody_is_counted(tmp_path):
-    report = run(tmp_path, triggers=[{"kind": "every", "actuator": "laser"}])
-    assert report["outputs"]["unrouted_commands"] == 20
+def test_a_stop_file_ends_the_run_and_the_commands(tmp_path):
+    session = Session(
+        make_config(
+            source={"frames": 10_000, "live": True, "pause_s": 0.005},
+            triggers=[EVERY_FRAME],
+            actuators={"stage": {"kind": "notebook", "path": str(tmp_path / "log")}},
+            mode="armed",
+        ),
+        tmp_path / "out",
+    )
+    begun = time.monotonic()
+    report = session.run(once_at_50((tmp_path / "out" / "stop").touch))
+    assert time.monotonic() - begun < 10
+    assert report["status"] == "interrupted"
+    assert 0 < report["frames"]["processed"] < 10_000
+    assert (tmp_path / "log").read_text().split()[-1] == "safe"
+    assert not (tmp_path / "out" / "stop").exists(), "or the next run would end at once"
+
+
+def test_a_slow_actuator_does_not_stall_a_live_loop(tmp_path):
+    report = run(
+        tmp_path,
+        source={"frames": 2000, "live": True},
+        triggers=[{**EVERY_FRAME, "max_per_minute": 1_000_000}],
+        actuators={"stage": {"kind": "notebook", "path": str(tmp_path / "log"), "pause_s": 0.01}},
+        ingest={"policy": "block"},
+        mode="armed",
+    )
+    assert report["frames"]["processed"] == 2000
+    assert report["duration_s"] < 15, "2000 commands take 20 s"
+    outcome = report["outputs"]["actuators"]["stage"]
+    assert outcome["dropped"] > 0
+    assert sum(outcome[fate] for fate in FATES) == 2000
 
 
 def test_a_slow_sink_does_not_stall_a_live_loop(tmp_path):

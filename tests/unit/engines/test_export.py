@@ -19,8 +19,8 @@ from streamtrack.errors import ConfigError, EngineError
 from streamtrack.testing.engines import example_frame
 from streamtrack_engines import export as module
 from streamtrack_engines.backends.metadata import DeployMetadata
+from streamtrack_engines.deploy import DeployGraph
 from streamtrack_engines.export import (
-    DeployGraph,
     ExportSettings,
     Trained,
     check_parity,
@@ -192,10 +192,12 @@ def test_frames_of_one_content_agree_for_both_types():
         np.testing.assert_array_equal(one, other)
 
 
-def test_byte_pairs_are_exact():
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_byte_pairs_are_exact(precision):
     """All 65,536 counts arrive."""
     frames = np.arange(65536, dtype=np.uint16).reshape(4, 128, 128)
-    counts = module._counts(torch.from_numpy(as_input(frames)))
+    graph = DeployGraph(Transparent(), precision=precision)
+    counts = graph._counts(torch.from_numpy(as_input(frames)))
     np.testing.assert_array_equal(counts[0].numpy(), frames)
 
 
@@ -323,6 +325,20 @@ def test_export_writes_the_averaged_network(checkpoint, tmp_path, capsys):
     assert (metadata.threshold, metadata.max_detections, metadata.training_steps) == (0.3, 64, 7)
     assert metadata.recipe["steps"] == 7
     assert metadata.training_data["snr"] == list(Recipe(steps=7).crop_ranges.snr)
+
+
+def test_export_in_half_precision(checkpoint, tmp_path, lively):
+    out = tmp_path / "spots.half.onnx"
+    export_command(checkpoint, out, threshold=0.3, max_detections=K, half=True)
+    model = onnx.load(out)
+    metadata = DeployMetadata.from_properties({each.key: each.value for each in model.metadata_props}, out.name)
+    assert metadata.precision == "float16"
+    weights = [each for each in model.graph.initializer if each.name.startswith("network.")]
+    assert {each.data_type for each in weights} == {onnx.TensorProto.FLOAT16}
+    average = graph_of(module.read_checkpoint(checkpoint).network)
+    check_parity(out.read_bytes(), average, movie(), threshold=0.3, precision="float16")
+    with pytest.raises(EngineError, match="disagree"):  # half precision does not excuse another network
+        check_parity(out.read_bytes(), lively, movie(), threshold=0.3, precision="float16")
 
 
 def test_a_wrong_file_is_not_written(checkpoint, content, tmp_path, monkeypatch):

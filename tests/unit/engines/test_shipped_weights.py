@@ -10,8 +10,8 @@ import pytest
 from streamtrack.metrics.detection import match
 from streamtrack.simulation import Movie, MovieSettings
 from streamtrack_engines.backends.metadata import DeployMetadata
-from streamtrack_engines.backends.onnxruntime import OnnxRuntimeEngine
-from streamtrack_engines.weights import packaged_weights, read_weights
+from streamtrack_engines.engine import DenodetEngine
+from streamtrack_engines.weights import half_precision_of, packaged_weights, read_weights
 
 WEIGHTS = "denodet"
 SIZE_PX = 256
@@ -19,7 +19,7 @@ SIZE_PX = 256
 
 @pytest.fixture(scope="module")
 def prepared():
-    engine = OnnxRuntimeEngine(weights=WEIGHTS, threshold=0.1)
+    engine = DenodetEngine(weights=WEIGHTS, threshold=0.1, backend="onnxruntime")
     engine.prepare((SIZE_PX, SIZE_PX), "uint8")
     return engine
 
@@ -31,16 +31,21 @@ def detect(prepared):
     return lambda frames: [prepared.detect(pixels, denoise=True) for pixels in frames][-1]
 
 
+def metadata_of(weights):
+    session = onnxruntime.InferenceSession(read_weights(weights))
+    return DeployMetadata.from_properties(session.get_modelmeta().custom_metadata_map, weights)
+
+
 def default_threshold():
-    session = onnxruntime.InferenceSession(read_weights(WEIGHTS))
-    return DeployMetadata.from_properties(session.get_modelmeta().custom_metadata_map, WEIGHTS).threshold
+    return metadata_of(WEIGHTS).threshold
 
 
 def test_every_file_has_a_card_that_is_filled_in():
     names = packaged_weights()
-    assert WEIGHTS in names
+    assert {WEIGHTS, half_precision_of(WEIGHTS)} <= set(names)
     for name in names:
-        card = files("streamtrack_engines.weights").joinpath(f"{name}.md").read_text(encoding="utf-8")
+        card_of = name.removesuffix(".half")  # weights in half precision share the card
+        card = files("streamtrack_engines.weights").joinpath(f"{card_of}.md").read_text(encoding="utf-8")
         assert hashlib.sha256(read_weights(name)).hexdigest() in card
         assert "FILL" not in card
         for word in ("Training", "F1", "RMSE", "Limits"):
@@ -49,12 +54,23 @@ def test_every_file_has_a_card_that_is_filled_in():
 
 def test_file_says_how_it_was_made():
     session = onnxruntime.InferenceSession(read_weights(WEIGHTS))
-    metadata = DeployMetadata.from_properties(session.get_modelmeta().custom_metadata_map, WEIGHTS)
+    metadata = metadata_of(WEIGHTS)
     assert session.get_inputs()[0].shape == [1, 3, "height", "width", "bytes"]
     assert metadata.network == WEIGHTS
     assert metadata.training_steps > 1000
     assert metadata.training_data["snr"]
     assert metadata.max_detections >= 1024
+
+
+def test_half_precision_file_is_of_the_same_training():
+    half = metadata_of(half_precision_of(WEIGHTS))
+    assert half.precision == "float16"
+    assert half.model_copy(update={"precision": "float32"}) == metadata_of(WEIGHTS)
+
+
+def test_weights_without_half_precision():
+    assert half_precision_of("denodet.half") is None
+    assert half_precision_of("mine.onnx") is None
 
 
 def positions_of(found, threshold):
@@ -110,7 +126,7 @@ def test_scores_are_probabilities(detect):
 
 
 def test_finds_nothing_where_nothing_is():
-    engine = OnnxRuntimeEngine(weights=WEIGHTS)
+    engine = DenodetEngine(weights=WEIGHTS, backend="onnxruntime")
     engine.prepare((512, 512), "uint8")
     rng = np.random.default_rng(5)
     found = [engine.detect(rng.poisson(16, (512, 512)).astype(np.uint8), denoise=False)[0] for _ in range(6)]

@@ -21,6 +21,7 @@ from streamtrack.linking.records import (
     VAR,
     VELOCITY,
     VELOCITY_VAR,
+    Evidence,
     X,
     Y,
 )
@@ -174,7 +175,7 @@ def test_evidence_is_that_of_settled_tracks(states, frames):
     assert 0 < settled.sum() < N
     before = tracks.copy()
     y, x = before["mean"][:, BROWNIAN, :, POSITION].T + 1.5
-    evidence = correct(states, frames, measured_at(y, x), SLOTS, NOW, SLOTS)
+    evidence = Evidence(*correct(states, frames, measured_at(y, x), SLOTS, NOW, SLOTS))
     brownian, directed = tracks["probability"][settled][:, [BROWNIAN, DIRECTED]].T
     other = before["covariance"][settled, BROWNIAN, POSITION_VAR] - frames[NOW]["step_var"][BROWNIAN] + 0.16
     velocity = tracks["mean"][settled, DIRECTED, :, VELOCITY]
@@ -246,7 +247,7 @@ def follow(positions, frames):
     for yx in positions[1:]:
         states[:, BEFORE] = states[:, NOW]
         predict(states, frames, slot, BEFORE, NOW)
-        evidence.append(correct(states, frames, measured_at(*np.atleast_2d(yx).T), slot, NOW, slot))
+        evidence.append(Evidence(*correct(states, frames, measured_at(*np.atleast_2d(yx).T), slot, NOW, slot)))
     return states[0, NOW], evidence
 
 

@@ -1,0 +1,101 @@
+"""Calls into drivers that may hang: the caller is released in time, whatever the driver does."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from streamtrack.errors import MicroscopeError
+from streamtrack_drivers.axes import one_line
+
+T = TypeVar("T")
+_Job = tuple[Callable[[], Any], Future[Any]]
+
+MOST_AT_A_TIME = 16
+"""Calls under way; with so many, the drivers hang and further calls are refused at once."""
+MOST_URGENT = 16
+"""Urgent calls on top."""
+
+
+class Deadline:
+    """Runs calls in threads of its own and waits for each no longer than a time-out.
+
+    A driver that hangs cannot be interrupted: its thread is left behind, as a daemon, and is used again should the
+    call return after all.
+
+    Parameters
+    ----------
+    timeout_s
+        How long a call may take.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._idle: list[SimpleQueue[_Job | None]] = []
+        self._n_threads = 0
+        self._closed = False
+
+    def __call__(self, what: str, call: Callable[[], T], extra_s: float = 0.0, *, urgent: bool = False) -> T:
+        """Return what ``call()`` returns; ``extra_s`` comes on top of the time-out.
+
+        An urgent call, which makes something safe, is tried even where all others are refused.
+
+        Raises
+        ------
+        MicroscopeError
+            It failed, or took too long. ``what`` says in the message what was asked for.
+        """
+        future: Future[T] = Future()
+        self._worker(what, MOST_AT_A_TIME + MOST_URGENT if urgent else MOST_AT_A_TIME).put((call, future))
+        try:
+            return future.result(self.timeout_s + extra_s)
+        except TimeoutError as error:
+            if future.done():
+                raise MicroscopeError(f"{what}: {one_line(error)}") from error
+            cure = "look after the device; a driver that hangs comes back only when the program is started again"
+            raise MicroscopeError(f"{what}: no answer within {self.timeout_s + extra_s:g} s: {cure}") from None
+        except Exception as error:
+            raise MicroscopeError(f"{what}: {one_line(error)}") from error
+
+    def close(self) -> None:
+        """End the threads that are not in a call; the others end after it. Later calls are refused."""
+        with self._lock:
+            self._closed = True
+            while self._idle:
+                self._idle.pop().put(None)
+
+    def _worker(self, what: str, most: int) -> "SimpleQueue[_Job | None]":
+        with self._lock:
+            if self._closed:
+                raise MicroscopeError(f"{what}: the microscope is closed")
+            if self._idle:
+                return self._idle.pop()
+            if self._n_threads >= most:
+                raise MicroscopeError(f"{what}: refused, because {self._n_threads} calls before it still hang")
+            self._n_threads += 1
+        jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        threading.Thread(target=self._work, args=(jobs,), name="streamtrack-microscope", daemon=True).start()
+        return jobs
+
+    def _work(self, jobs: "SimpleQueue[_Job | None]") -> None:
+        while (job := jobs.get()) is not None:
+            call, future = job
+            try:
+                result, error = call(), None
+            except BaseException as failure:
+                result, error = None, failure
+            self._release(jobs)  # before the answer, so that the caller's next call finds this thread idle
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+            del job, call, future, result, error  # nothing of a call is kept alive until the next
+
+    def _release(self, jobs: "SimpleQueue[_Job | None]") -> None:
+        with self._lock:
+            if self._closed:
+                jobs.put(None)
+            else:
+                self._idle.append(jobs)

@@ -1,0 +1,44 @@
+"""What the back ends on the CPU share: the frames that the graph takes at once, and how many threads there are."""
+
+import os
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtrack_engines.backends.runner import FrameSize
+
+
+class FrameHistory:
+    """The current frame and those before it, as the graph takes them; frames that are not known are zeros.
+
+    Attributes
+    ----------
+    raw
+        (1, T, H, W, B) uint8, oldest first; the bytes of the pixels, lowest first.
+    current
+        (H, W), a view of the last one: write the next frame into it, run the graph, then call `advance`. A run that
+        failed leaves no trace, as the next frame is written over its own.
+    """
+
+    def __init__(self, n_frames: int, size: FrameSize) -> None:
+        shape = (n_frames, size.height, size.width)
+        self._frames: NDArray[Any] = np.zeros(shape, np.dtype(f"<u{size.itemsize}"))
+        self.raw = self._frames.view(np.uint8).reshape(1, *shape, size.itemsize)
+        self.current = self._frames[-1]
+
+    def advance(self) -> None:
+        """Make the current frame the one before."""
+        for older, newer in pairwise(self._frames):
+            older[:] = newer  # one by one: numpy would copy the whole movie first, as source and target overlap
+
+    def clear(self) -> None:
+        """Know no frame."""
+        self._frames.fill(0)
+
+
+def default_threads() -> int:
+    """Return the number of cores to compute on: those this process may use, without hyper-threads beyond 4."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable if usable <= 4 else max(4, usable // 2)

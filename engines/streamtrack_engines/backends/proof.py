@@ -1,0 +1,191 @@
+"""Proof that a back end computes what the weights say: a made-up movie through it and through ONNX Runtime.
+
+Compilers for GPUs have faults that show in the numbers only: TensorRT 11.2 fuses some residual additions in half
+precision to wrong values without a warning (NVIDIA/TensorRT issue 4854), and a refused enqueue inside a captured graph
+replays the frame before. So each runner is compared on load, by the very calls that run it later.
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from streamtrack.errors import EngineError
+from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME
+from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
+
+_SPACING_PX = 24
+_SPOT_SIGMA_PX = 1.3
+_NEAR_PX = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far a back end is from ONNX Runtime on the same frames; of a right one, each is small.
+
+    Attributes
+    ----------
+    missed
+        Share of the particles, of either, that the other does not have within half a pixel. Particles are rows with a
+        score of the threshold or more; for the other, half of the threshold will do.
+    position_px
+        Median distance of the particles that both have.
+    score
+        Mean difference of their scores.
+    intensity
+        Median difference of their intensities, as a share.
+    denoised
+        Root mean square difference of the denoised frames over the standard deviation of the right one.
+    """
+
+    missed: float
+    position_px: float
+    score: float
+    intensity: float
+    denoised: float
+
+    def within(self, limit: "Difference") -> bool:
+        """Return whether nothing exceeds a limit, or is not a number."""
+        return all(value <= most for value, most in zip(asdict(self).values(), asdict(limit).values(), strict=True))
+
+
+TOLERANCE = Difference(missed=0.02, position_px=0.005, score=0.003, intensity=0.005, denoised=0.02)
+"""See ``docs/decisions/0011-tensorrt-plans.md`` for what half precision and real faults measure."""
+
+
+def prove(runner: Runner, reference: DeployFile, size: FrameSize) -> Difference:
+    """Compare a runner with ONNX Runtime on the CPU, and leave it without any frame seen.
+
+    Parameters
+    ----------
+    runner
+        For frames of `size`.
+    reference
+        What the runner should compute; not necessarily the same file, if that is in half precision.
+    size
+        Of the frames.
+
+    Returns
+    -------
+    Difference
+        For the report.
+
+    Raises
+    ------
+    EngineError
+        The difference is greater than `TOLERANCE`, with the figures; or the runner failed.
+    """
+    n_frames = reference.metadata.n_frames
+    movie = reference_movie(n_frames + 1, size)  # one more than the graph takes: the first must be forgotten
+    wanted = _reference(reference, movie[-n_frames:])
+    found = _last(runner, movie, denoise=True)
+    found_alone, _ = _last(runner, movie, denoise=False)
+    runner.clear()
+    difference = compare(reference, wanted, found)
+    if not np.array_equal(found[0], found_alone, equal_nan=True):
+        without = compare(reference, wanted, (found_alone, found[1]))
+        difference = max(difference, without, key=lambda one: one.missed)
+    if not difference.within(TOLERANCE):
+        figures = ", ".join(f"{name} {value:.3g}" for name, value in asdict(difference).items())
+        limits = ", ".join(f"{value:g}" for value in asdict(TOLERANCE).values())
+        raise EngineError(
+            f"the results differ from ONNX Runtime's on the same frames ({figures}; at most {limits}): "
+            "take another engine back end, and report this with the versions of GPU, driver and libraries"
+        )
+    return difference
+
+
+def reference_movie(n_frames: int, size: FrameSize) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Return a movie (n_frames, H, W) of spots that drift on an uneven background, with shot noise; always the same.
+
+    Of 16-bit frames both bytes are used, as far as 20,000 counts: more than half precision holds exactly.
+    """
+    rng = np.random.default_rng(20260801)
+    centres = _grid(size.height, size.width)
+    centres += rng.uniform(-4, 4, centres.shape)
+    drift = rng.normal(0, 0.7, centres.shape)
+    brightness = rng.uniform(0.1, 1.0, len(centres))
+    clean = np.stack([_spots(centres + t * drift, brightness, size) for t in range(n_frames)])
+    clean += np.linspace(0.08, 0.2, size.height)[:, None]
+    counts, gain = (180.0, 1.0) if size.itemsize == 1 else (400.0, 50.0)
+    dtype = np.dtype(f"u{size.itemsize}")
+    return (rng.poisson(counts * clean) * gain).clip(0, np.iinfo(dtype).max).astype(dtype)
+
+
+def _grid(height: int, width: int) -> NDArray[np.float64]:
+    """Return places (N, 2) at about equal distances, the outer ones half of that from the edge."""
+    axes = (np.arange(_SPACING_PX / 2, length, _SPACING_PX) for length in (height, width))
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
+
+
+def _spots(centres: NDArray[np.float64], brightness: NDArray[np.float64], size: FrameSize) -> NDArray[np.float64]:
+    """Return an image (H, W) of Gaussian spots; a sum of products of profiles along y and x."""
+    profiles = (
+        np.exp(-0.5 * ((np.arange(length) - centre[:, None]) / _SPOT_SIGMA_PX) ** 2)
+        for length, centre in zip((size.height, size.width), centres.T, strict=True)
+    )
+    along_y, along_x = profiles
+    return (along_y * brightness[:, None]).T @ along_x
+
+
+Result = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Table (K, columns) and denoised frame (H, W)."""
+
+
+def _reference(file: DeployFile, frames: NDArray[np.uint8] | NDArray[np.uint16]) -> Result:
+    """Return what ONNX Runtime finds in the last of some frames (T, H, W)."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(file.content, options, providers=["CPUExecutionProvider"])
+    raw = frames.view(np.uint8).reshape(1, *frames.shape, frames.itemsize)
+    table, denoised = session.run([DETECTIONS, DENOISED], {FRAME: raw})
+    return table, denoised
+
+
+def _last(runner: Runner, movie: NDArray[np.uint8] | NDArray[np.uint16], *, denoise: bool) -> Result:
+    """Return what a runner finds in the last frame of a movie, and that frame denoised if asked to."""
+    runner.clear()
+    for frame in movie[:-1]:
+        runner.current[:] = frame
+        runner.run(denoise=False)
+    runner.current[:] = movie[-1]
+    table, denoised = runner.run(denoise=denoise)
+    return table.copy(), np.empty(0, np.float32) if denoised is None else denoised.copy()
+
+
+def compare(file: DeployFile, wanted: Result, found: Result) -> Difference:
+    """Return how far some results are from the right ones; all infinite if they are not finite numbers."""
+    (table, denoised), (other, other_denoised) = wanted, found
+    if not (np.isfinite(other).all() and np.isfinite(other_denoised).all()):
+        return Difference(*[np.inf] * 5)
+    columns = file.metadata.columns
+    y, x, score, intensity = (columns.index(name) for name in ("y", "x", "score", "intensity"))
+    least = file.metadata.threshold
+    sure, other_sure = table[table[:, score] >= least], other[other[:, score] >= least]
+    likely = other[other[:, score] >= least / 2]
+    partner, away = _nearest(sure[:, [y, x]], likely[:, [y, x]])
+    _, other_away = _nearest(other_sure[:, [y, x]], table[table[:, score] >= least / 2][:, [y, x]])
+    both = away <= _NEAR_PX
+    pairs = sure[both], likely[partner[both]]
+    n_missed = np.count_nonzero(~both) + np.count_nonzero(other_away > _NEAR_PX)
+    return Difference(
+        missed=n_missed / max(len(sure) + len(other_sure), 1),
+        position_px=_median(away[both]),
+        score=float(np.abs(pairs[0][:, score] - pairs[1][:, score]).sum() / max(len(pairs[0]), 1)),
+        intensity=_median(np.abs(pairs[1][:, intensity] / pairs[0][:, intensity] - 1)),
+        denoised=float(np.sqrt(np.mean((other_denoised - denoised) ** 2)) / max(denoised.std(), 1e-9)),
+    )
+
+
+def _nearest(places: NDArray[np.float32], others: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return for each of some places (N, 2) which of the others is nearest, and how far that is."""
+    if not len(others):
+        return np.zeros(len(places), np.intp), np.full(len(places), np.inf, np.float32)
+    away = np.linalg.norm(places[:, None] - others, axis=2)
+    nearest = away.argmin(1)
+    return nearest, away[np.arange(len(places)), nearest]
+
+
+def _median(values: NDArray[np.float32]) -> float:
+    return float(np.median(values)) if len(values) else 0.0

@@ -1,0 +1,188 @@
+"""The deploy graph: bytes of raw frames in, a table of particles and the denoised frame out, as one torch module."""
+
+import copy
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from streamtrack.errors import EngineError
+from streamtrack_engines.backends.metadata import DeployMetadata
+from streamtrack_engines.networks.denodet import (
+    STRIDE,
+    Denodet,
+    ResidualBlock,
+    denoised_signal,
+    frame_scale,
+    normalise,
+)
+from streamtrack_engines.peaks import UNCALIBRATED, Calibration, background_ring, peak_table
+
+Precision = Literal["float32", "float16"]
+
+_CURE = "write it anew with 'streamtrack export' of this version"
+_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
+
+class DeployGraph(nn.Module):
+    """A trained network with everything before and after it; no shape depends on what the frame shows.
+
+    Parameters
+    ----------
+    network
+        DENODET, trained; the graph holds a copy whose batch norms are folded into the convolutions.
+    calibration
+        What makes scores probabilities.
+    max_detections
+        Rows of the table.
+    precision
+        In which the network computes. What comes before and after it is float32 always: counts above 2048 and places
+        in frames of that size have no exact float16.
+    """
+
+    def __init__(
+        self,
+        network: Denodet,
+        *,
+        calibration: Calibration = UNCALIBRATED,
+        max_detections: int = 2048,
+        precision: Precision = "float32",
+    ) -> None:
+        super().__init__()
+        self.dtype = _DTYPES[precision]
+        self.network = fold_norms(network).to(self.dtype)
+        self.calibration = calibration
+        self.max_detections = max_detections
+        self.ring: Tensor
+        self.place_values: Tensor
+        self.register_buffer("place_values", torch.tensor([[1.0], [256.0]]), persistent=False)
+        self.register_buffer("ring", background_ring(), persistent=False)
+        self.eval()
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the particles of the last of some frames, and denoise it.
+
+        Parameters
+        ----------
+        frames
+            (1, T, H, W, B) uint8, T = ``network.n_frames``, H and W at least 32: frames that follow each other, the
+            current one last; a frame that is not known is all zeros. The bytes of the pixels, lowest first, B = 1 or 2:
+            TensorRT has no 16-bit integers, and a view of uint16 frames as bytes costs nothing.
+
+        Returns
+        -------
+        detections
+            (max_detections, 5) float32, from `peak_table`. A frame without any contrast has none.
+        denoised
+            (H, W) float32, counts: the signal above background that the network sees, on a flat background that
+            gives the image the mean of the raw frame.
+        """
+        counts = self._counts(frames)
+        has_contrast = _has_contrast(counts)
+        logit, found = self._look(counts, has_contrast)
+        current, known = counts[:, -1:], has_contrast[:, -1:]
+        signal = torch.where(known, denoised_signal(logit, frame_scale(current)), 0.0)
+        background = (current - signal).mean((-2, -1), keepdim=True)
+        return self._table(found, current, known), (signal + background)[0, 0]
+
+    def detect(self, frames: Tensor) -> Tensor:
+        """Return the first output of `forward` only, without the work for the other."""
+        counts = self._counts(frames)
+        has_contrast = _has_contrast(counts)
+        return self._table(self._look(counts, has_contrast)[1], counts[:, -1:], has_contrast[:, -1:])
+
+    def _counts(self, frames: Tensor) -> Tensor:
+        """Return the pixels (1, T, H, W), float32, of frames given as bytes (1, T, H, W, B)."""
+        parts = frames.to(torch.float32)
+        if self.dtype == torch.float16:  # for GPUs, whose compilers make this one kernel with what follows
+            low, high = parts[..., 0], parts[..., -1]  # of single bytes both are the same
+            return low + high * (256 * (frames.shape[-1] - 1))
+        # Picking every second byte takes a CPU seven times as long as a product of matrices, which is exact as well.
+        n_bytes = frames.shape[-1]
+        return (parts.reshape(-1, n_bytes) @ self.place_values[:n_bytes]).reshape(frames.shape[:-1])
+
+    def _look(self, counts: Tensor, has_contrast: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the network says of the frame's own pixels; odd sizes are padded on their way through it."""
+        height, width = counts.shape[-2:]
+        # Of one bright level, whose mean is not exact, normalise would leave something.
+        frames = torch.where(has_contrast, normalise(counts), 0.0)
+        # A fixed padding, and cutting off what is too much: the exporter has no padding by an amount known later.
+        padded = F.pad(frames, (0, STRIDE - 1) * 2, mode="replicate")
+        padded = padded[..., : (height + STRIDE - 1) // STRIDE * STRIDE, : (width + STRIDE - 1) // STRIDE * STRIDE]
+        logit, found = self.network(padded.to(self.dtype))
+        return logit[..., :height, :width].float(), found[..., :height, :width].float()
+
+    def _table(self, found: Tensor, current: Tensor, has_contrast: Tensor) -> Tensor:
+        table = peak_table(found, current, k=self.max_detections, calibration=self.calibration, ring=self.ring)
+        return torch.where(has_contrast[0, 0], table, 0.0)
+
+
+def _has_contrast(counts: Tensor) -> Tensor:
+    """Return which frames show anything, (1, T, H, W) -> bool (1, T, 1, 1)."""
+    return counts.amax((-2, -1), keepdim=True) > counts.amin((-2, -1), keepdim=True)
+
+
+def fold_norms(network: Denodet) -> Denodet:
+    """Return a copy for inference whose batch norms are part of the convolutions before them, as weights and biases.
+
+    Instance norms stay, because they depend on the frame.
+    """
+    folded = copy.deepcopy(network).eval()
+    for block in folded.modules():
+        if isinstance(block, ResidualBlock):
+            for place, (conv, norm) in enumerate(zip(block.convs, block.norms, strict=True)):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    block.convs[place] = fuse_conv_bn_eval(conv, norm)
+                    block.norms[place] = nn.Identity()
+    return folded
+
+
+def from_onnx(content: bytes, name: str = "the file") -> DeployGraph:
+    """Return the deploy graph that `streamtrack_engines.export.to_onnx` wrote, with the weights that the file holds.
+
+    Parameters
+    ----------
+    content
+        The ONNX file.
+    name
+        Of the file, for error messages.
+
+    Raises
+    ------
+    EngineError
+        The content is no such file, or lacks some of the weights.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    try:
+        model = onnx.load_from_string(content)
+    except Exception as error:  # protobuf's exceptions depend on its implementation
+        raise EngineError(f"{name} is damaged or no ONNX file: {_CURE}") from error
+    metadata = DeployMetadata.from_properties({each.key: each.value for each in model.metadata_props}, name)
+    graph = _empty_graph(metadata, name)
+    wanted = graph.state_dict()
+    weights = {each.name: each for each in model.graph.initializer if each.name in wanted}
+    for key, weight in wanted.items():
+        if key not in weights or tuple(weights[key].dims) != weight.shape:
+            raise EngineError(f"{name} lacks {key}, {tuple(weight.shape)}: {_CURE}")
+        weight.copy_(torch.from_numpy(numpy_helper.to_array(weights[key]).copy()))
+    return graph
+
+
+def _empty_graph(metadata: DeployMetadata, name: str) -> DeployGraph:
+    """Return the deploy graph that a file describes, its weights still to be set."""
+    if metadata.network != "denodet" or metadata.calibration is None:
+        raise EngineError(f"{name} does not say all of its network: {_CURE}")
+    try:
+        network = Denodet(**metadata.recipe["network"])
+    except (KeyError, TypeError) as error:
+        raise EngineError(f"{name} has a recipe that describes no network: {_CURE}") from error
+    return DeployGraph(
+        network,
+        calibration=Calibration(*metadata.calibration),
+        max_detections=metadata.max_detections,
+        precision=metadata.precision,
+    )

@@ -1,0 +1,207 @@
+"""The engine ``denodet``: a deploy graph, in the fastest back end that the machine has."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtrack.errors import ConfigError, EngineError
+from streamtrack.types import MIN_FRAME_PX, Detections, Pixels
+from streamtrack_engines.backends.deploy_file import read_deploy_file
+from streamtrack_engines.backends.metadata import REQUIRED_COLUMNS
+from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
+from streamtrack_engines.backends.selection import HALF_PRECISION, ORDER, BackendName, Choice, get_backend, open_first
+from streamtrack_engines.weights import half_precision_of
+
+_ITEMSIZE = {"uint8": 1, "uint16": 2, "float32": 2}
+"""Bytes of a pixel for the graph, for frames of each dtype."""
+_MAX_LEVEL = 65535
+
+
+class DenodetEngine:
+    """Finds particles with a deploy graph (see `streamtrack_engines.export`).
+
+    Weights for more than one frame see the frames before, too, as far back as `reset` or `prepare`. The same frames
+    give the same bits each time, on the same machine in the same back end. float32 frames are rounded to 65,536 levels
+    between their least and greatest pixel, which changes nothing else: the network sees each frame normalised by
+    itself, and counts are scaled back.
+
+    Parameters
+    ----------
+    weights
+        Name of weights that come with the package, or path of an ``.onnx`` file that ``streamtrack export`` wrote.
+    threshold
+        Score from which a peak is a detection, above 0 and at most 1; by default the one in the weights' file.
+    threads
+        CPU threads for one frame; by default one for each core. Back ends on a GPU do not care.
+    backend
+        What runs the graph; by default the first that can of TensorRT, TensorRT for RTX, torch (these three on NVIDIA
+        GPUs), OpenVINO and ONNX Runtime. `info` says which it was, and why others were passed over.
+
+    Raises
+    ------
+    ConfigError
+        A setting is out of range.
+    EngineError
+        The weights are missing, damaged, or no deploy graph; or the back end that was asked for is not there.
+    """
+
+    def __init__(
+        self,
+        *,
+        weights: str = "denodet",
+        threshold: float | None = None,
+        threads: int | None = None,
+        backend: Choice = "auto",
+    ) -> None:
+        _check_settings(threshold, threads, backend)
+        self._file = read_deploy_file(weights)
+        self._threads = threads
+        self._choice: Choice = backend
+        self._threshold = self._file.metadata.threshold if threshold is None else threshold
+        self._columns = [self._file.metadata.columns.index(name) for name in REQUIRED_COLUMNS]
+        self._runner: Runner | None = None
+        self._size: FrameSize | None = None
+        self._prepared: tuple[tuple[int, ...], str] | None = None
+        self._closed = False
+        self._scaled = np.empty((0, 0))
+        self._full_tables = 0
+        self._about_runner: dict[str, Any] = {"backend": None, "passed_over": {}}
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """Back end, weights and versions, and how many frames may hold more particles than the table has rows.
+
+        ``backend`` is None before the first `prepare`; ``passed_over`` says of each back end that would have been
+        preferred why it was not taken.
+        """
+        metadata = self._file.metadata
+        return {
+            "weights": self._file.name,
+            "weights_sha256": self._file.sha256,
+            "weights_version": metadata.streamtrack_version,
+            "network": metadata.network,
+            "n_frames": metadata.n_frames,
+            "threshold": self._threshold,
+            "max_detections": metadata.max_detections,
+            "frames_with_full_table": self._full_tables,
+            **self._about_runner,
+        }
+
+    def prepare(self, shape: tuple[int, int], dtype: str) -> None:
+        """Open a back end for frames of this shape and dtype, and warm it up.
+
+        Raises EngineError on frames that cannot be taken, or if no back end, or not the one asked for, can run.
+        """
+        if self._closed:
+            raise EngineError("the engine is closed: make a new one")
+        size = self._frame_size(shape, dtype)
+        if size != self._size:
+            self._open(size)
+        self._prepared = (tuple(shape), dtype)
+        self._scaled = np.empty(shape if dtype == "float32" else (0, 0))
+        for denoise in (True, False):
+            self.detect(np.zeros(shape, dtype), denoise=denoise)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the frames seen so far: the next one does not follow them."""
+        if self._runner is not None:
+            self._runner.clear()
+
+    def detect(self, pixels: Pixels, *, denoise: bool) -> tuple[Detections, NDArray[np.float32] | None]:
+        """Find particles in the next frame, and denoise it (H, W) if asked to, which costs hardly more.
+
+        Raises EngineError if the frame is not what `prepare` was told, or has pixels that are not finite; such a frame
+        counts as not seen.
+        """
+        runner = self._runner
+        if runner is None or (pixels.shape, pixels.dtype.name) != self._prepared:
+            state = "closed" if self._closed else f"prepared for {self._prepared or 'nothing'}"
+            raise EngineError(f"frame is {pixels.shape} {pixels.dtype}, but the engine is {state}: call prepare first")
+        scale, offset = self._write_levels(pixels, runner.current)
+        table, image = runner.run(denoise=denoise)
+        return self._detections(table, scale), None if image is None else _in_counts(image, scale, offset)
+
+    def close(self) -> None:
+        """Release device and memory."""
+        self._closed = True
+        self._release()
+
+    def _open(self, size: FrameSize) -> None:
+        """Replace the runner; none is left if that fails."""
+        self._release()
+        opened = open_first(self._choice, self._file_for, size, self._threads)
+        self._runner, self._size = opened.runner, size
+        self._about_runner = {
+            **opened.runner.info,
+            "backend": opened.name,
+            "passed_over": dict(opened.passed_over),
+            "weights": opened.file.name,
+            "weights_sha256": opened.file.sha256,
+        }
+
+    def _release(self) -> None:
+        if self._runner is not None:
+            self._runner.close()
+        self._runner = self._size = self._prepared = None
+
+    def _file_for(self, backend: BackendName) -> DeployFile:
+        """Return the packaged weights in half precision where they are better, otherwise the file as it was named."""
+        half = half_precision_of(self._file.name) if backend in HALF_PRECISION else None
+        return self._file if half is None else read_deploy_file(half)
+
+    def _frame_size(self, shape: tuple[int, int], dtype: str) -> FrameSize:
+        """Return what the graph gets; raises EngineError on what it cannot take."""
+        if dtype not in _ITEMSIZE:
+            raise EngineError(f"frames of dtype {dtype} cannot be taken: convert them to {', '.join(_ITEMSIZE)}")
+        if min(shape) < MIN_FRAME_PX:
+            raise EngineError(f"a frame of {shape[0]} x {shape[1]} px is too small: at least 32 x 32")
+        size, only = FrameSize(*shape, _ITEMSIZE[dtype]), self._file.fixed
+        if only is not None and size != only:
+            raise EngineError(
+                f"weights {self._file.name} are for frames of {only.height} x {only.width} px of {only.itemsize} "
+                f"bytes, not of {size.height} x {size.width} px of {size.itemsize}: export without --height, --width "
+                "and --dtype"
+            )
+        return size
+
+    def _write_levels(self, pixels: Pixels, levels: NDArray[Any]) -> tuple[float, float]:
+        """Write what the graph takes into `levels`; return scale and offset: pixels = levels * scale + offset."""
+        if pixels.dtype != np.float32:
+            levels[:] = pixels
+            return 1.0, 0.0
+        low, high = float(pixels.min()), float(pixels.max())
+        if not math.isfinite(high - low):
+            raise EngineError("the frame has NaN or infinite pixels: replace them first")
+        scale = (high - low) / _MAX_LEVEL or 1.0
+        np.subtract(pixels, low, out=self._scaled, dtype=np.float64)
+        np.divide(self._scaled, scale, out=self._scaled)
+        np.rint(self._scaled, out=levels, casting="unsafe")
+        return scale, low
+
+    def _detections(self, table: NDArray[np.float32], scale: float) -> Detections:
+        """Return the rows of the table that are above the threshold, in arrays of their own."""
+        n = int(np.count_nonzero(table[:, self._columns[2]] >= self._threshold))  # the best come first
+        self._full_tables += n == len(table)
+        y, x, score, mass, sigma = table.T[self._columns, :n]
+        return Detections(y, x, score, mass * scale, sigma)
+
+
+def _check_settings(threshold: float | None, threads: int | None, backend: Choice) -> None:
+    """Raise ConfigError on settings out of range, EngineError if a back end that was asked for is not there."""
+    if threshold is not None and not 0 < threshold <= 1:
+        raise ConfigError(f"threshold {threshold:g} must be above 0 and at most 1")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads {threads} must be at least 1, or be left out for one per core")
+    if backend != "auto" and backend not in ORDER:
+        raise ConfigError(f"backend {backend!r} must be one of auto, {', '.join(ORDER)}")
+    if backend != "auto" and (reason := get_backend(backend).reason_against()):
+        raise EngineError(f"engine back end {backend}: {reason}")
+
+
+def _in_counts(image: NDArray[np.float32], scale: float, offset: float) -> NDArray[np.float32]:
+    """Return an image of levels in counts, in an array of its own."""
+    return image.copy() if scale == 1 and offset == 0 else image * scale + offset

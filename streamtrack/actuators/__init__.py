@@ -1,0 +1,1 @@
+"""Actuators: what carries commands out, behind the limits of the run."""

@@ -1,0 +1,62 @@
+"""Events for an acquisition that is running."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamtrack.actuators.actions import number
+from streamtrack.actuators.guard import EVENT_KEYS
+from streamtrack.errors import ConfigError
+from streamtrack.protocols import Microscope
+from streamtrack.types import Command, SourceInfo
+
+MOST_EVENTS = 1000
+NUMBERS = frozenset(("exposure", "x_pos", "y_pos", "z_pos", "min_start_time"))
+
+
+class MdaEvent:
+    """Adds events to the running acquisition: ``action = { exposure = 5, x_pos = 120.0 }``, as useq's MDAEvent.
+
+    What the action does not name stays as the acquisition has it. Positions, exposure, channel and properties are
+    checked against the run's limits; each event counts its exposure as light. In the event's metadata stand the rule,
+    the frame and the track that led to it.
+
+    Parameters
+    ----------
+    microscope
+        Given by the run.
+    repeats
+        How many events one command adds: a burst.
+    """
+
+    rehearses = True
+
+    def __init__(self, *, microscope: Microscope, repeats: int = 1) -> None:
+        if not 1 <= repeats <= MOST_EVENTS:
+            raise ConfigError(f"repeats = {repeats} is out of range: give 1 to {MOST_EVENTS}")
+        self._microscope = microscope
+        self._repeats = repeats
+
+    def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
+        """Check the actions that rules will ask for; raises ConfigError."""
+        for action in actions:
+            unknown = sorted(action.keys() - EVENT_KEYS)
+            if unknown:
+                known = ", ".join(sorted(EVENT_KEYS))
+                raise ConfigError(f"action: an event may not set {', '.join(unknown)} (allowed: {known})")
+            for key in action.keys() & NUMBERS:
+                number(action, key)
+            if not isinstance(action.get("metadata", {}), Mapping):
+                raise ConfigError(f"action: metadata = {action['metadata']!r} is not a table")
+            if not all(isinstance(each, list | tuple) and len(each) == 3 for each in action.get("properties", ())):
+                raise ConfigError('action: properties are not a list of ["Device", "Property", "value"]')
+
+    def execute(self, command: Command) -> Mapping[str, Any]:
+        """Add the events; returns how many. One that is refused ends the burst."""
+        cause = {"rule": command.rule, "frame": command.frame_index, "particle": command.event.particle}
+        metadata = {**command.action.get("metadata", {}), "streamtrack": cause}
+        for _ in range(self._repeats):
+            self._microscope.add_event({**command.action, "metadata": metadata})
+        return {"events": self._repeats}
+
+    def close(self) -> None:
+        """Do nothing: what was added belongs to the acquisition."""

@@ -1,0 +1,196 @@
+"""Device properties, presets and shutters."""
+
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from streamtrack.actuators.actions import attempt, check_retries, number, one_key, text
+from streamtrack.errors import CommandRefused, ConfigError
+from streamtrack.protocols import Microscope
+from streamtrack.types import Command, SourceInfo
+
+LONGEST_PULSE_MS = 60_000.0
+
+
+class Property:
+    """Sets a property of a device: ``action = { value = 20 }``.
+
+    Parameters
+    ----------
+    microscope
+        Given by the run.
+    device, property
+        Which one. ``"device.property"`` has to be in ``safety.properties``.
+    value
+        Set where the action names none.
+    retries
+        How often a call that failed is repeated while the command is valid.
+    """
+
+    rehearses = True
+
+    def __init__(
+        self,
+        *,
+        microscope: Microscope,
+        device: str,
+        property: str,
+        value: str | int | float | bool | None = None,
+        retries: int = 0,
+    ) -> None:
+        self._microscope = microscope
+        self._device, self._property = device, property
+        self._value = value
+        self._retries = check_retries(retries)
+
+    def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
+        """Check the actions that rules will ask for; raises ConfigError."""
+        for action in actions:
+            self._read(action)
+
+    def execute(self, command: Command) -> Mapping[str, Any]:
+        """Set the property; returns its name, value and the number of tries."""
+        value = self._read(command.action)
+        _, tries = attempt(
+            lambda: self._microscope.set_property(self._device, self._property, value),
+            self._retries,
+            command.valid_until_ns,
+        )
+        return {"property": f"{self._device}.{self._property}", "value": value, "tries": tries}
+
+    def close(self) -> None:
+        """Do nothing: the property stays as it is."""
+
+    def _read(self, action: Mapping[str, Any]) -> str:
+        value = action[one_key(action, "value")] if action else self._value
+        if not isinstance(value, str | int | float):
+            raise ConfigError(f"no value for {self._device}.{self._property}: give action = {{ value = ... }}")
+        return text(value)
+
+
+class Preset:
+    """Applies a preset of a configuration group: ``action = { preset = "Red" }``.
+
+    Parameters
+    ----------
+    microscope
+        Given by the run.
+    group
+        Which group; it has to be in ``safety.presets``.
+    preset
+        Applied where the action names none.
+    retries
+        How often a call that failed is repeated while the command is valid.
+    """
+
+    rehearses = True
+
+    def __init__(self, *, microscope: Microscope, group: str, preset: str | None = None, retries: int = 0) -> None:
+        self._microscope = microscope
+        self._group = group
+        self._preset = preset
+        self._retries = check_retries(retries)
+
+    def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
+        """Check the actions that rules will ask for; raises ConfigError."""
+        for action in actions:
+            self._read(action)
+
+    def execute(self, command: Command) -> Mapping[str, Any]:
+        """Apply the preset; returns its name and the number of tries."""
+        preset = self._read(command.action)
+        _, tries = attempt(
+            lambda: self._microscope.set_preset(self._group, preset), self._retries, command.valid_until_ns
+        )
+        return {"group": self._group, "preset": preset, "tries": tries}
+
+    def close(self) -> None:
+        """Do nothing: the preset stays."""
+
+    def _read(self, action: Mapping[str, Any]) -> str:
+        preset = action[one_key(action, "preset")] if action else self._preset
+        if not isinstance(preset, str):
+            raise ConfigError(f'no preset of the group {self._group!r}: give action = {{ preset = "..." }}')
+        return preset
+
+
+class Shutter:
+    """Opens and closes a shutter: ``action = { opened = true }``, or ``{ pulse_ms = 50 }``, which closes by itself.
+
+    A shutter that was opened and not closed again is closed when the run ends. A pulse is timed by the computer, to
+    some milliseconds (on Windows about 15): light that has to be exact is timed by the light source.
+
+    Parameters
+    ----------
+    microscope
+        Given by the run.
+    device
+        Which shutter; it has to be in ``safety.shutters``.
+    retries
+        How often a call that failed is repeated while the command is valid.
+    """
+
+    rehearses = True
+
+    def __init__(self, *, microscope: Microscope, device: str, retries: int = 0) -> None:
+        self._microscope = microscope
+        self._device = device
+        self._retries = check_retries(retries)
+        self._left_open = False
+        self._over = threading.Event()
+
+    def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
+        """Check the actions that rules will ask for; raises ConfigError."""
+        for action in actions:
+            self._read(action)
+
+    def execute(self, command: Command) -> Mapping[str, Any]:
+        """Set the shutter; a pulse is over when this returns. Returns what was done and the number of tries."""
+        key, value = self._read(command.action)
+        if key == "pulse_ms":
+            return {"shutter": self._device, "pulse_ms": value, "tries": self._pulse(value, command)}
+        return {"shutter": self._device, "opened": bool(value), "tries": self._open(command) if value else self._shut()}
+
+    def close(self) -> None:
+        """End a pulse at once, and close the shutter if a command left it open."""
+        self._over.set()
+        if self._left_open:
+            self._shut()
+
+    def _pulse(self, pulse_ms: float, command: Command) -> int:
+        try:
+            tries = self._open(command)
+            self._over.wait(pulse_ms / 1e3)
+        finally:
+            if self._left_open:
+                self._shut()
+        return tries
+
+    def _open(self, command: Command) -> int:
+        before, self._left_open = self._left_open, True  # a call that fails may open it all the same
+        try:
+            return self._call(True, command.valid_until_ns)
+        except CommandRefused:
+            self._left_open = before
+            raise
+
+    def _shut(self) -> int:
+        self._left_open = False
+        return self._call(False, math.inf)  # it is never too late to close
+
+    def _call(self, opened: bool, valid_until_ns: float) -> int:
+        call = partial(self._microscope.set_shutter, self._device, opened)
+        return attempt(call, self._retries, valid_until_ns)[1]
+
+    def _read(self, action: Mapping[str, Any]) -> tuple[str, float]:
+        key = one_key(action, "opened", "pulse_ms")
+        if key == "opened":
+            if not isinstance(action[key], bool):
+                raise ConfigError(f"action: opened = {action[key]!r} is neither true nor false")
+            return key, action[key]
+        pulse_ms = number(action, key)
+        if not 0 < pulse_ms <= LONGEST_PULSE_MS:
+            raise ConfigError(f"action: pulse_ms = {pulse_ms:g} is out of range: give up to {LONGEST_PULSE_MS:g}")
+        return key, pulse_ms

@@ -1,0 +1,149 @@
+"""Stage and focus drive."""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from streamtrack.actuators.actions import attempt, check_retries, number, one_key, pair
+from streamtrack.clock import monotonic_ns
+from streamtrack.errors import CommandRefused, ConfigError
+from streamtrack.protocols import Microscope
+from streamtrack.types import Command, SourceInfo
+
+
+class Stage:
+    """Moves the stage: ``action = { centre = true }``, ``{ to = [x, y] }`` or ``{ by = [dx, dy] }``, in um.
+
+    ``centre`` brings the place of the event to the middle of the image. A command whose frame was exposed before the
+    last such move had settled speaks of a place where nothing is any more: it is skipped, so that a loop that is faster
+    than the stage does not overshoot.
+
+    Parameters
+    ----------
+    microscope
+        Given by the run.
+    gain
+        Part of the way to the middle that one command goes, above 0 to 1; less than 1 calms a noisy loop.
+    max_move_um
+        Longest move to the middle; a longer one is cut. None for no limit but those of ``safety``.
+    settle_ms
+        How long after a move, besides one exposure, frames that arrive are still from before: what the camera takes to
+        read out and hand over an image, and the stage to come to rest.
+    retries
+        How often a call that failed is repeated while the command is valid.
+    """
+
+    rehearses = True
+
+    def __init__(
+        self,
+        *,
+        microscope: Microscope,
+        gain: float = 1.0,
+        max_move_um: float | None = None,
+        settle_ms: float = 10.0,
+        retries: int = 0,
+    ) -> None:
+        if not 0 < gain <= 1:
+            raise ConfigError(f"gain = {gain} is out of range: give above 0, to 1")
+        if max_move_um is not None and not max_move_um > 0:
+            raise ConfigError(f"max_move_um = {max_move_um} is out of range: give above 0")
+        if not 0 <= settle_ms <= 60_000:
+            raise ConfigError(f"settle_ms = {settle_ms} is out of range: give 0 to 60000")
+        self._microscope = microscope
+        self._gain = gain
+        self._max_move_um = math.inf if max_move_um is None else max_move_um
+        self._settle_ms = settle_ms
+        self._retries = check_retries(retries)
+        self._middle_px: tuple[float, float] | None = None
+        self._old_until_ns = 0
+        """Frames grabbed before that were exposed before the last move was over."""
+
+    def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
+        """Take the middle of the image, and check the actions that rules will ask for; raises ConfigError."""
+        height, width = source.shape
+        self._middle_px = (width - 1) / 2, (height - 1) / 2
+        for action in actions:
+            self._read(action)
+
+    def execute(self, command: Command) -> Mapping[str, Any]:
+        """Move the stage; returns where from and where to, um, and the number of tries, or why it was skipped."""
+        key, way = self._read(command.action)
+        if key == "centre" and (command.grabbed_ns or command.decided_ns) < self._old_until_ns:
+            return {"skipped": "the frame was exposed before the last move was over"}
+        x, y = self._microscope.stage_um()
+        if key == "centre":
+            way = self._way_to_middle(command)
+        to_x, to_y = way if key == "to" else (x + way[0], y + way[1])
+        tries = self._move(to_x, to_y, command)
+        return {"from_um": [x, y], "to_um": [to_x, to_y], "tries": tries}
+
+    def close(self) -> None:
+        """Do nothing: the stage stays where it is."""
+
+    def _move(self, x: float, y: float, command: Command) -> int:
+        blind_ms = self._microscope.exposure_ms() + self._settle_ms
+        try:
+            call = partial(self._microscope.move_stage_um, x, y)
+            return attempt(call, self._retries, command.valid_until_ns)[1]
+        finally:  # a move that failed may have gone part of the way
+            self._old_until_ns = monotonic_ns() + int(1e6 * blind_ms)
+
+    def _way_to_middle(self, command: Command) -> tuple[float, float]:
+        """Return dx, dy, um."""
+        if self._middle_px is None:
+            raise ConfigError("centre needs to know the image: prepare() has to be called first")
+        event = command.event
+        offset_px = event.x - self._middle_px[0], event.y - self._middle_px[1]
+        way = self._gain * self._microscope.stage_um_per_px() @ np.array(offset_px)
+        length = float(np.hypot(*way))
+        if not math.isfinite(length):
+            raise CommandRefused(f"cannot centre what rule {command.rule!r} saw: its event has no place")
+        way *= min(1.0, self._max_move_um / length) if length else 1.0
+        return float(way[0]), float(way[1])
+
+    def _read(self, action: Mapping[str, Any]) -> tuple[str, tuple[float, float]]:
+        """Return the kind of action and its two numbers, um."""
+        key = one_key(action, "centre", "to", "by")
+        if key != "centre":
+            return key, pair(action, key)
+        if action[key] is not True:
+            raise ConfigError(f"action: centre = {action[key]!r} is not true")
+        return key, (0.0, 0.0)
+
+
+class Focus:
+    """Moves the focus drive: ``action = { to = z }`` or ``{ by = dz }``, in um.
+
+    Parameters
+    ----------
+    microscope
+        Given by the run.
+    retries
+        How often a call that failed is repeated while the command is valid.
+    """
+
+    rehearses = True
+
+    def __init__(self, *, microscope: Microscope, retries: int = 0) -> None:
+        self._microscope = microscope
+        self._retries = check_retries(retries)
+
+    def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
+        """Check the actions that rules will ask for; raises ConfigError."""
+        for action in actions:
+            number(action, one_key(action, "to", "by"))
+
+    def execute(self, command: Command) -> Mapping[str, Any]:
+        """Move the focus drive; returns where from and where to, um, and the number of tries."""
+        key = one_key(command.action, "to", "by")
+        z = self._microscope.focus_um()
+        to_z = number(command.action, key) + (z if key == "by" else 0.0)
+        _, tries = attempt(lambda: self._microscope.move_focus_um(to_z), self._retries, command.valid_until_ns)
+        return {"from_um": z, "to_um": to_z, "tries": tries}
+
+    def close(self) -> None:
+        """Do nothing: the focus stays where it is."""

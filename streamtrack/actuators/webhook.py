@@ -1,0 +1,123 @@
+"""Tells another program about events: an HTTP POST of JSON."""
+
+import json
+import math
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from streamtrack.actuators.actions import attempt, check_retries
+from streamtrack.errors import ConfigError, StreamtrackError
+from streamtrack.types import Command, SourceInfo
+
+
+class Webhook:
+    """Posts every command as JSON to an address, for example one on this computer; called in armed runs only.
+
+    The body has ``rule, frame, action, event`` (``particle, y, x`` in px and ``values``; null where there is no place)
+    and ``time``, the UTC wall clock at sending. Any answer of 200 to 299 is a success; its body is not read. Redirects
+    are not followed and no proxy is used: the request goes to the host that is named, or nowhere.
+
+    Parameters
+    ----------
+    url
+        ``http://`` or ``https://``.
+    timeout_s
+        Longest time for one request, look-up of the host's name included.
+    retries
+        How often a request that failed is repeated while the command is valid.
+    """
+
+    rehearses = False
+
+    def __init__(self, *, url: str, timeout_s: float = 2.0, retries: int = 0) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"url = {url!r} is not an address: give http://host/path or https://host/path")
+        if not 0 < timeout_s <= 60:
+            raise ConfigError(f"timeout_s = {timeout_s} is out of range: give above 0, to 60")
+        self._url = url
+        self._host = parts.hostname
+        self._timeout_s = timeout_s
+        self._retries = check_retries(retries)
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
+        self._last: threading.Thread | None = None
+
+    def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
+        """Check that the actions can be sent as JSON; raises ConfigError."""
+        for action in actions:
+            try:
+                json.dumps(dict(action), allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"action = {dict(action)} cannot be sent as JSON: {error}") from error
+
+    def execute(self, command: Command) -> Mapping[str, Any]:
+        """Post the command; returns the answer's status and the number of tries. Raises StreamtrackError."""
+        body = json.dumps(_message(command), allow_nan=False).encode()
+        status, tries = attempt(lambda: self._post(body), self._retries, command.valid_until_ns)
+        return {"status": status, "tries": tries}
+
+    def close(self) -> None:
+        """Do nothing: no connection is kept."""
+
+    def _post(self, body: bytes) -> int:
+        """Return the status of the answer.
+
+        The time-outs of sockets start anew with each byte and do not cover the look-up of a name: the request has a
+        thread of its own, which is left behind when the time is over. There is never more than one of them.
+        """
+        if self._last is not None and self._last.is_alive():
+            raise StreamtrackError(f"webhook: the last request to {self._host} still hangs; check that host")
+        outcome: list[int | Exception] = []
+        self._last = threading.Thread(target=self._request, args=(body, outcome), name="webhook", daemon=True)
+        self._last.start()
+        self._last.join(self._timeout_s)
+        if not outcome:
+            cure = "check the address, or raise timeout_s"
+            raise StreamtrackError(f"webhook: no answer from {self._host} within {self._timeout_s:g} s; {cure}")
+        if isinstance(outcome[0], Exception):
+            raise StreamtrackError(f"webhook: {self._host} did not take it: {outcome[0]}") from outcome[0]
+        return outcome[0]
+
+    def _request(self, body: bytes, outcome: list[int | Exception]) -> None:
+        headers = {"Content-Type": "application/json", "User-Agent": "streamtrack"}
+        request = urllib.request.Request(self._url, data=body, headers=headers, method="POST")
+        try:
+            with self._opener.open(request, timeout=self._timeout_s) as answer:
+                outcome.append(answer.status)
+        except urllib.error.HTTPError as error:  # an answer, and a connection to close
+            error.close()
+            outcome.append(error)
+        except Exception as error:  # raised again by _post, in the worker's thread
+            outcome.append(error)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Leaves redirects as they are: the answer counts as refused."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        """Follow nowhere."""
+
+
+def _message(command: Command) -> dict[str, Any]:
+    event = command.event
+    return {
+        "rule": command.rule,
+        "frame": command.frame_index,
+        "action": dict(command.action),
+        "event": {
+            "particle": event.particle,
+            "y": _finite(event.y),
+            "x": _finite(event.x),
+            "values": {name: _finite(value) for name, value in event.values.items()},
+        },
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,42 @@
+"""``streamtrack live``: a run on a live source, with a view in the terminal."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamtrack.cli.track import EXIT_CODES, make_config, report_lines
+
+THREAD_SWITCH_S = 5e-4
+"""How long one Python thread may keep the others waiting; the interpreter's own 5 ms is a frame at 200 frames/s."""
+
+
+def live(
+    config: Annotated[Path, typer.Argument(help="TOML file of the run.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("streamtrack-results"),
+    mode: Annotated[
+        str | None,
+        typer.Option(help="observe: only write commands down; rehearse: all but the hardware call; armed: send them."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder holds.")] = False,
+) -> None:
+    """Track what the microscope sees, and act on it.
+
+    Writes what 'track' writes, and commands.jsonl. Ctrl-C or 'streamtrack stop FOLDER' ends the run and makes the
+    microscope safe. Exit codes are those of 'track'.
+    """
+    from rich.console import Console
+
+    from streamtrack.cli.live_view import LiveView
+    from streamtrack.session import Session
+
+    session = Session(make_config(None, config, mode=mode), out, overwrite=overwrite)
+    sys.setswitchinterval(THREAD_SWITCH_S)
+    with LiveView(session.snapshot):
+        report = session.run()
+    for line in report_lines(report, out):
+        Console(highlight=False).print(line, soft_wrap=True, markup=False)
+    if report["error"]:
+        print(f"streamtrack: {report['error']}", file=sys.stderr)
+    raise typer.Exit(EXIT_CODES[report["status"]])

@@ -1,0 +1,136 @@
+"""Builds everything that takes part in a run."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from streamtrack.actuators.guard import Guard
+from streamtrack.config import PluginConfig, RunConfig
+from streamtrack.errors import ConfigError
+from streamtrack.protocols import Actuator, Engine, FrameSource, Linker, Microscope, Sink
+from streamtrack.registry import Group, build
+from streamtrack.triggers.rule import Rule
+
+CLOSED_AT_THE_END = ("microscopes", "sources", "engines", "actuators")
+"""Sinks are closed by their workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What takes part in a run.
+
+    Attributes
+    ----------
+    guard
+        The microscope as actuators see it, behind the run's limits; None without a microscope.
+    tables
+        The configuration of all plug-ins with every default spelled out.
+    """
+
+    source: FrameSource
+    engine: Engine
+    linker: Linker
+    rules: Sequence[Rule]
+    sinks: Mapping[str, Sink]
+    actuators: Mapping[str, Actuator]
+    microscope: Microscope | None
+    guard: Guard | None
+    tables: Mapping[str, Any]
+    _open: ExitStack
+
+    def close(self) -> None:
+        """Close the source, the engine and the actuators, the microscope last. May be called twice."""
+        self._open.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Ready-made parts of a run, in place of the configuration's.
+
+    Source and engine are closed when the run is over, as the run's own would be; the microscope is left as it is.
+    """
+
+    source: FrameSource | None = None
+    engine: Engine | None = None
+    microscope: Microscope | None = None
+
+
+def build_parts(config: RunConfig, given: Given = Given()) -> Parts:
+    """Build every plug-in of a run that is not given; raises StreamtrackError, and then leaves none of them open."""
+    with ExitStack() as opened:
+        builder = _Builder(opened)
+        microscope = given.microscope or builder.one("microscope", "microscopes", config.microscope)
+        guard = Guard(microscope, config.safety, config.mode) if microscope else None
+        linker = builder.one("linker", "linkers", config.linker)
+        engine = given.engine or builder.one("engine", "engines", config.engine)
+        triggers = builder.several("triggers", "triggers", config.triggers)
+        sinks = builder.several("sinks", "sinks", config.sinks)
+        actuators = builder.several("actuators", "actuators", config.actuators.values(), guard)
+        source = given.source or builder.one("source", "sources", config.source, microscope)
+        if source is None:
+            raise ConfigError("nothing to track: the configuration has no [source] table")
+        for ready_made in (given.source, given.engine):
+            if ready_made is not None:
+                opened.callback(ready_made.close)
+        rules = [Rule(trigger, rule) for trigger, rule in zip(triggers, config.triggers, strict=True)]
+        parts = Parts(
+            source,
+            engine,
+            linker,
+            rules,
+            {table.kind: sink for table, sink in zip(config.sinks, sinks, strict=True)},
+            dict(zip(config.actuators, actuators, strict=True)),
+            microscope,
+            guard,
+            builder.tables,
+            opened,
+        )
+        _prepare(parts, config)
+        return replace(parts, _open=opened.pop_all())
+    raise AssertionError("not reached: nothing in the block above is suppressed")
+
+
+class _Builder:
+    """Builds plug-ins, notes their settings, and has those that hold something closed in the end."""
+
+    def __init__(self, opened: ExitStack) -> None:
+        self._opened = opened
+        self.tables: dict[str, Any] = {}
+
+    def one(self, name: str, group: Group, config: PluginConfig | None, microscope: Microscope | None = None) -> Any:
+        if config is None:
+            self.tables[name] = None
+            return None
+        (plugin,) = self.several(name, group, [config], microscope)
+        (self.tables[name],) = self.tables[name]
+        return plugin
+
+    def several(
+        self, name: str, group: Group, configs: Iterable[PluginConfig], microscope: Microscope | None = None
+    ) -> list[Any]:
+        instances, tables = [], []
+        for config in configs:
+            plugin = build(group, config, microscope)
+            if group in CLOSED_AT_THE_END:
+                self._opened.callback(plugin.instance.close)
+            instances.append(plugin.instance)
+            tables.append({**_common(config), "kind": plugin.kind, **plugin.settings})
+        self.tables[name] = tables
+        return instances
+
+
+def _common(config: PluginConfig) -> dict[str, Any]:
+    """Return the keys of a table that are not the plug-in's own: those of a rule."""
+    return {key: value for key, value in config.model_dump(mode="json").items() if key not in config.settings}
+
+
+def _prepare(parts: Parts, config: RunConfig) -> None:
+    """Check rules and actuators against the source."""
+    for rule in parts.rules:
+        rule.prepare(parts.source.info)
+    for name, actuator in parts.actuators.items():
+        try:
+            actuator.prepare(parts.source.info, [rule.action for rule in config.triggers if rule.do == name])
+        except ConfigError as error:
+            raise ConfigError(f"actuator {name!r}: {error}") from error

@@ -1,0 +1,140 @@
+"""Raw frames as OME-Zarr: all of them, or those around the commands of rules."""
+
+import math
+import shutil
+from collections import deque
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from streamtrack.errors import ConfigError, SinkError
+from streamtrack.sinks.files import clear, sink_errors
+from streamtrack.sinks.raw_movie import RawMovie
+from streamtrack.types import Frame, FrameResult, SourceInfo
+
+KIND = "raw"
+"""Rules name the sink so: ``do = "raw"``."""
+MOVIE = "raw.ome.zarr"
+EVENTS = "events"
+_EVENT_PATTERN = "[0-9]*_frame*.ome.zarr"
+
+MOST_HELD_BYTES = 2 * 10**9
+"""Most memory for the frames before a command."""
+
+
+class RawSink:
+    """Writes raw frames as they came to the loop, one file per frame.
+
+    With ``when = "always"`` into ``raw.ome.zarr``. With ``when = "commands"`` into one movie for each command that a
+    rule gives with ``do = "raw"``: ``events/0001_frame123.ome.zarr`` has the frames around frame 123. Commands whose
+    frames overlap share a movie; its attributes list them under ``commands``. What is recorded can be tracked again:
+    see `streamtrack.sinks.raw_movie.RawMovie` for the format. Frames that the loop never got, because it was too slow
+    for the camera, are not in it, and leave a gap.
+
+    Parameters
+    ----------
+    when
+        ``always`` or ``commands``.
+    before, after
+        Frames before a command's frame and after it. Those before are kept in memory.
+    critical
+        Whether a run that cannot record has failed.
+    """
+
+    def __init__(
+        self,
+        *,
+        when: Literal["always", "commands"] = "always",
+        before: int = 50,
+        after: int = 100,
+        critical: bool = True,
+    ) -> None:
+        for name, frames in (("before", before), ("after", after)):
+            if frames < 0:
+                raise ConfigError(f"{name} = {frames} is out of range: give 0 or more")
+        self.critical = critical
+        self._always = when == "always"
+        self._after = after
+        self._held: deque[Frame] = deque(maxlen=before)
+        """The last frames that are in no movie; references, never copies."""
+        self._left = 0
+        """Frames still to be recorded of the event."""
+        self._movie: RawMovie | None = None
+        self._commands: list[dict[str, Any]] = []
+        self._n_events = 0
+
+    def open(self, folder: Path, source: SourceInfo) -> None:
+        """Delete what an earlier run recorded into ``folder``; raises SinkError, also for too much memory."""
+        clear(folder)
+        if not self._always:
+            _check_memory(self._held.maxlen or 0, source)
+        with sink_errors(folder):
+            for old in (folder / MOVIE, *(folder / EVENTS).glob(_EVENT_PATTERN)):
+                if old.exists():
+                    shutil.rmtree(old)
+            if (folder / EVENTS).is_dir() and not any((folder / EVENTS).iterdir()):
+                (folder / EVENTS).rmdir()
+        self._folder, self._source = folder, source
+
+    def wants_denoised(self, frame_index: int) -> bool:
+        """Return False: raw frames only."""
+        return False
+
+    def write(self, result: FrameResult) -> None:
+        """Record the frame, or hold it in case that a command comes; raises SinkError."""
+        frame = result.frame
+        if self._always:
+            self._movie = self._movie or RawMovie(self._folder / MOVIE, self._source, frame.index)
+            self._movie.add(frame)
+            return
+        rules = [command.rule for command in result.commands if command.actuator == KIND]
+        movie = self._event_movie(frame.index, rules) if rules else self._movie
+        if self._left and movie is not None:
+            self._left -= 1
+            movie.add(frame)
+        else:
+            self._hold(frame)
+
+    def flush(self) -> None:
+        """Let readers see all that was recorded so far; raises SinkError."""
+        if self._movie is not None:
+            self._movie.flush()
+
+    def close(self) -> None:
+        """Finish the movie that is being recorded; raises SinkError."""
+        movie, self._movie = self._movie, None
+        self._held.clear()
+        if movie is not None:
+            movie.close({} if self._always else {"commands": self._commands})
+
+    def _event_movie(self, index: int, rules: list[str]) -> RawMovie:
+        """Return the movie of this command, with the frames before it."""
+        if self._movie is None:
+            self._n_events += 1
+            self._commands = []
+            with sink_errors(self._folder / EVENTS):
+                (self._folder / EVENTS).mkdir(exist_ok=True)
+            path = self._folder / EVENTS / f"{self._n_events:04}_frame{index}.ome.zarr"
+            self._movie = RawMovie(path, self._source, self._held[0].index if self._held else index)
+        while self._held:
+            self._movie.add(self._held.popleft())
+        self._commands += [{"frame": index, "rule": rule} for rule in rules]
+        self._left = self._after + 1
+        return self._movie
+
+    def _hold(self, frame: Frame) -> None:
+        if len(self._held) == self._held.maxlen:  # from now on, a new event would not follow the last without a gap
+            movie, self._movie = self._movie, None
+            if movie is not None:
+                movie.close({"commands": self._commands})
+        self._held.append(frame)
+
+
+def _check_memory(before: int, source: SourceInfo) -> None:
+    frame_bytes = math.prod(source.shape) * np.dtype(source.dtype).itemsize
+    if before * frame_bytes > MOST_HELD_BYTES:
+        raise SinkError(
+            f"before = {before} frames of {source.shape[0]} x {source.shape[1]} px would hold "
+            f"{before * frame_bytes / 1e9:.1f} GB in memory; set before = {MOST_HELD_BYTES // frame_bytes} or less"
+        )

@@ -1,0 +1,111 @@
+"""A part of the image: a rectangle, a polygon, or a mask drawn in another program."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from streamtrack.errors import ConfigError
+from streamtrack.triggers.checks import require, require_one
+
+Range = tuple[float, float]
+Mask = NDArray[np.bool_]
+
+
+class Area:
+    """A set of pixels; a particle is in it when its pixel is.
+
+    Parameters
+    ----------
+    y_px, x_px
+        A rectangle, from and to; where one of them is left out, it reaches across the image.
+    polygon_px
+        Corners (y, x), three or more.
+    mask
+        PNG or TIFF of the size of the image; pixels that are not 0 belong to the area.
+
+    Raises
+    ------
+    ConfigError
+        The area is given in no way or in several, or is not possible. `prepare` raises it for what does not fit the
+        image, and for a mask that cannot be read.
+    """
+
+    def __init__(
+        self, y_px: Range | None, x_px: Range | None, polygon_px: list[tuple[float, float]] | None, mask: Path | None
+    ) -> None:
+        rectangle = None if y_px is None and x_px is None else (y_px or (-np.inf, np.inf), x_px or (-np.inf, np.inf))
+        require_one({"y_px and x_px": rectangle, "polygon_px": polygon_px, "mask": mask})
+        for name, limits in (("y_px", y_px), ("x_px", x_px)):
+            require(limits is None or limits[0] <= limits[1], name, limits, "from low to high")
+        if polygon_px is not None:
+            require(len(polygon_px) >= 3, "polygon_px", polygon_px, "a list of three or more corners [y, x]")
+            require(bool(np.isfinite(polygon_px).all()), "polygon_px", polygon_px, "finite")
+        self._rectangle, self._polygon_px, self._mask = rectangle, polygon_px, mask
+
+    def prepare(self, shape: tuple[int, int]) -> None:
+        """Lay the area over images of (H, W) px."""
+        inside = self._inside(shape)
+        if not inside.any():
+            raise ConfigError(f"the area holds no pixel of an image of {_size(shape)}: positions are px, y before x")
+        self._distance_px = distance_transform_edt(~inside).astype(np.float32)
+
+    def distance_px(self, y: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return how far each position (N,) is from the area, by pixels' centres: 0 inside, 1 or more outside."""
+        height, width = self._distance_px.shape
+        row = np.clip(np.rint(y).astype(np.intp), 0, height - 1)
+        column = np.clip(np.rint(x).astype(np.intp), 0, width - 1)
+        distance: NDArray[np.float32] = self._distance_px[row, column]
+        return distance
+
+    def _inside(self, shape: tuple[int, int]) -> Mask:
+        if self._mask is not None:
+            return _read_mask(self._mask, shape)
+        y, x = np.indices(shape)
+        if self._polygon_px is not None:
+            return _in_polygon(y, x, self._polygon_px)
+        assert self._rectangle is not None
+        (top, bottom), (left, right) = self._rectangle
+        return np.asarray((y >= top) & (y <= bottom) & (x >= left) & (x <= right))
+
+
+def _in_polygon(y: NDArray[np.intp], x: NDArray[np.intp], corners: list[tuple[float, float]]) -> Mask:
+    from matplotlib.path import Path as Outline
+
+    points = np.column_stack((y.ravel(), x.ravel()))
+    return np.asarray(Outline(corners).contains_points(points).reshape(y.shape))
+
+
+def _read_mask(path: Path, shape: tuple[int, int]) -> Mask:
+    try:
+        image = _read_image(path)
+    except Exception as error:  # readers of damaged files raise all sorts
+        raise ConfigError(f"cannot read the mask {path}: {error or type(error).__name__}") from error
+    if image.shape != shape:
+        raise ConfigError(f"the mask {path} has {_size(image.shape)}, the image {_size(shape)}: they must be the same")
+    return np.asarray(image != 0)
+
+
+def _read_image(path: Path) -> NDArray[np.generic]:
+    """Return the image of a file: shape (H, W), 0 where it is black or transparent."""
+    if path.suffix.lower() in (".tif", ".tiff"):
+        import tifffile
+
+        image: NDArray[np.generic] = np.squeeze(tifffile.imread(path))
+    elif path.suffix.lower() == ".png":
+        from matplotlib.image import imread
+
+        image = np.asarray(imread(path))
+    else:
+        raise ConfigError("it must be a .png, .tif or .tiff file")
+    if image.ndim == 3 and image.shape[2] in (3, 4):
+        colours, opacity = image[..., :3], image[..., 3:]
+        image = (colours != 0).any(axis=2) & (opacity != 0).all(axis=2)
+    if image.ndim != 2:
+        raise ConfigError(f"it has the shape {image.shape}, not that of one image")
+    return image
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) + " px"

@@ -1,0 +1,10 @@
+"""Events about a single track."""
+
+import numpy as np
+
+from streamtrack.types import Event, LiveTracks
+
+
+def event_at(tracks: LiveTracks, row: int | np.intp, **values: float) -> Event:
+    """Return an event about the track in a row, where it is now."""
+    return Event(int(tracks.particle[row]), float(tracks.y[row]), float(tracks.x[row]), values)

@@ -1,0 +1,100 @@
+"""Tracks that begin, end, or grow old."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from streamtrack.triggers.checks import require
+from streamtrack.triggers.events import event_at
+from streamtrack.triggers.memory import TrackMemory
+from streamtrack.types import Event, Frame, LiveTracks, SourceInfo
+
+
+class Appears:
+    """Sees each new track, in the first frame in which it is shown.
+
+    Parameters
+    ----------
+    after_frames
+        What comes into view within so many frames after the first was there before the run, and is not new.
+
+    Raises
+    ------
+    ConfigError
+        ``after_frames`` is negative.
+    """
+
+    def __init__(self, *, after_frames: int = 10) -> None:
+        require(after_frames >= 0, "after_frames", after_frames, "0 or more")
+        self._after_frames = after_frames
+
+    def prepare(self, source: SourceInfo) -> None:
+        """Forget all tracks, and start over."""
+        self._first_index: int | None = None
+        self._seen = TrackMemory(new=False, dtype=bool)
+
+    def check(self, frame: Frame, tracks: LiveTracks) -> Sequence[Event]:
+        """Return an event for each new track."""
+        if self._first_index is None:
+            self._first_index = frame.index
+        new = np.flatnonzero(~self._seen.recall(tracks.particle))
+        self._seen.remember(tracks.particle, np.ones(len(tracks), np.bool_))
+        self._seen.forget(tracks.ended)
+        if frame.index - self._first_index < self._after_frames:
+            return ()
+        return [event_at(tracks, row) for row in new]
+
+
+class Disappears:
+    """Sees each track that ended, where it was seen last.
+
+    The linker waits some frames for a particle before it gives it up: the event comes that much later.
+    """
+
+    def prepare(self, source: SourceInfo) -> None:
+        """Forget all tracks."""
+        self._last = TrackMemory(new=(np.nan, np.nan), dtype=np.float32)
+
+    def check(self, frame: Frame, tracks: LiveTracks) -> Sequence[Event]:
+        """Return an event for each track that ended."""
+        self._last.remember(tracks.particle, np.column_stack((tracks.y, tracks.x)))
+        ended, last = self._last.forget(tracks.ended)
+        return [Event(particle, y, x) for particle, (y, x) in zip(ended.tolist(), last.tolist(), strict=True)]
+
+
+class Older:
+    """Sees each track that has lived for some time, once.
+
+    Parameters
+    ----------
+    frames
+        Frames since the first in which the track was shown; lost ones count.
+
+    Raises
+    ------
+    ConfigError
+        ``frames`` is not above 0.
+    """
+
+    def __init__(self, *, frames: int) -> None:
+        require(frames >= 1, "frames", frames, "1 or more")
+        self._frames = frames
+
+    def prepare(self, source: SourceInfo) -> None:
+        """Forget all tracks."""
+        self._due = TrackMemory(new=_NOT_YET, dtype=np.int64)
+
+    def check(self, frame: Frame, tracks: LiveTracks) -> Sequence[Event]:
+        """Return an event for each track that became old; its value is ``age_frames``."""
+        due = self._due.recall(tracks.particle)
+        due[due == _NOT_YET] = frame.index + self._frames
+        old = np.flatnonzero(due <= frame.index)
+        events = [event_at(tracks, row, age_frames=frame.index - int(due[row]) + self._frames) for row in old]
+        due[old] = _NEVER_AGAIN
+        self._due.remember(tracks.particle, due)
+        self._due.forget(tracks.ended)
+        return events
+
+
+_NOT_YET = -1
+_NEVER_AGAIN = np.iinfo(np.int64).max

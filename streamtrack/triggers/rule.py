@@ -1,0 +1,144 @@
+"""A rule makes commands of what a trigger sees, within bounds."""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Any
+
+from streamtrack.config import RuleConfig
+from streamtrack.errors import ConfigError
+from streamtrack.protocols import Trigger
+from streamtrack.triggers.frame_time import FrameTime, has_passed
+from streamtrack.types import Command, Event, Frame, LiveTracks, SourceInfo
+
+MOST_EVENTS = 100
+"""Events of one frame that are looked at; more are counted as held back."""
+
+MOST_FAILURES = 10
+"""A trigger that failed in so many frames in a row is not asked again."""
+
+
+class Rule:
+    """A trigger, and what follows when it sees something.
+
+    Cool-down and rate are counted on the frames' clock, so that a replay decides as the live run did. A trigger that
+    fails does not stop the loop: the failure is counted, and `outcome` has it.
+
+    Parameters
+    ----------
+    trigger
+        Asked once for each frame.
+    config
+        What follows, and how often at most.
+
+    Attributes
+    ----------
+    name
+        In logs and in the report.
+    confirmed
+        Whether the trigger sees confirmed tracks only.
+    """
+
+    def __init__(self, trigger: Trigger, config: RuleConfig) -> None:
+        self.name = config.name or config.kind
+        self.confirmed = config.confirmed
+        self._trigger = trigger
+        self._config = config
+        self._valid_ns = round(config.valid_ms * 1e6)
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._time = FrameTime()
+        self._fired_s: deque[float] = deque()  # of the last minute
+        self._counts: Counter[str] = Counter()
+        self._failures_in_a_row = 0
+        self._last_error = ""
+
+    def prepare(self, source: SourceInfo) -> None:
+        """Make ready for a run: check the trigger's settings against the source, forget all before; ConfigError."""
+        try:
+            self._trigger.prepare(source)
+        except ConfigError as error:
+            raise ConfigError(f"trigger {self.name!r}: {error}") from error
+        self._start_over()
+
+    def commands(self, frame: Frame, tracks: LiveTracks, now_ns: int) -> list[Command]:
+        """Return what is to be done about a frame, usually nothing.
+
+        Parameters
+        ----------
+        now_ns
+            The time of the decision; the commands are valid for ``valid_ms`` from then on.
+
+        Raises
+        ------
+        ConfigError
+            In the first frame, where the trigger turns out not to fit the run. Later failures are counted.
+        """
+        now_s = self._time.now_s(frame.time_s)
+        events = self._ask(frame, tracks)
+        self._counts["frames"] += 1
+        if not events:
+            return []
+        self._counts["held_back_per_frame"] += max(0, len(events) - MOST_EVENTS)
+        allowed = [event for event in events[:MOST_EVENTS] if self._allows(now_s)]
+        return [self._command(frame, event, now_ns) for event in allowed]
+
+    def outcome(self) -> dict[str, Any]:
+        """Return what became of the events, for the report; the counts say how often."""
+        return {
+            "fired": self._counts["fired"],
+            "held_back_cool_down": self._counts["held_back_cool_down"],
+            "held_back_per_minute": self._counts["held_back_per_minute"],
+            "held_back_per_frame": self._counts["held_back_per_frame"],
+            "failures": self._counts["failures"],
+            "last_error": self._last_error,
+            "switched_off": self._is_off,
+        }
+
+    @property
+    def _is_off(self) -> bool:
+        return self._failures_in_a_row >= MOST_FAILURES
+
+    def _ask(self, frame: Frame, tracks: LiveTracks) -> Sequence[Event]:
+        if self._is_off:
+            return ()
+        try:
+            events = _checked(self._trigger.check(frame, tracks))
+        except Exception as error:
+            if isinstance(error, ConfigError) and not self._counts["frames"]:
+                raise ConfigError(f"trigger {self.name!r}: {error}") from error
+            self._counts["failures"] += 1
+            self._failures_in_a_row += 1
+            self._last_error = f"frame {frame.index}: {type(error).__name__}: {error}"
+            return ()
+        self._failures_in_a_row = 0
+        return events
+
+    def _allows(self, now_s: float) -> bool:
+        fired_s, config = self._fired_s, self._config
+        while fired_s and has_passed(60.0, fired_s[0], now_s) and has_passed(config.cool_down_s, fired_s[0], now_s):
+            fired_s.popleft()
+        if fired_s and not has_passed(config.cool_down_s, fired_s[-1], now_s):
+            verdict = "held_back_cool_down"
+        elif len(fired_s) >= config.max_per_minute:
+            verdict = "held_back_per_minute"
+        else:
+            verdict = "fired"
+            fired_s.append(now_s)
+        self._counts[verdict] += 1
+        return verdict == "fired"
+
+    def _command(self, frame: Frame, event: Event, now_ns: int) -> Command:
+        config = self._config
+        valid_until_ns = now_ns + self._valid_ns
+        return Command(
+            config.do, config.action, frame.index, now_ns, valid_until_ns, self.name, event, frame.grabbed_ns
+        )
+
+
+def _checked(events: Sequence[Event]) -> Sequence[Event]:
+    """Return what a trigger gave; raises TypeError for what would break others further on."""
+    wrong = [event for event in events[:MOST_EVENTS] if not isinstance(event, Event)]
+    if wrong:
+        raise TypeError(f"check() must return events, and one is {wrong[0]!r}")
+    return events

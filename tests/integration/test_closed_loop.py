@@ -1,0 +1,111 @@
+"""The stage follows a bead, on Micro-Manager's own core: its demo camera shows beads that move with the demo stage."""
+
+import json
+from contextlib import closing
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+pymmcore_plus = pytest.importorskip("pymmcore_plus", reason="needs the extra micromanager")
+pytest.importorskip("mm_test_adapters", reason="needs mm-test-adapters")
+
+from streamtrack.config import RunConfig  # noqa: E402
+from streamtrack.session import Session  # noqa: E402
+
+SIZE_PX = 256
+MIDDLE_PX = (SIZE_PX - 1) / 2
+EXPOSURE_MS = 50.0
+FRAMES = 200
+NUDGE_EVERY = 20
+FIRST_OFFSET_UM = (24.0, 32.0)
+"""40 px at the demo's 1 um per px."""
+
+
+@pytest.fixture
+def core():
+    core = pymmcore_plus.CMMCorePlus()
+    core.loadSystemConfiguration()
+    camera = {
+        "OnCameraCCDXSize": SIZE_PX,
+        "OnCameraCCDYSize": SIZE_PX,
+        "PixelType": "16bit",
+        "Mode": "Fluorescent Beads",
+        "BeadDensity": 10,
+        "BeadSize": 3,
+    }
+    for name, value in camera.items():
+        core.setProperty("Camera", name, value)
+    core.setExposure(EXPOSURE_MS)
+    yield core
+    core.unloadAllDevices()
+
+
+def bead_off_the_middle(core):
+    """Return dy, dx, px: from the middle of the image to the bead that is nearest to it."""
+    core.snapImage()
+    image = core.getImage().astype(float)
+    spots = []
+    y, x = np.indices(image.shape)
+    while image.max() > 60:
+        peak = np.unravel_index(image.argmax(), image.shape)
+        near = np.hypot(y - peak[0], x - peak[1]) < 8
+        weight = np.where(near, image, 0)
+        spots.append(((weight * y).sum() / weight.sum(), (weight * x).sum() / weight.sum()))
+        image[near] = 0
+    away = np.array(spots) - MIDDLE_PX
+    return away[np.hypot(*away.T).argmin()]
+
+
+class Nudges:
+    """Knocks the stage every so many frames, as a drift or an elbow would, and keeps what each frame showed."""
+
+    critical = True
+
+    def __init__(self, core):
+        self._core = core
+        self._rng = np.random.default_rng(3)
+        self.nudged = {}
+
+    def __call__(self, progress):
+        if progress.processed % NUDGE_EVERY == 0 and progress.processed < FRAMES - NUDGE_EVERY / 2:
+            angle, length_um = self._rng.uniform(0, 2 * np.pi), self._rng.uniform(5, 15)
+            self._core.setRelativeXYPosition(length_um * np.cos(angle), length_um * np.sin(angle))
+            self.nudged[progress.processed] = length_um
+
+
+def test_a_bead_is_brought_to_the_middle_and_held_there(core, tmp_path):
+    from streamtrack_drivers.micromanager import MicroManager
+
+    dy, dx = bead_off_the_middle(core)
+    core.setXYPosition(dx + FIRST_OFFSET_UM[0], dy + FIRST_OFFSET_UM[1])
+    core.waitForDevice("XY")
+    assert np.hypot(*bead_off_the_middle(core)) == pytest.approx(np.hypot(*FIRST_OFFSET_UM), abs=1)
+    config = RunConfig.model_validate(
+        {
+            "source": {"kind": "micromanager", "frames": FRAMES},
+            "triggers": [
+                {
+                    "kind": "nearest",
+                    "max_distance_px": 60,
+                    "at_least_px": 0.3,
+                    "confirmed": False,
+                    "max_per_minute": 10_000,
+                    "do": "stage",
+                    "action": {"centre": True},
+                }
+            ],
+            "actuators": {"stage": {"kind": "stage"}},
+            "safety": {"x_um": (-300, 300), "y_um": (-300, 300)},
+            "sinks": [{"kind": "tables"}],
+            "mode": "armed",
+        }
+    )
+    nudges = Nudges(core)
+    with closing(MicroManager.around(core)) as microscope:
+        report = Session(config, tmp_path / "out", microscope=microscope).run(nudges)
+    assert report["error"] is None
+    found = pq.read_table(tmp_path / "out" / "detections.parquet").to_pandas()
+    away = np.hypot(found.y - MIDDLE_PX, found.x - MIDDLE_PX).groupby(found.frame).min()
+    log = [json.loads(line) for line in (tmp_path / "out" / "commands.jsonl").read_text().splitlines()]
+    print(away.round(2).tolist(), log[:3], nudges.nudged)

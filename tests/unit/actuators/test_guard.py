@@ -1,0 +1,320 @@
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from streamtrack.actuators.guard import Guard
+from streamtrack.config import SafetyConfig
+from streamtrack.errors import CommandRefused, MicroscopeError
+from streamtrack.protocols import Microscope
+from streamtrack.testing.actuators import EVERYTHING
+from streamtrack.testing.microscope import SimulatedMicroscope
+
+NAN, INF = math.nan, math.inf
+
+
+def guarded(mode="armed", microscope=None, **safety):
+    microscope = microscope or SimulatedMicroscope()
+    return Guard(microscope, SafetyConfig(**safety), mode), microscope
+
+
+class HangingMicroscope(SimulatedMicroscope):
+    """Every opening of a shutter waits until it is let go, and then opens it."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.hangs, self.go = threading.Event(), threading.Event()
+
+    def set_shutter(self, device, opened):
+        if opened:
+            self.hangs.set()
+            assert self.go.wait(30)
+        super().set_shutter(device, opened)
+
+
+def test_it_is_a_microscope_and_reads_pass_through_in_every_mode():
+    for mode in ("observe", "rehearse", "armed"):
+        microscope = SimulatedMicroscope(exposure_ms=7, um_per_px=0.2)
+        microscope.move_stage_um(3, 4)
+        microscope.move_focus_um(5)
+        guard: Microscope = Guard(microscope, SafetyConfig(), mode)
+        assert guard.info == microscope.info
+        assert (guard.stage_um(), guard.focus_um(), guard.exposure_ms()) == ((3, 4), 5, 7)
+        np.testing.assert_array_equal(guard.stage_um_per_px(), 0.2 * np.eye(2))
+
+
+def test_what_is_allowed_is_done():
+    microscope = SimulatedMicroscope()
+    guard = Guard(microscope, EVERYTHING, "armed")
+    guard.set_property("Laser", "Power", "20")
+    guard.set_preset("Channel", "Red")
+    guard.set_shutter("Shutter", True)
+    guard.set_exposure_ms(5)
+    guard.move_stage_um(1, 2)
+    guard.move_focus_um(3)
+    guard.add_event({"exposure": 5, "x_pos": 7, "channel": {"config": "Red"}, "properties": [("Laser", "Power", 5)]})
+    assert [call[0] for call in microscope.calls] == [
+        "set_property",
+        "set_preset",
+        "set_shutter",
+        "set_exposure_ms",
+        "move_stage_um",
+        "move_focus_um",
+        "add_event",
+    ]
+    assert sum(guard.outcome()["writes"].values()) == 7
+    assert guard.outcome()["refused"] == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "reason", "message"),
+    [
+        ("set_property", ("Camera", "Gain", "2"), "not allowed", "'Camera.Gain' is not in safety.properties"),
+        ("set_property", ("Laser", "Power", "nan"), "not a number", "Laser.Power = 'nan'"),
+        ("set_property", ("Laser", "Power", "-inf"), "not a number", "Laser.Power = '-inf'"),
+        ("set_preset", ("Objective", "60x"), "not allowed", "'Objective' is not in safety.presets"),
+        ("set_shutter", ("Lamp", True), "not allowed", "'Lamp' is not in safety.shutters"),
+        ("set_shutter", ("Lamp", False), "not allowed", "'Lamp' is not in safety.shutters"),
+        ("set_exposure_ms", (1000.1,), "limit", "exposure_ms = 1000.1 is outside safety.exposure_ms = 0 to 1000"),
+        ("set_exposure_ms", (NAN,), "not a number", "exposure_ms = nan"),
+        ("move_stage_um", (1000.5, 0), "limit", "x_um = 1000.5 is outside safety.x_um = -1000 to 1000"),
+        ("move_stage_um", (0, -1001), "limit", "y_um = -1001 is outside safety.y_um"),
+        ("move_stage_um", (NAN, 0), "not a number", "x_um = nan"),
+        ("move_stage_um", (0, INF), "not a number", "y_um = inf"),
+        ("move_focus_um", (101,), "limit", "z_um = 101 is outside safety.z_um"),
+        ("move_focus_um", (NAN,), "not a number", "z_um = nan"),
+        ("add_event", ({"x_pos": 5000},), "limit", "x_um = 5000 is outside"),
+        ("add_event", ({"y_pos": NAN},), "not a number", "y_um = nan"),
+        ("add_event", ({"z_pos": 500},), "limit", "z_um = 500 is outside"),
+        ("add_event", ({"exposure": 5000},), "limit", "exposure_ms = 5000 is outside"),
+        ("add_event", ({"properties": [("Camera", "Gain", 2)]},), "not allowed", "'Camera.Gain' is not in"),
+        ("add_event", ({"channel": {"group": "Objective", "config": "60x"}},), "not allowed", "'Objective' is not in"),
+        ("add_event", ({"slm_image": 1},), "not allowed", "events may not set slm_image"),
+    ],
+)
+def test_what_is_not_is_refused_and_never_reaches_the_hardware(method, arguments, reason, message):
+    microscope = SimulatedMicroscope()
+    guard = Guard(microscope, EVERYTHING, "armed")
+    with pytest.raises(CommandRefused) as caught:
+        getattr(guard, method)(*arguments)
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not microscope.calls
+    assert guard.outcome()["refused"] == {reason: 1}
+
+
+def test_limits_include_their_ends():
+    guard, microscope = guarded(x_um=(-1, 1), y_um=(0, 0))
+    for x in (-1, 1):
+        guard.move_stage_um(x, 0)
+    assert microscope.stage_um() == (1, 0)
+
+
+def test_an_axis_without_limits_stays_exactly_where_it_is():
+    guard, microscope = guarded(x_um=(-100, 100))
+    microscope.move_stage_um(0, 50)
+    for _ in range(100):  # what an encoder reads a little differently each time does not add up to a way
+        guard.move_stage_um(10, guard.stage_um()[1] + 0.09)
+    assert microscope.stage_um() == (10, 50)
+    with pytest.raises(CommandRefused, match=r"there are no limits safety.y_um"):
+        guard.move_stage_um(10, 50.2)
+    with pytest.raises(CommandRefused, match="y_um = nan"):
+        guard.move_stage_um(10, NAN)
+    assert microscope.stage_um() == (10, 50)
+
+
+def test_a_rehearsal_checks_and_does_nothing():
+    guard, microscope = guarded("rehearse", x_um=(-100, 100), y_um=(-100, 100))
+    guard.move_stage_um(50, 50)
+    assert guard.stage_um() == (0, 0)
+    with pytest.raises(CommandRefused):
+        guard.move_stage_um(101, 0)
+    guard.make_safe()
+    assert not microscope.calls
+    assert guard.outcome()["writes"] == {"stage": 1}
+
+
+def test_observing_refuses_every_write():
+    microscope = SimulatedMicroscope()
+    guard = Guard(microscope, EVERYTHING, "observe")
+    for method, *arguments in (
+        ("set_shutter", "Shutter", True),
+        ("set_shutter", "Shutter", False),
+        ("move_focus_um", 0),
+    ):
+        with pytest.raises(CommandRefused, match="mode = 'armed'"):
+            getattr(guard, method)(*arguments)
+    assert guard.make_safe() == {}
+    assert not microscope.calls
+
+
+def test_light_is_counted_and_ends():
+    guard, microscope = guarded(
+        properties=("Laser.Power", "Laser.Label"), presets=("Channel",), light=("Laser",), max_dose_ms=35
+    )
+    for power in ("1", "2", "3"):
+        guard.set_property("Laser", "Power", power)
+    guard.set_preset("Channel", "Red")  # not in `light`: counts nothing
+    with pytest.raises(CommandRefused, match=r"30 ms and 10 ms more exceed safety.max_dose_ms = 35"):
+        guard.set_property("Laser", "Power", "4")
+    assert microscope.properties["Laser.Power"] == "3"
+    microscope.set_exposure_ms(5)
+    guard.set_property("Laser", "Power", "5")
+    assert guard.outcome()["dose_ms"] == 35
+
+
+def test_a_preset_of_a_group_with_light_counts_and_so_does_an_event():
+    guard, _ = guarded(presets=("Channel",), light=("Channel",), exposure_ms=(0, 100))
+    guard.set_preset("Channel", "Red")
+    guard.add_event({"exposure": 2.5})
+    guard.add_event({})
+    assert guard.outcome()["dose_ms"] == 22.5
+
+
+def test_an_open_shutter_counts_as_an_exposure_or_as_the_time_that_it_was_open():
+    microscope, now = SimulatedMicroscope(), [0]
+    guard = Guard(microscope, EVERYTHING.model_copy(update={"max_dose_ms": 60.0}), "armed", lambda: now[0])
+    guard.set_shutter("Shutter", True)
+    now[0] += 4_000_000
+    guard.set_shutter("Shutter", False)
+    assert guard.outcome()["dose_ms"] == 10
+    guard.set_shutter("Shutter", True)
+    now[0] += 50_000_000
+    guard.set_shutter("Shutter", False)
+    assert guard.outcome()["dose_ms"] == 60
+    with pytest.raises(CommandRefused, match="max_dose_ms"):
+        guard.set_shutter("Shutter", True)
+    guard.set_shutter("Shutter", False)
+
+
+def test_threads_together_get_no_more_light_than_one():
+    guard, microscope = guarded(properties=("Laser.Power",), light=("Laser",), max_dose_ms=1000)
+
+    def fire(_):
+        try:
+            guard.set_property("Laser", "Power", "1")
+        except CommandRefused:
+            return 0
+        return 1
+
+    with ThreadPoolExecutor(16) as pool:
+        fired = sum(pool.map(fire, range(500)))
+    assert fired == len(microscope.calls) == 100
+    assert guard.outcome()["refused"] == {"dose": 400}
+
+
+def test_light_that_failed_stays_counted():
+    guard, microscope = guarded(properties=("Laser.Power",), light=("Laser",))
+    microscope.faults.append(MicroscopeError("no answer"))
+    with pytest.raises(MicroscopeError, match="no answer"):
+        guard.set_property("Laser", "Power", "1")
+    assert guard.outcome()["dose_ms"] == 10
+
+
+def test_the_emergency_stop_closes_what_is_named_and_what_commands_opened():
+    microscope = SimulatedMicroscope(shutters=("Lamp", "Laser", "Other"))
+    guard = Guard(microscope, SafetyConfig(shutters=("Laser", "Other"), close_shutter="Lamp"), "armed")
+    for shutter in ("Lamp", "Other"):
+        microscope.set_shutter(shutter, True)  # by hand
+    guard.set_shutter("Laser", True)
+    assert guard.make_safe() == {"Lamp": "closed", "Laser": "closed"}
+    assert microscope.shutters == {"Lamp": False, "Laser": False, "Other": True}
+    with pytest.raises(CommandRefused, match="stopped"):
+        guard.set_shutter("Laser", True)
+    guard.set_shutter("Other", False)  # light may always go off
+    assert guard.outcome()["stopped"]
+    assert guard.outcome()["shutters"] == {"Lamp": "closed", "Laser": "closed"}
+
+
+def test_a_shutter_that_does_not_answer_is_said_and_tried_again():
+    microscope = SimulatedMicroscope(shutters=("Lamp", "Laser"))
+    guard = Guard(microscope, SafetyConfig(shutters=("Laser",), close_shutter="Lamp"), "armed")
+    guard.set_shutter("Laser", True)
+    microscope.faults.append(MicroscopeError("no answer within 5 s"))
+    assert guard.make_safe() == {"Lamp": "MicroscopeError: no answer within 5 s", "Laser": "closed"}
+    assert guard.make_safe() == {"Lamp": "closed", "Laser": "closed"}
+
+
+def test_the_emergency_stop_waits_for_no_command_and_light_goes_off_after_it():
+    microscope = HangingMicroscope()
+    guard = Guard(microscope, EVERYTHING, "armed")
+    command = threading.Thread(target=guard.set_shutter, args=("Shutter", True), daemon=True)
+    command.start()
+    assert microscope.hangs.wait(10)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(guard.make_safe).result(5) == {"Shutter": "closed"}
+    microscope.go.set()  # the command that hung opens the shutter after all
+    command.join(10)
+    assert not command.is_alive()
+    assert ("set_shutter", "Shutter", True) in microscope.calls
+    assert microscope.shutters == {"Shutter": False}
+
+
+class SlowStage(SimulatedMicroscope):
+    """Every move takes until it is stopped."""
+
+    def __init__(self):
+        super().__init__()
+        self.moves, self.stopped = threading.Event(), threading.Event()
+
+    def move_stage_um(self, x, y):
+        self.moves.set()
+        assert self.stopped.wait(30)
+
+    def halt(self):
+        self.stopped.set()
+
+
+def test_the_emergency_stop_stops_a_move_that_has_begun():
+    microscope = SlowStage()
+    guard = Guard(microscope, EVERYTHING, "armed")
+    command = threading.Thread(target=guard.move_stage_um, args=(1.0, 2.0), daemon=True)
+    command.start()
+    assert microscope.moves.wait(10)
+    guard.make_safe()
+    command.join(10)
+    assert not command.is_alive()
+    assert guard.outcome()["moves"] == "halted"
+
+
+def test_a_stage_at_rest_is_left_alone():
+    guard, microscope = guarded()
+    guard.make_safe()
+    assert ("halt",) not in microscope.calls
+    assert guard.outcome()["moves"] is None
+
+
+def test_stops_from_many_threads_while_commands_fly():
+    for _ in range(20):
+        microscope = SimulatedMicroscope()
+        guard = Guard(microscope, EVERYTHING, "armed")
+        ready = threading.Barrier(5)
+
+        def fire(guard=guard, ready=ready):
+            ready.wait()
+            for opened in 20 * (True, False):
+                try:
+                    guard.set_shutter("Shutter", opened)
+                except CommandRefused:
+                    return
+
+        def stop(guard=guard, ready=ready):
+            ready.wait()
+            guard.make_safe()
+
+        threads = [threading.Thread(target=job, daemon=True) for job in (fire, fire, fire, stop, stop)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert microscope.shutters == {"Shutter": False}
+
+
+def test_closing_the_guard_leaves_the_microscope_to_its_owner():
+    microscope = SimulatedMicroscope()
+    guard = Guard(microscope, EVERYTHING, "armed")
+    guard.close()
+    guard.close()
+    microscope.move_focus_um(1)

@@ -1,0 +1,89 @@
+"""Guard and actuators on Micro-Manager's own core with its demo devices."""
+
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pymmcore")
+pytest.importorskip("mm_test_adapters")
+
+from streamtrack.actuators.devices import Preset, Property, Shutter
+from streamtrack.actuators.guard import Guard
+from streamtrack.actuators.stage import Focus, Stage
+from streamtrack.config import SafetyConfig
+from streamtrack.errors import CommandRefused, MicroscopeError
+from streamtrack.testing.actuators import example_command
+from streamtrack.types import SourceInfo
+from streamtrack_drivers.micromanager.core import MicroManager
+
+SHUTTER = "White Light Shutter"
+SAFETY = SafetyConfig(
+    properties=("Camera.Gain", "Camera.NoSuchProperty"),
+    presets=("Channel",),
+    shutters=(SHUTTER,),
+    x_um=(-100, 100),
+    z_um=(-10, 10),
+    close_shutter=SHUTTER,
+)
+
+
+@pytest.fixture
+def microscope():
+    with closing(MicroManager(config=Path("MMConfig_demo.cfg"))) as microscope:
+        yield microscope
+
+
+def test_commands_reach_the_devices(microscope):
+    guard = Guard(microscope, SAFETY, "armed")
+    Property(microscope=guard, device="Camera", property="Gain").execute(example_command({"value": 3.0}))
+    assert microscope.core.getProperty("Camera", "Gain") == "3"
+    Preset(microscope=guard, group="Channel").execute(example_command({"preset": "FITC"}))
+    assert microscope.core.getCurrentConfig("Channel") == "FITC"
+    Focus(microscope=guard).execute(example_command({"by": 2.5}))
+    assert microscope.focus_um() == pytest.approx(2.5)
+
+
+def test_the_stage_goes_along_the_axis_that_has_limits(microscope):
+    stage = Stage(microscope=Guard(microscope, SAFETY, "armed"))
+    stage.prepare(SourceInfo("camera", (512, 512), "uint8", live=True), [{"centre": True}])
+    microscope.move_stage_um(0, 7)
+    result = stage.execute(example_command({"by": [20, 0]}))
+    np.testing.assert_allclose(result["to_um"], (20, 7), atol=0.05)
+    np.testing.assert_allclose(microscope.stage_um(), (20, 7), atol=0.05)
+    for action in ({"by": [0, 5]}, {"to": [101, 7]}):
+        with pytest.raises(CommandRefused):
+            stage.execute(example_command(action))
+    np.testing.assert_allclose(microscope.stage_um(), (20, 7), atol=0.05)
+
+
+def test_light_goes_off_after_a_pulse_and_in_an_emergency(microscope):
+    guard = Guard(microscope, SAFETY, "armed")
+    shutter = Shutter(microscope=guard, device=SHUTTER)
+    shutter.execute(example_command({"pulse_ms": 5}))
+    assert not microscope.core.getShutterOpen(SHUTTER)
+    shutter.execute(example_command({"opened": True}))
+    assert microscope.core.getShutterOpen(SHUTTER)
+    assert guard.make_safe() == {SHUTTER: "closed"}
+    assert not microscope.core.getShutterOpen(SHUTTER)
+
+
+def test_what_the_core_refuses_is_an_error_in_one_line(microscope):
+    guard = Guard(microscope, SAFETY, "armed")
+    actuator = Property(microscope=guard, device="Camera", property="NoSuchProperty")
+    with pytest.raises(MicroscopeError) as caught:
+        actuator.execute(example_command({"value": 1}))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_rehearsal_leaves_every_device_as_it_is(microscope):
+    microscope.set_shutter(SHUTTER, False)  # the demo devices begin with light
+    guard = Guard(microscope, SAFETY, "rehearse")
+    gain, position = microscope.core.getProperty("Camera", "Gain"), microscope.stage_um()
+    Property(microscope=guard, device="Camera", property="Gain").execute(example_command({"value": 5}))
+    Stage(microscope=guard).execute(example_command({"by": [20, 0]}))
+    Shutter(microscope=guard, device=SHUTTER).execute(example_command({"opened": True}))
+    assert guard.make_safe() == {}
+    assert (microscope.core.getProperty("Camera", "Gain"), microscope.stage_um()) == (gain, position)
+    assert not microscope.core.getShutterOpen(SHUTTER)

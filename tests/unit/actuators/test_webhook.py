@@ -1,0 +1,133 @@
+import json
+import math
+import socket
+import threading
+import time
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from streamtrack.actuators.webhook import Webhook
+from streamtrack.errors import ConfigError, StreamtrackError
+from streamtrack.testing.actuators import example_command
+from streamtrack.types import Event
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies.append((self.path, json.loads(body)))
+        status = self.server.answers.pop(0) if self.server.answers else 200
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    do_GET = do_POST
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.bodies, server.answers = [], []
+        server.url = f"http://127.0.0.1:{server.server_port}/events"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join(10)
+
+
+@contextmanager
+def one_that_never_answers(drip=b""):
+    """A server that takes connections and then sends nothing, or a byte now and then."""
+    over = threading.Event()
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+
+        def serve():
+            connection, _ = listener.accept()
+            with closing(connection):
+                while not over.wait(0.05):
+                    if drip:
+                        connection.sendall(drip)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        over.set()
+        thread.join(10)
+
+
+def test_what_is_sent(server):
+    command = example_command({"text": "it moves"})
+    assert Webhook(url=server.url).execute(command) == {"status": 200, "tries": 1}
+    ((path, body),) = server.bodies
+    assert path == "/events"
+    assert body.pop("time").endswith("+00:00")
+    assert body == {
+        "rule": "a rule",
+        "frame": 123,
+        "action": {"text": "it moves"},
+        "event": {"particle": 7, "y": 40.0, "x": 30.0, "values": {"speed_px_s": 12.5}},
+    }
+
+
+def test_what_has_no_place_is_valid_json(server):
+    Webhook(url=server.url).execute(replace(example_command({}), event=Event(values={"ratio": math.inf})))
+    assert server.bodies[0][1]["event"] == {"particle": -1, "y": None, "x": None, "values": {"ratio": None}}
+
+
+@pytest.mark.parametrize("status", [302, 404, 500])
+def test_other_answers_are_failures_and_redirects_are_not_followed(server, status):
+    server.answers.append(status)
+    with pytest.raises(StreamtrackError, match=str(status)) as caught:
+        Webhook(url=server.url).execute(example_command({}))
+    assert len(str(caught.value).splitlines()) == 1
+    assert [path for path, _ in server.bodies] == ["/events"]
+
+
+def test_retries(server):
+    server.answers += [500, 503]
+    assert Webhook(url=server.url, retries=2).execute(example_command({}))["tries"] == 3
+
+
+def test_proxies_of_the_environment_are_not_used(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9/")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert Webhook(url=server.url).execute(example_command({}))["status"] == 200
+
+
+@pytest.mark.parametrize("drip", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"x"], ids=["silence", "headers", "nonsense"])
+def test_a_receiver_that_hangs_holds_nobody_up(drip):
+    with one_that_never_answers(drip) as url:
+        webhook = Webhook(url=url, timeout_s=0.2)
+        for _ in range(5):
+            started = time.perf_counter()
+            with pytest.raises(StreamtrackError):
+                webhook.execute(example_command({}))
+            assert time.perf_counter() - started < 2
+        assert sum(thread.name == "webhook" for thread in threading.enumerate()) <= 1
+
+
+def test_nobody_there():
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(StreamtrackError, match=r"127\.0\.0\.1 did not take it"):
+        Webhook(url=f"http://127.0.0.1:{port}/").execute(example_command({}))
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/", "host/path", "http://", "javascript:alert(1)"])
+def test_only_http(url):
+    with pytest.raises(ConfigError, match="give http"):
+        Webhook(url=url)
+
+
+@pytest.mark.parametrize("settings", [{"timeout_s": 0}, {"timeout_s": 61}, {"timeout_s": math.nan}, {"retries": 11}])
+def test_settings_out_of_range(settings):
+    with pytest.raises(ConfigError, match="out of range"):
+        Webhook(url="http://127.0.0.1/", **settings)

@@ -1,0 +1,66 @@
+import json
+import sys
+
+import pytest
+
+from streamtrack.bench.files import write
+from streamtrack.cli import main
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Run ``streamtrack bench``; returns exit code, stdout, stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["streamtrack", "bench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ending:
+            main()
+        captured = capsys.readouterr()
+        return ending.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+def test_one_command_measures_and_shows(cli, tmp_path):
+    movie = "sim:vesicle?size=48&frames=6&density=500"
+    code, out, err = cli(movie, "--quick", "--fps", 200, "--out", tmp_path / "a" / "b")
+    assert code == 0, err
+    for text in ("engine: detect", "run: queue", "cold start", "memory", "dropped", "camera at 200 frames/s"):
+        assert text in out
+    record = json.loads((tmp_path / "a" / "b" / "bench.json").read_text(encoding="utf-8"))
+    assert record["movie"]["name"] == movie
+    assert (tmp_path / "a" / "b" / "bench.png").exists()
+
+
+def test_two_records_are_compared(cli, measured, tmp_path):
+    write(measured[0], tmp_path)
+    code, out, _ = cli("--compare", tmp_path / "bench.json", tmp_path / "bench.json")
+    assert code == 0
+    assert "engine, back to back: detect" in out
+    assert "not the same" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--fps", "0"], "fps = 0"),
+        (["sim:virus"], "virus"),
+        (["nowhere.zarr"], "nowhere.zarr"),
+        (["--backend", "abacus", "sim:vesicle?size=48&frames=6"], "abacus"),
+        (["--compare", "nowhere.json", "nowhere.json"], "nowhere.json"),
+    ],
+)
+def test_a_mistake_is_one_line(cli, tmp_path, arguments, said):
+    code, _, err = cli(*arguments, "--quick", "--out", tmp_path / "out")
+    assert code == 2
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("streamtrack: ")
+    assert said in last
+    assert "Traceback" not in err
+
+
+def test_a_folder_that_is_a_file_is_refused(cli, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = cli("--out", tmp_path / "file")
+    assert code == 2
+    assert "give --out another folder" in err

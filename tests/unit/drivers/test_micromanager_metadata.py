@@ -1,0 +1,130 @@
+"""Image numbers become frame indices; stamps become waiting times."""
+
+import time
+from datetime import datetime, timedelta
+
+import pytest
+
+from streamtrack_drivers.micromanager.metadata import FrameCounter, Place, image_number, waited_ns
+
+pymmcore = pytest.importorskip("pymmcore", reason="needs streamtrack[micromanager]")
+
+
+def places(numbers_and_times, interval_s=0.01):
+    counter = FrameCounter(interval_s)
+    return [counter.place(number, time_s) for number, time_s in numbers_and_times]
+
+
+def test_numbers_without_gap_are_the_indices():
+    assert places([(n, n * 0.01) for n in range(3)]) == [Place(n, 0, False) for n in range(3)]
+
+
+def test_a_jump_is_as_many_lost_frames_whatever_the_time_says():
+    assert places([(0, 0.0), (1, 0.01), (5, 0.02)])[-1] == Place(5, 3, False)
+
+
+def test_frames_before_the_first_one_are_lost_too():
+    assert places([(2, 0.0)]) == [Place(2, 2, False)]
+
+
+def test_numbers_that_start_again_are_a_loss_estimated_from_the_time():
+    assert places([(0, 0.0), (1, 0.01), (2, 0.02), (0, 0.07), (1, 0.08)])[-2:] == [
+        Place(7, 4, True),
+        Place(8, 0, False),
+    ]
+
+
+def test_a_number_that_comes_twice_is_no_frame_lost_if_the_time_says_so():
+    assert places([(0, 0.0), (1, 0.01), (1, 0.02)])[-1] == Place(2, 0, True)
+
+
+def test_the_pace_is_learned_from_the_frames():
+    numbers = [(n, n * 0.1) for n in range(30)]
+    assert places([*numbers, (0, 3.4)], interval_s=0.005)[-1] == Place(34, 4, True)
+
+
+def test_lost_frames_do_not_spoil_the_pace():
+    counter = FrameCounter(0.01)
+    for number in range(0, 400, 4):
+        counter.place(number, number * 0.01)
+    assert counter.interval_s == pytest.approx(0.01)
+
+
+def test_a_new_sequence_lost_one_frame_at_least():
+    counter = FrameCounter(0.01)
+    counter.place(0, 0.0)
+    counter.new_sequence()
+    assert counter.place(0, 0.01) == Place(2, 1, True)
+    counter.new_sequence()
+    assert counter.place(0, 0.06) == Place(7, 4, True)
+
+
+def test_a_core_that_does_not_number_counts_what_comes():
+    assert places([(None, n * 0.01) for n in range(3)]) == [Place(n, 0, False) for n in range(3)]
+
+
+def test_numbers_of_a_real_core_whose_buffer_overflowed_unseen():
+    """In live mode the core clears its buffer when it is full and goes on, without any sign but the numbers."""
+    folder = pytest.importorskip("mm_test_adapters").device_adapter_path()
+    core = pymmcore.CMMCore()
+    core.setDeviceAdapterSearchPaths([folder])
+    core.loadSystemConfiguration(f"{folder}/MMConfig_demo.cfg")
+    core.setProperty("Camera", "Mode", "Fluorescent Beads")
+    core.setExposure(1.0)
+    core.setCircularBufferMemoryFootprint(8)
+    core.startContinuousSequenceAcquisition(0)
+    counter, begun, found = FrameCounter(0.001), time.monotonic(), []
+    try:
+        while len(found) < 60 and time.monotonic() < begun + 20:
+            if core.getRemainingImageCount():
+                metadata = pymmcore.Metadata()
+                core.popNextImageMD(metadata)
+                found.append(counter.place(image_number(metadata), time.monotonic() - begun))
+                if len(found) in (20, 40):
+                    time.sleep(0.3)  # 16 images fill the buffer
+    finally:
+        core.stopSequenceAcquisition()
+        core.unloadAllDevices()
+    assert not core.isBufferOverflowed()
+    assert sum(place.lost for place in found) > 50
+    assert [place.index for place in found] == [n + sum(p.lost for p in found[: n + 1]) for n in range(60)]
+
+
+def tagged(**tags):
+    metadata = pymmcore.Metadata()
+    for name, value in tags.items():
+        tag = pymmcore.MetadataSingleTag(name, "_", False)
+        tag.SetValue(value)
+        metadata.SetTag(tag)
+    return metadata
+
+
+@pytest.mark.parametrize(("value", "number"), [("0", 0), ("299", 299), ("", None), ("-1", None), ("1.5", None)])
+def test_the_number_of_an_image(value, number):
+    assert image_number(tagged(ImageNumber=value)) == number
+
+
+def test_an_image_without_tags():
+    assert image_number(tagged()) is None
+    assert waited_ns(tagged(), datetime(2026, 1, 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("age", "expected_ns"),
+    [
+        (timedelta(microseconds=250), 250_000),
+        (timedelta(0), 0),
+        (timedelta(seconds=3), 3_000_000_000),
+        (-timedelta(milliseconds=1), None),
+        (timedelta(hours=1), None),
+        (-timedelta(hours=1), None),
+    ],
+)
+def test_the_time_in_the_buffer_unless_the_clock_was_set(age, expected_ns):
+    now = datetime(2026, 10, 25, 2, 30)
+    stamp = (now - age).isoformat(sep=" ", timespec="microseconds")
+    assert waited_ns(tagged(TimeReceivedByCore=stamp), now) == expected_ns
+
+
+def test_a_stamp_that_is_none():
+    assert waited_ns(tagged(TimeReceivedByCore="just now"), datetime(2026, 1, 1)) is None

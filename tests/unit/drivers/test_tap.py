@@ -1,0 +1,288 @@
+import inspect
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamtrack.config import RunConfig
+from streamtrack.errors import ConfigError, MicroscopeError, StreamtrackError
+from streamtrack.types import Frame, LostFrame, SourceInfo
+
+pytest.importorskip("pymmcore")
+
+from streamtrack_drivers.micromanager import Tap
+from streamtrack_drivers.micromanager.acquisition_events import as_pycromanager
+from streamtrack_drivers.micromanager.pushed import NOT_HANDED_OVER, QUEUE_FULL, PushedSource
+
+IMAGE = np.zeros((48, 64), np.float32)
+IMAGE[10, 10] = IMAGE[30, 20] = 100.0
+LAB_PACKAGE = Path(__file__).parents[2] / "lab_package"
+
+
+@pytest.fixture(autouse=True)
+def _lab(lab_plugins):
+    """The lab's engine takes a bright pixel for a particle."""
+
+
+def make_tap(folder, *, engine=None, sinks=None, **rest):
+    tables = {"engine": {"kind": "brightest", **(engine or {})}, "sinks": sinks or [{"kind": "memory"}], **rest}
+    return Tap(RunConfig.model_validate(tables), folder, shape=IMAGE.shape, dtype="float32")
+
+
+def tracked():
+    return [result.frame.index for result in sys.modules["lab_plugins"].Memory.kept]
+
+
+def push(tap, numbers, pause_s=0.002):
+    for number in numbers:
+        tap(IMAGE.copy(), {"ImageNumber": number})
+        time.sleep(pause_s)
+
+
+def test_images_are_tracked_and_given_back_as_they_are(tmp_path):
+    with make_tap(tmp_path) as tap:
+        for number in range(20):
+            image, tags = IMAGE.copy(), {"ImageNumber": str(number)}
+            same_image, same_tags = tap(image, tags)
+            assert same_image is image
+            assert same_tags is tags
+            time.sleep(0.002)
+    assert tap.report["status"] == "completed"
+    assert tap.report["frames"]["processed"] == 20
+    assert tap.report["detections"] == 40
+    assert tracked() == list(range(20))
+    assert tap.progress.processed == 20
+    assert json.loads((tmp_path / "report.json").read_text()) == json.loads(json.dumps(tap.report))
+
+
+def test_pycromanager_counts_the_parameters_of_the_function(tmp_path):
+    with make_tap(tmp_path) as tap:
+        assert len(inspect.signature(tap).parameters) == 2
+        assert len(inspect.signature(tap.with_events).parameters) == 3
+
+
+def test_the_run_is_ready_when_the_tap_is_made(tmp_path):
+    with make_tap(tmp_path) as tap:
+        assert json.loads((tmp_path / "report.json").read_text())["status"] == "running"
+        assert tap.report is None
+
+
+def test_images_that_were_not_handed_over_are_lost_with_their_indices(tmp_path):
+    with make_tap(tmp_path) as tap:
+        push(tap, [0, 1, 2, 6, 7])
+    assert tap.report["status"] == "incomplete"
+    assert tap.report["frames"]["lost_frames"] == [{"first": 3, "last": 5, "cause": NOT_HANDED_OVER}]
+    assert tracked() == [0, 1, 2, 6, 7]
+
+
+def test_a_second_acquisition_goes_on_in_the_same_run(tmp_path):
+    with make_tap(tmp_path) as tap:
+        push(tap, [0, 1, 2])
+        push(tap, [0, 1, 2])
+    assert tap.report["status"] == "completed"
+    assert tap.report["source"]["details"]["restarts"] == 1
+    assert tracked() == list(range(6))
+
+
+@pytest.mark.parametrize("image", [np.zeros((32, 64), np.float32), np.zeros((48, 64), np.uint16), None])
+def test_an_image_that_does_not_fit_is_lost_and_does_no_harm(tmp_path, image):
+    tap = make_tap(tmp_path)
+    push(tap, [0])
+    tap(image, {"ImageNumber": 1})
+    push(tap, [2])
+    tap.close()
+    [lost] = tap.report["frames"]["lost_frames"]
+    assert (lost["first"], lost["last"]) == (1, 1)
+    assert lost["cause"].startswith(("the image is (", "not an image"))
+    assert tracked() == [0, 2]
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"ImageNumber": []}, {"TimeReceivedByCore": 7}])
+def test_metadata_may_be_anything(tmp_path, metadata):
+    with make_tap(tmp_path) as tap:
+        tap(IMAGE.copy(), metadata)
+        push(tap, [1])
+    assert tracked() == [0, 1]
+
+
+def test_a_failed_run_lets_the_acquisition_go_on_and_says_why_at_the_end(tmp_path):
+    tap = make_tap(tmp_path, engine={"fail_at": 3})
+    push(tap, range(200), pause_s=0.001)
+    with pytest.raises(StreamtrackError, match="a bug in the lab's engine") as caught:
+        tap.close()
+    assert len(str(caught.value).splitlines()) == 1
+    assert tap.report["status"] == "failed"
+    tap.close()
+
+
+def test_an_error_in_the_users_script_is_not_hidden_by_the_run(tmp_path):
+    tap = make_tap(tmp_path)
+
+    def script():
+        with tap:
+            push(tap, [0, 1])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        script()
+    assert tap.report["status"] == "interrupted"
+
+
+def test_a_slow_run_costs_the_acquisition_nothing(tmp_path):
+    tap = make_tap(tmp_path, engine={"pause_s": 0.05})
+    took_s = []
+    for number in range(300):
+        image = IMAGE.copy()
+        began = time.perf_counter()
+        tap(image, {"ImageNumber": number})
+        took_s.append(time.perf_counter() - began)
+        time.sleep(0.001)
+    tap.close()
+    frames = tap.report["frames"]
+    assert np.median(took_s) < 0.002
+    assert frames["lost"] > 100
+    assert frames["processed"] + frames["lost"] == 300
+    assert tracked() == sorted(set(tracked()))
+
+
+def test_a_run_that_cannot_begin_says_so_at_once(tmp_path):
+    with pytest.raises(StreamtrackError, match="cannot take uint16"):
+        Tap(RunConfig.model_validate({"engine": {"kind": "brightest"}}), tmp_path, shape=(48, 64))
+    with pytest.raises(ConfigError, match=r"Give the tap core=Core\(\), or shape"):
+        Tap(RunConfig.model_validate({}), tmp_path)
+    with pytest.raises(ConfigError, match=r"nothing\.toml"):
+        Tap(tmp_path / "nothing.toml", tmp_path, shape=(48, 64))
+    second_core = {"microscope": {"kind": "micromanager", "config": "MMConfig_demo.cfg"}}
+    with pytest.raises(ConfigError, match="second core"):
+        Tap(RunConfig.model_validate(second_core), tmp_path, shape=(48, 64))
+
+
+def test_nothing_is_left_running(tmp_path):
+    before = set(threading.enumerate())
+    with make_tap(tmp_path) as tap:
+        push(tap, [0, 1])
+    deadline = time.monotonic() + 5
+    while set(threading.enumerate()) - before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_pause_of_the_acquisition_is_not_a_stall(tmp_path):
+    """Unless the run's file says otherwise."""
+    with make_tap(tmp_path / "a") as tap:
+        pass
+    assert tap.report["config"]["ingest"]["stall_timeout_s"] > 3600
+    tap = make_tap(tmp_path / "b", ingest={"stall_timeout_s": 0.5})
+    time.sleep(2)
+    with pytest.raises(StreamtrackError, match=r"no frame from tap for 0\.5 s"):
+        tap.close()
+
+
+def test_a_script_that_forgets_to_close_loses_nothing(tmp_path):
+    config = tmp_path / "run.toml"
+    config.write_text('[engine]\nkind = "brightest"\n[[sinks]]\nkind = "tables"\n')
+    script = f"""
+import numpy as np
+from streamtrack_drivers.micromanager import Tap
+tap = Tap({str(config)!r}, {str(tmp_path / "out")!r}, shape=(48, 64), dtype="float32")
+for number in range(5):
+    tap(np.zeros((48, 64), np.float32), {{"ImageNumber": number}})
+"""
+    environment = {**os.environ, "PYTHONPATH": str(LAB_PACKAGE)}
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60, env=environment)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["status"] == "completed"
+    assert report["frames"]["processed"] == 5
+
+
+# The source behind the tap
+
+
+def make_source(capacity=4):
+    return PushedSource(SourceInfo("tap", (48, 64), "float32"), capacity)
+
+
+def test_what_finds_the_queue_full_is_lost_and_counted():
+    source = make_source(capacity=4)
+    for number in range(10):
+        source.push(IMAGE, {"ImageNumber": number})
+    source.finish()
+    items = list(source.frames())
+    assert [item.index for item in items] == list(range(10))
+    assert [type(item) for item in items] == [Frame] * 4 + [LostFrame] * 6
+    assert {item.cause for item in items[4:]} == {QUEUE_FULL}
+
+
+def test_the_queue_stays_small_whatever_comes():
+    source = make_source(capacity=4)
+    for number in range(0, 20_000, 2):  # a gap and a full queue, in turn
+        source.push(IMAGE, {"ImageNumber": number})
+    assert len(source._queue) < 50
+    source.finish()
+    assert [item.index for item in source.frames()] == list(range(19_999))
+
+
+def test_the_end_delivers_what_waits_and_refuses_what_comes():
+    source = make_source()
+    source.push(IMAGE, {})
+    source.finish()
+    source.push(IMAGE, {})
+    assert len(list(source.frames())) == 1
+    assert source.info.details["after_the_end"] == 1
+
+
+def test_closing_from_another_thread_ends_the_frames():
+    source = make_source()
+    threading.Timer(0.2, source.close).start()
+    began = time.monotonic()
+    assert list(source.frames()) == []
+    assert time.monotonic() - began < 2
+    source.close()
+
+
+def test_frames_wait_for_images():
+    source = make_source()
+    threading.Timer(0.2, source.push, [IMAGE, {"ImageNumber": 0}]).start()
+    [frame] = islice(source.frames(), 1)
+    np.testing.assert_array_equal(frame.pixels, IMAGE)
+
+
+# Events in pycromanager's words
+
+
+def test_events_are_translated():
+    event = {
+        "index": {"t": 7},
+        "exposure": 5.0,
+        "x_pos": 1.0,
+        "y_pos": 2.0,
+        "z_pos": None,
+        "channel": {"config": "DAPI"},
+        "properties": [("Camera", "Gain", 2)],
+        "metadata": {"streamtrack": {}},
+    }
+    assert as_pycromanager(event) == {
+        "axes": {"t": 7},
+        "exposure": 5.0,
+        "x": 1.0,
+        "y": 2.0,
+        "config_group": ["Channel", "DAPI"],
+        "properties": [["Camera", "Gain", "2"]],
+    }
+
+
+def test_events_without_an_index_replace_no_image():
+    one, other = as_pycromanager({"exposure": 5.0}), as_pycromanager({"exposure": 5.0})
+    assert one["axes"] != other["axes"]
+
+
+def test_what_pycromanager_does_not_know_is_named():
+    with pytest.raises(MicroscopeError, match="know no keep_shutter_open"):
+        as_pycromanager({"keep_shutter_open": True})

@@ -1,0 +1,206 @@
+"""Taps in scripts as users write them: each test runs one in a process of its own, against a real acquisition."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pycromanager")
+adapters = pytest.importorskip("mm_test_adapters")
+
+RUN = """
+[[sinks]]
+kind = "tables"
+"""
+EVENTS = """
+mode = "armed"
+[[triggers]]
+kind = "every"
+do = "more"
+action = { exposure = 6.0 }
+[actuators.more]
+kind = "mda_event"
+[safety]
+exposure_ms = [1, 100]
+[[sinks]]
+kind = "tables"
+"""
+PYTHON_BACKEND = """
+import sys, mm_test_adapters
+from pycromanager import Acquisition, Core, multi_d_acquisition_events, start_headless, stop_headless
+from streamtrack_drivers.micromanager import Tap
+start_headless(mm_test_adapters.device_adapter_path(), "MMConfig_demo.cfg", python_backend=True, buffer_size_mb=64)
+core = Core()
+core.set_property("Camera", "OnCameraCCDXSize", "128"); core.set_property("Camera", "OnCameraCCDYSize", "96")
+core.set_property("Camera", "PixelType", "16bit"); core.set_property("Camera", "Mode", "Fluorescent Beads")
+core.set_exposure(10.0)
+"""
+JAVA_BACKEND = """
+import functools, sys
+from pycromanager import Core
+from pycromanager import JavaBackendAcquisition, multi_d_acquisition_events
+from pycromanager.acquisition import RAMStorage_java as ram  # knows the default port only
+ram.JavaObject = functools.partial(ram.JavaObject, port=int(sys.argv[1]))
+from streamtrack_drivers.micromanager import Tap
+def Acquisition(**settings):
+    return JavaBackendAcquisition(show_display=False, port=int(sys.argv[1]), **settings)
+core = Core(port=int(sys.argv[1]))
+"""
+N = 40
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "lab_package")}
+
+
+@pytest.fixture
+def run_script(tmp_path):
+    """Run a script with the configuration in ``run.toml``; return its report and what it said."""
+
+    def run(script, *arguments, config=RUN, status=0):
+        (tmp_path / "run.toml").write_text(config)
+        (tmp_path / "script.py").write_text(script)
+        command = [sys.executable, "script.py", *map(str, arguments)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
+        assert done.returncode == status, done.stdout + done.stderr
+        return json.loads((tmp_path / "results" / "report.json").read_text()), done.stdout + done.stderr
+
+    return run
+
+
+THREE_LINES = f"""
+tap = Tap("run.toml", out="results", core=core)
+with Acquisition(directory=None, name="x", image_process_fn=tap) as acquisition:
+    acquisition.acquire(multi_d_acquisition_events(num_time_points={N}))
+print("saved", len(acquisition.get_dataset().axes["time"]))
+tap.close()
+"""
+
+
+def assert_complete(report, said):
+    frames = report["frames"]
+    assert frames["processed"] + frames["lost"] == N, report
+    assert set(frames["lost_by_cause"]) <= {"queue of 8 full"}, "the engine may be slower than the camera"
+    assert report["status"] in ("completed", "incomplete")
+    assert f"saved {N}" in said, "what the acquisition saves is as without a tap"
+
+
+def test_three_lines_in_a_script_of_the_python_back_end(run_script):
+    report, said = run_script(PYTHON_BACKEND + THREE_LINES)
+    assert_complete(report, said)
+    assert report["source"]["name"] == "tap: Camera"
+    assert report["microscope"]["camera"] == "Camera", "the core of the script is the run's microscope"
+    assert report["detections"] > 0
+
+
+def test_three_lines_in_a_script_of_the_java_back_end(run_script, micromanager):
+    report, said = run_script(JAVA_BACKEND + THREE_LINES, micromanager.port)
+    assert_complete(report, said)
+
+
+def test_an_at_sign_in_the_metadata_does_not_end_the_acquisition(run_script, start_micromanager):
+    standin = start_micromanager("--tag", "Objective-Label=60x@1.4NA")
+    report, said = run_script(JAVA_BACKEND + THREE_LINES, standin.port)
+    assert_complete(report, said)
+
+
+def test_a_run_that_fails_does_not_touch_the_acquisition(run_script):
+    script = THREE_LINES.replace("tap.close()", "try: tap.close()\nexcept Exception as error: print('run:', error)")
+    config = '[[sinks]]\nkind = "memory"\nfail_in = "write"\n'
+    report, said = run_script(PYTHON_BACKEND + script, config=config)
+    assert report["status"] == "failed"
+    assert f"saved {N}" in said
+    assert "disk full in write" in said
+    assert "Traceback" not in said
+
+
+def test_two_acquisitions_in_one_run(run_script):
+    script = f"""
+with Tap("run.toml", out="results", core=core) as tap:
+    for name in "ab":
+        with Acquisition(directory=None, name=name, image_process_fn=tap) as acquisition:
+            acquisition.acquire(multi_d_acquisition_events(num_time_points={N // 2}))
+print("saved {N}")
+"""
+    report, said = run_script(PYTHON_BACKEND + script)
+    assert_complete(report, said)
+    assert report["source"]["details"]["restarts"] == 1
+
+
+def test_snaps_have_no_number_and_are_tracked(run_script):
+    script = """
+with Tap("run.toml", out="results", core=core) as tap:
+    with Acquisition(directory=None, name="x", image_process_fn=tap) as acquisition:
+        for event in multi_d_acquisition_events(num_time_points=10):
+            acquisition.acquire(event)
+"""
+    report, _ = run_script(PYTHON_BACKEND + script)
+    assert report["frames"]["in"] == 10
+
+
+ADD_EVENTS = """
+import time
+tap = Tap("run.toml", out="results", core=core)
+acquisition = Acquisition(directory=None, name="x", image_process_fn=tap.with_events)
+acquisition.acquire({"axes": {"time": 0}})
+give_up = time.monotonic() + 30
+while time.monotonic() < give_up and not (tap.progress and tap.progress.processed >= 3):
+    time.sleep(0.02)
+acquisition.mark_finished()
+acquisition.await_completion()
+tap.close()
+"""
+
+
+def test_triggers_add_events_to_a_running_acquisition_of_the_python_back_end(run_script):
+    report, _ = run_script(PYTHON_BACKEND + ADD_EVENTS, config=EVENTS)
+    assert report["frames"]["in"] >= 2, "the first image leads to the second"
+
+
+def test_triggers_add_events_to_a_running_acquisition_of_the_java_back_end(run_script, micromanager):
+    table = f'[microscope]\nkind = "pycromanager"\nport = {micromanager.port}\n'
+    report, _ = run_script(JAVA_BACKEND + ADD_EVENTS, micromanager.port, config=EVENTS + table)
+    assert report["frames"]["in"] >= 2
+
+
+def test_a_micromanager_that_dies_leaves_a_run_that_can_be_closed(run_script, micromanager, tmp_path):
+    script = """
+import os, threading
+tap = Tap("run.toml", out="results", core=core)
+acquisition = Acquisition(directory=None, name="x", image_process_fn=tap)
+acquisition.acquire(multi_d_acquisition_events(num_time_points=1000))
+while not tap.progress:
+    pass
+open("seen", "w").close()
+sys.stdin.readline()
+tap.close()
+os._exit(0)  # pycromanager's own threads wait for ever
+"""
+    (tmp_path / "run.toml").write_text(RUN)
+    (tmp_path / "script.py").write_text(JAVA_BACKEND + script)
+    command = [sys.executable, "script.py", str(micromanager.port)]
+    process = subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, text=True)
+    try:
+        for _ in range(600):
+            if (tmp_path / "seen").exists():
+                break
+            assert process.poll() is None
+            time.sleep(0.1)
+        micromanager.kill()
+        process.communicate("go\n", timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    report = json.loads((tmp_path / "results" / "report.json").read_text())
+    assert report["status"] in ("completed", "incomplete")
+    assert report["frames"]["processed"] > 0
+
+
+def test_the_example_runs(tmp_path):
+    example = Path(__file__).parents[3] / "examples" / "pycromanager_tap.py"
+    command = [sys.executable, str(example), "--demo"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "frames tracked" in done.stdout
+    assert (tmp_path / "tap-results" / "tracks.csv").stat().st_size > 0

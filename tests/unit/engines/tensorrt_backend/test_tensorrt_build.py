@@ -1,0 +1,159 @@
+"""Weights through the real parser and builder of TensorRT for RTX, which need no GPU."""
+
+import time
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from streamtrack.errors import EngineError
+from streamtrack_engines.backends import tensorrt_build
+from streamtrack_engines.backends.deploy_file import read_deploy_file
+from streamtrack_engines.backends.plan_cache import PlanCache, PlanKey
+from streamtrack_engines.backends.runner import FrameSize
+from streamtrack_engines.backends.tensorrt_build import Log, build_plan
+from streamtrack_engines.backends.tensorrt_runner import TensorrtRunner
+from streamtrack_engines.weights import packaged_weights
+
+SIZE = FrameSize(64, 96, 2)
+
+
+def quiet(line):
+    pass
+
+
+@pytest.mark.parametrize("size", [FrameSize(32, 32, 1), FrameSize(97, 133, 2), FrameSize(512, 512, 2)])
+@pytest.mark.parametrize("name", packaged_weights())
+def test_packaged_weights_build(rtx, name, size):
+    started = time.monotonic()
+    plan = build_plan(rtx, read_deploy_file(name), size, quiet)
+    assert time.monotonic() - started < 60
+    assert 1e6 < len(plan) < 2e7
+
+
+@pytest.mark.parametrize("name", packaged_weights())
+def test_what_the_parser_makes_of_packaged_weights(rtx, name):
+    log = Log(rtx)
+    builder = rtx.Builder(log.sink)
+    network = builder.create_network(1 << int(rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = rtx.OnnxParser(network, log.sink)
+    file = read_deploy_file(name)
+    assert parser.parse(file.content)
+    network.get_input(0).shape = (1, 3, 512, 512, 2)
+    outputs = [network.get_output(i) for i in range(network.num_outputs)]
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    assert [(tensor.name, tensor.dtype) for tensor in inputs] == [("frame", rtx.DataType.UINT8)]
+    assert [(tensor.name, tuple(tensor.shape), tensor.dtype) for tensor in outputs] == [
+        ("detections", (file.metadata.max_detections, 5), rtx.DataType.FLOAT),
+        ("denoised", (512, 512), rtx.DataType.FLOAT),
+    ]
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    kinds = Counter(layer.type.name for layer in layers)
+    assert kinds["CONVOLUTION"] == 29
+    assert not kinds.keys() & {"PLUGIN", "PLUGIN_V2", "PLUGIN_V3", "NON_ZERO", "NMS", "LOOP_OUTPUT", "CONDITION"}
+    assert not kinds["NORMALIZATION"]  # batch norm is in the convolutions
+    precisions = {layer.get_output(0).dtype for layer in layers if layer.type.name == "CONVOLUTION"}
+    assert precisions == {rtx.DataType.HALF if file.metadata.precision == "float16" else rtx.DataType.FLOAT}
+
+
+def test_exported_for_one_size_or_any(rtx, weights):
+    """A fresh export of an untrained network, through to a plan that is kept and refused elsewhere."""
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    from streamtrack_engines.deploy import DeployGraph
+    from streamtrack_engines.export import to_onnx
+    from streamtrack_engines.networks.denodet import Denodet
+
+    metadata = weights.metadata.model_copy(update={"max_detections": 64, "n_frames": 2})
+    graph = DeployGraph(Denodet(2), max_detections=64)
+    content = to_onnx(graph, metadata, (48, 64, "uint8"))
+    fixed = replace(weights, name="fixed", content=content, metadata=metadata)
+    assert build_plan(rtx, fixed, FrameSize(48, 64, 1), quiet)
+    with pytest.raises(EngineError, match=r"fixed are for frames \(2, 48, 64, 1\) .*: export without --height"):
+        build_plan(rtx, fixed, FrameSize(48, 64, 2), quiet)
+
+
+def test_a_plan_is_kept_and_refused_elsewhere(rtx, weights, tmp_path):
+    plan = build_plan(rtx, weights, SIZE, quiet)
+    key = PlanKey(weights.sha256, (1, 3, 64, 96, 2), "", f"tensorrt_rtx {rtx.__version__}", "any", "none", "any")
+    cache = PlanCache(tmp_path)
+    cache.store(key, plan)
+    assert cache.load(key) == plan
+    assert cache.load(replace(key, library="tensorrt_rtx 0.0")) is None
+
+
+def test_a_plan_that_is_no_plan_is_refused_by_the_real_runtime(rtx, weights, bench):
+    plan = build_plan(rtx, weights, SIZE, quiet)
+    with pytest.raises(EngineError, match="TensorRT refuses the plan"):
+        TensorrtRunner(rtx, bench.cuda, plan[: len(plan) // 2], weights, SIZE)
+    assert not bench.cuda.streams
+
+
+def test_progress_rises_to_the_end(rtx, weights, monkeypatch):
+    monkeypatch.setattr(tensorrt_build, "_REPORT_EVERY_S", 0.0)
+    lines = []
+    build_plan(rtx, weights, SIZE, lines.append)
+    assert all(line.startswith("building the plan of denodet for 64 x 96 px, once on this machine: ") for line in lines)
+    percents = [int(line.rsplit(" ", 1)[1].rstrip("%")) for line in lines]
+    assert percents == sorted(percents)
+    assert percents[0] < 20
+    assert 70 < percents[-1] <= 100
+
+
+def test_ctrl_c_ends_a_build(rtx, weights, monkeypatch):
+    monkeypatch.setattr(tensorrt_build, "_REPORT_EVERY_S", 0.0)
+    said = []
+
+    def interrupted(line):
+        said.append(line)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_plan(rtx, weights, SIZE, interrupted)
+    assert len(said) < 5
+
+
+def broken(weights, content):
+    return replace(weights, name="broken", content=content)
+
+
+def test_damaged_weights(rtx, weights):
+    for content in (b"", b"no ONNX file", weights.content[:-1000]):
+        with pytest.raises(EngineError, match=r"weights broken.*(damaged|export)") as caught:
+            build_plan(rtx, broken(weights, content), SIZE, quiet)
+        assert "\n" not in str(caught.value)
+
+
+def onnx_file(input_type, k, shape=(1, 3, 64, 96, 2)):
+    """A graph that casts its input and gives the k largest values."""
+    onnx = pytest.importorskip("onnx")
+    make = onnx.helper
+    number = onnx.TensorProto
+    nodes = [
+        make.make_node("Cast", ["frame"], ["counts"], to=number.FLOAT),
+        make.make_node("Flatten", ["counts"], ["row"], axis=0),
+        make.make_node("TopK", ["row", "k"], ["detections", "places"], axis=1),
+    ]
+    inputs = [make.make_tensor_value_info("frame", getattr(number, input_type), shape)]
+    outputs = [make.make_tensor_value_info("detections", number.FLOAT, (1, k))]
+    graph = make.make_graph(nodes, "graph", inputs, outputs, [make.make_tensor("k", number.INT64, [1], [k])])
+    return make.make_model(graph, opset_imports=[make.make_opsetid("", 20)], ir_version=9).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (("UINT16", 8), "an input of a type that TensorRT lacks.*'streamtrack export'"),
+        (("UINT8", 4000), "more rows than TensorRT can sort: export it with --max-detections 3840 or less"),
+        (("UINT8", 8, (64, 96)), "broken take no frames"),
+        (("UINT8", 8, (1, 2, 64, 96, 2)), r"broken are for frames \(2, 64, 96, 2\)"),
+    ],
+)
+def test_files_that_tensorrt_does_not_take_are_refused_with_the_cure(rtx, weights, content, words):
+    with pytest.raises(EngineError, match=words) as caught:
+        build_plan(rtx, broken(weights, onnx_file(*content)), SIZE, quiet)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_most_rows_that_are_promised_build(rtx, weights):
+    assert build_plan(rtx, broken(weights, onnx_file("UINT8", 3840)), SIZE, quiet)
