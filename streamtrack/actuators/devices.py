@@ -81,17 +81,35 @@ class Preset:
         Which group; it has to be in ``safety.presets``.
     preset
         Applied where the action names none.
+    for_ms, back_to
+        After so long, another preset of the group is applied: a short look at a second colour. Neither by default.
     retries
         How often a call that failed is repeated while the command is valid.
     """
 
     rehearses = True
 
-    def __init__(self, *, microscope: Microscope, group: str, preset: str | None = None, retries: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        microscope: Microscope,
+        group: str,
+        preset: str | None = None,
+        for_ms: float | None = None,
+        back_to: str | None = None,
+        retries: int = 0,
+    ) -> None:
+        if (for_ms is None) != (back_to is None):
+            raise ConfigError("for_ms and back_to belong together: give both or neither")
+        if for_ms is not None and not 0 < for_ms <= LONGEST_PULSE_MS:
+            raise ConfigError(f"for_ms = {for_ms:g} is out of range: give up to {LONGEST_PULSE_MS:g}")
         self._microscope = microscope
         self._group = group
         self._preset = preset
+        self._for_ms = for_ms
+        self._back_to = back_to
         self._retries = check_retries(retries)
+        self._over = threading.Event()
 
     def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
         """Check the actions that rules will ask for; raises ConfigError."""
@@ -99,15 +117,22 @@ class Preset:
             self._read(action)
 
     def execute(self, command: Command) -> Mapping[str, Any]:
-        """Apply the preset; returns its name and the number of tries."""
+        """Apply the preset, and the one after it; returns their names and the number of tries."""
         preset = self._read(command.action)
-        _, tries = attempt(
-            lambda: self._microscope.set_preset(self._group, preset), self._retries, command.valid_until_ns
-        )
-        return {"group": self._group, "preset": preset, "tries": tries}
+        done = {"group": self._group, "preset": preset, "tries": self._apply(preset, command.valid_until_ns)}
+        if self._for_ms is None or self._back_to is None:
+            return done
+        self._over.wait(self._for_ms / 1e3)
+        self._apply(self._back_to, math.inf)  # it is never too late to go back
+        return {**done, "for_ms": self._for_ms, "back_to": self._back_to}
 
     def close(self) -> None:
-        """Do nothing: the preset stays."""
+        """End a look at another preset at once; without one, the preset stays."""
+        self._over.set()
+
+    def _apply(self, preset: str, valid_until_ns: float) -> int:
+        call = partial(self._microscope.set_preset, self._group, preset)
+        return attempt(call, self._retries, valid_until_ns)[1]
 
     def _read(self, action: Mapping[str, Any]) -> str:
         preset = action[one_key(action, "preset")] if action else self._preset

@@ -11,6 +11,7 @@ def doctor() -> None:
     """Say what works on this machine: microscope, cameras, engines; and what to install for the rest."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
     console.print(", ".join(f"{name} {number}" for name, number in versions().items()), soft_wrap=True)
@@ -18,7 +19,7 @@ def doctor() -> None:
     table = Table("", "", "", box=None, show_header=False, pad_edge=False)
     for finding in all_findings():
         detail = f"{finding.detail}\n{finding.cure}" if finding.cure else finding.detail
-        table.add_row(f"[{STYLES[finding.state]}]{finding.state}", finding.topic, detail)
+        table.add_row(Text(finding.state, STYLES[finding.state]), Text(finding.topic), Text(detail))
     console.print(table)
 
 

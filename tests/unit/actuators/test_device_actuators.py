@@ -154,3 +154,24 @@ def test_a_burst_of_events_says_where_it_comes_from(microscope):
 def test_bursts_have_a_limit(microscope, repeats):
     with pytest.raises(ConfigError, match="1 to 1000"):
         MdaEvent(microscope=microscope, repeats=repeats)
+
+
+def test_a_look_at_another_preset_goes_back():
+    microscope = SimulatedMicroscope()
+    preset = Preset(microscope=microscope, group="Channel", preset="Red", for_ms=20, back_to="Green")
+    assert preset.execute(example_command({}))["back_to"] == "Green"
+    assert microscope.calls == [("set_preset", "Channel", "Red"), ("set_preset", "Channel", "Green")]
+
+
+def test_a_look_at_another_preset_ends_with_the_run():
+    microscope = SimulatedMicroscope()
+    preset = Preset(microscope=microscope, group="Channel", preset="Red", for_ms=30_000, back_to="Green")
+    preset.close()
+    preset.execute(example_command({}))
+    assert microscope.presets["Channel"][0] == "Green"
+
+
+@pytest.mark.parametrize("settings", [{"for_ms": 5.0}, {"back_to": "Green"}, {"for_ms": -1.0, "back_to": "Green"}])
+def test_a_look_needs_its_length_and_its_end(settings):
+    with pytest.raises(ConfigError, match="for_ms"):
+        Preset(microscope=SimulatedMicroscope(), group="Channel", **settings)
