@@ -187,7 +187,7 @@ def test_a_pause_of_the_acquisition_is_not_a_stall(tmp_path):
 
 def test_a_script_that_forgets_to_close_loses_nothing(tmp_path):
     config = tmp_path / "run.toml"
-    config.write_text('[engine]\nkind = "brightest"\n[[sinks]]\nkind = "tables"\n')
+    config.write_text('[engine]\nkind = "brightest"\n[[sinks]]\nkind = "tables"\n[ingest]\ncapacity = 8\n')
     script = f"""
 import numpy as np
 from streamtrack_drivers.micromanager import Tap
