@@ -110,12 +110,13 @@ def measure(seconds: float, rest_s: float, folder: Path) -> dict[str, Any]:
         "core_to_command_ms": core_to_command_ms(source, folder, details["core_to_python_ms"]["p50"]),
         "stages_ms": report["latency_ms"],
         "most_frames_in_core_buffer": details["most_buffered_frames"],
-        "memory_mib": {"after_warm_up": memory[0], "end": memory_mib()["now"]} if memory else None,
+        "memory_mib": {"first": memory[0], "middle": memory[len(memory) // 2], "last": memory[-1]},
     }
 
 
 def watch_memory(processed: int, memory: list[float]) -> None:
-    if processed == WARM_UP_FRAMES:
+    """Note the memory now and then, before the tables are made at the end."""
+    if processed % WARM_UP_FRAMES == 0:
         memory.append(memory_mib()["now"] or float("nan"))
 
 

@@ -17,8 +17,8 @@ from streamtrack_drivers.micromanager.core import MicroManager
 from streamtrack_drivers.micromanager.metadata import FrameCounter
 from streamtrack_drivers.micromanager.sequence import CameraSequence, Image, Trouble
 
-SHORTEST_NAP_S, LONGEST_NAP_S = 0.0002, 0.005
-"""Between two looks for a frame; Windows makes at least 0.5 ms of it."""
+SHORTEST_NAP_S, LONGEST_NAP_S = 0.00005, 0.005
+"""Between two looks for a frame; Windows makes at least 0.5 ms of it, Linux adds some 0.05 ms."""
 LOOK_AFTER_S = 0.05
 """A camera that is late is looked after so often."""
 MOST_BUFFER_MB = 16384
