@@ -1,7 +1,9 @@
 """Deploy graphs on CPUs in OpenVINO, in two thirds of ONNX Runtime's time (docs/decisions/0010-back-ends.md)."""
 
 import contextlib
+import ctypes
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -49,7 +51,8 @@ class OpenvinoRunner:
     def __init__(self, file: DeployFile, size: FrameSize, threads: int) -> None:
         self._history = FrameHistory(file.metadata.n_frames, size)
         try:
-            compiled = {denoise: _compile(file, self._history, threads, denoise) for denoise in (True, False)}
+            with _signal_stack_kept():
+                compiled = {denoise: _compile(file, self._history, threads, denoise) for denoise in (True, False)}
         except (RuntimeError, MemoryError) as error:
             raise EngineError(f"OpenVINO cannot load {file.name}: {_one_line(error)}") from error
         self._requests = {denoise: _request(model, self._history) for denoise, model in compiled.items()}
@@ -88,7 +91,8 @@ class OpenvinoRunner:
 
     def close(self) -> None:
         """Release the graphs' memory."""
-        self._requests = {}
+        with _signal_stack_kept():
+            self._requests = {}
 
 
 def _compile(file: DeployFile, history: FrameHistory, threads: int, denoise: bool) -> Any:
@@ -134,6 +138,24 @@ def _narrow_vectors(cpu: str) -> Iterator[None]:
         yield
     finally:
         del os.environ[_ISA]
+
+
+@contextlib.contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Give the thread its stack for signals back: OpenVINO 2026.4.1 replaces it by one that it frees with its graphs.
+
+    Without this, Ctrl-C after an engine was closed ends the process with a segmentation fault.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    set_stack = ctypes.CDLL(None).sigaltstack
+    before = ctypes.create_string_buffer(64)  # more than a stack_t of any system
+    set_stack(None, before)
+    try:
+        yield
+    finally:
+        set_stack(before, None)
 
 
 def _kernels(compiled: Any) -> str:

@@ -106,3 +106,24 @@ def test_a_library_that_does_not_load(monkeypatch, tmp_path):
     for name in [name for name in sys.modules if name.partition(".")[0] == "openvino"]:
         monkeypatch.delitem(sys.modules, name)
     assert "does not load (GLIBC_2.99 not found): pip install" in module.reason_against()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("closed", [False, True])
+def test_ctrl_c_is_heard_while_a_runner_is_open_and_after_it_was_closed(closed):
+    script = f"""
+import signal
+from streamtrack_engines.engine import DenodetEngine
+engine = DenodetEngine(backend="openvino")
+engine.prepare((64, 96), "uint16")
+if {closed}:
+    engine.close()
+    engine = None
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("heard")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "heard\n"
