@@ -116,7 +116,7 @@ def measure(seconds: float, rest_s: float, folder: Path) -> dict[str, Any]:
 
 def watch_memory(processed: int, memory: list[float]) -> None:
     """Note the memory now and then, before the tables are made at the end."""
-    if processed % WARM_UP_FRAMES == 0:
+    if processed % WARM_UP_FRAMES == 1:
         memory.append(memory_mib()["now"] or float("nan"))
 
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import queue
+import socket
 import struct
 import threading
 import traceback
@@ -22,6 +23,17 @@ _next_port = itertools.count()
 def set_first_port(port):
     global _next_port
     _next_port = itertools.count(port)
+
+
+def next_port():
+    """Return the next port that nobody listens on: others of this machine take ports, too."""
+    for port in _next_port:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def encode(message):
@@ -67,7 +79,7 @@ class Push:
     """Sends to a client that pulls."""
 
     def __init__(self):
-        self.port = next(_next_port)
+        self.port = next_port()
         self._socket = zmq.Context.instance().socket(zmq.PUSH)
         self._socket.bind(f"tcp://127.0.0.1:{self.port}")
 
@@ -79,7 +91,7 @@ class Pull:
     """Receives from a client that pushes (and binds)."""
 
     def __init__(self):
-        self.port = next(_next_port)
+        self.port = next_port()
         self._socket = zmq.Context.instance().socket(zmq.PULL)
         self._socket.connect(f"tcp://127.0.0.1:{self.port}")
 
@@ -163,7 +175,7 @@ class Server(threading.Thread):
         thing = self._classes[message["classpath"]](*self._arguments(message))
         if "new-port" not in message:
             return self.hold(thing)
-        server = Server(next(_next_port), self._classes, self._log)
+        server = Server(next_port(), self._classes, self._log)
         description = server.hold(thing)
         server.start()
         return description
