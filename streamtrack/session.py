@@ -3,7 +3,6 @@
 Live runs and replays are the same code; only the channel's policy differs.
 """
 
-import gc
 import shutil
 import threading
 import time
@@ -21,6 +20,7 @@ from streamtrack.clock import monotonic_ns
 from streamtrack.config import RunConfig
 from streamtrack.errors import ConfigError, SinkError, SourceError, StreamtrackError
 from streamtrack.fanout import Fanout
+from streamtrack.garbage import frozen_gc
 from streamtrack.interrupts import on_ctrl_c
 from streamtrack.metrics.latency import LatencyHistogram
 from streamtrack.parts import Given, build_parts
@@ -133,7 +133,7 @@ class Session:
             self._clear_folder()  # a sink that did open has left empty tables
             raise
         write_report(self._folder, self._report("running", None, {}))
-        with on_ctrl_c(self.stop), _few_collections(), self._watch(fanout):
+        with on_ctrl_c(self.stop), frozen_gc(), self._watch(fanout):
             error = self._drive(channel, fanout, on_progress)
         self._make_safe()
         report = self._report(self._status(error), error, fanout.outcome())
@@ -363,17 +363,6 @@ class Session:
     def _full_config(self) -> dict[str, Any]:
         """Return the run's configuration with every default spelled out."""
         return {**self._parts.tables, **self._config.model_dump(mode="json", include={"ingest", "safety", "mode"})}
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """Keep the garbage collector away from what exists before the first frame: looking through it takes 50 ms."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:

@@ -1,9 +1,7 @@
 """The measurements: engine alone, step alone, a whole run; each gives the stamps of every frame."""
 
-import gc
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from streamtrack.bench.timings import read_timings
 from streamtrack.clock import monotonic_ns
 from streamtrack.config import PluginConfig, RunConfig
 from streamtrack.errors import StreamtrackError
+from streamtrack.garbage import frozen_gc
 from streamtrack.protocols import Engine
 from streamtrack.session import Session
 from streamtrack.step import Step
@@ -41,17 +40,6 @@ class Extent:
 
 FULL = Extent(seconds=20.0, least_frames=60, warm_up_frames=20)
 QUICK = Extent(seconds=1.5, least_frames=15, warm_up_frames=5)
-
-
-@contextmanager
-def frozen_gc() -> Iterator[None]:
-    """Keep Python's garbage collector from looking through all that is there already; new objects are collected."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def measure_engine(engine: Engine, movie: LoadedMovie, extent: Extent, interval_ns: int | None = None) -> Timeline:

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamtrack.bench.measuring import Extent, frozen_gc, measure_engine, measure_step, run_timeline
+from streamtrack.bench.measuring import Extent, measure_engine, measure_step, run_timeline
 from streamtrack.bench.record import LEVELS, MODES, Plan
 from streamtrack.bench.replay import load_movie
 from streamtrack.bench.summary import summarise
 from streamtrack.bench.timings import TIMING_DTYPE
 from streamtrack.errors import ConfigError
+from streamtrack.garbage import frozen_gc
 from streamtrack.step import Step
 from streamtrack.types import Detections, TrackUpdate
 
