@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from streamtrack.report import machine, versions
 from streamtrack.simulation.crops import CropBatch, CropRanges, sample_crops
-from streamtrack_engines.networks.denodet import DecoderLevel, Denodet
+from streamtrack_engines.networks.denodet import Denodet, ResidualBlock
 from streamtrack_engines.training.checkpoint import TrainingState
 from streamtrack_engines.training.data import to_batch
 from streamtrack_engines.training.evaluation import find, score
@@ -39,20 +39,33 @@ THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 
 CPU = torch.device("cpu")
 
 
-class WithoutDenoising(Denodet):
-    """The encoder and the detection decoder alone: tests the paper's claim that denoising helps detection."""
+def _without_denoising() -> Denodet:
+    network = Denodet()
+    for idle in (network.denoising, network.denoised_head):
+        idle.requires_grad_(False)
+    return network
+
+
+class Coupled(Denodet):
+    """The detection decoder also sees the features of the denoising decoder, level by level."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.denoise = nn.ModuleList()
-        self.detect = nn.ModuleList([DecoderLevel(32, 16, 1, "batch"), DecoderLevel(16, 8, 1, "batch")])
-        self.denoised_head.requires_grad_(False)
+        for level, width in zip(self.detection, (16, 8), strict=True):
+            level.block = ResidualBlock(3 * width, width, "batch")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As in `Denodet`; the denoised image is empty."""
-        full, half, quarter = _encode(self, x)
-        found = self.detect[1](self.detect[0](quarter, half), full)
-        return torch.zeros_like(x[:, :1]), self.found_head(found)
+        """As in `Denodet`."""
+        full, half, quarter = self._encode(x)
+        clean_half = self.denoising[0](quarter, half)
+        clean_full = self.denoising[1](clean_half, full)
+        found_half = self.detection[0](quarter, torch.cat([half, clean_half], 1))
+        found_full = self.detection[1](found_half, torch.cat([full, clean_full], 1))
+        return self.denoised_head(clean_full), self.found_head(found_full)
+
+    def find(self, x: Tensor) -> Tensor:
+        """As in `Denodet`."""
+        return self(x)[1]
 
 
 class Cascaded(Denodet):
@@ -63,27 +76,22 @@ class Cascaded(Denodet):
 
     def __init__(self) -> None:
         super().__init__()
-        self.detector = WithoutDenoising()
-        self.detect = nn.ModuleList()
-        for part in (self.found_head, self.detector.denoised_head):
-            part.requires_grad_(False)
+        self.detector = Denodet()
+        for idle in (self.detection, self.found_head, self.detector.denoising, self.detector.denoised_head):
+            idle.requires_grad_(False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """As in `Denodet`."""
         clean = [self._denoised(x[:, i : i + 1]) for i in range(self.n_frames)]
         seen = torch.cat([torch.sigmoid(logit.detach()) for logit in clean], 1)
-        return clean[-1], self.detector(seen)[1]
+        return clean[-1], self.detector.find(seen)
+
+    def find(self, x: Tensor) -> Tensor:
+        """As in `Denodet`."""
+        return self(x)[1]
 
     def _denoised(self, frame: Tensor) -> Tensor:
-        full, half, quarter = _encode(self, F.pad(frame, (0, 0, 0, 0, self.n_frames - 1, 0)))
-        return self.denoised_head(self.denoise[1](self.denoise[0](quarter, half), full))
-
-
-def _encode(network: Denodet, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    full = network.encoder[0](x)
-    half = network.encoder[1](F.max_pool2d(full, 2))
-    quarter = network.encoder[2](F.max_pool2d(half, 2))
-    return full, half, quarter + network.context(quarter.mean((-2, -1), keepdim=True))
+        return self._denoise(*self._encode(F.pad(frame, (0, 0, 0, 0, self.n_frames - 1, 0))))
 
 
 class WithoutContext(Denodet):
@@ -96,11 +104,12 @@ class WithoutContext(Denodet):
 
 
 VARIANTS: dict[str, tuple[str, Callable[[], Denodet]]] = {
-    "shipped": ("three frames, batch norm, both decoders, context", Denodet),
+    "shipped": ("three frames, batch norm, both decoders on their own, context", Denodet),
     "instance norm": ("the paper's normalisation", lambda: Denodet(norm="instance")),
     "one frame": ("no frames before the current one", lambda: Denodet(n_frames=1)),
     "one frame late": ("the frames before and after the current one", Denodet),
-    "no denoising": ("encoder and detection decoder alone", WithoutDenoising),
+    "no denoising": ("encoder and detection decoder alone", _without_denoising),
+    "coupled": ("the detection decoder sees the features of the denoising decoder", Coupled),
     "cascaded": ("a second network detects in what the first has denoised", Cascaded),
     "no context": ("without the mean of the deepest features", WithoutContext),
 }
@@ -137,7 +146,7 @@ def measure(name: str, steps: int, n_crops: int) -> dict[str, Any]:
     network = build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     n_after = int(name == "one frame late")
     began = time.monotonic()
-    average = trained(network, steps, n_after)
+    average = trained(network, steps, n_after, LossWeights(denoising=0) if name == "no denoising" else LossWeights())
     row = {"what": what, "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad)}
     row |= {"steps": steps, "training_s": round(time.monotonic() - began)}
     for snr in SNRS:
@@ -145,11 +154,9 @@ def measure(name: str, steps: int, n_crops: int) -> dict[str, Any]:
     return row
 
 
-def trained(network: Denodet, steps: int, n_after: int) -> Denodet:
+def trained(network: Denodet, steps: int, n_after: int, loss: LossWeights) -> Denodet:
     """Return the moving average of the network after so many steps."""
-    has_denoising = not isinstance(network, WithoutDenoising)
     settings = NetworkSettings(n_frames=network.n_frames)
-    loss = LossWeights() if has_denoising else LossWeights(denoising=0)
     recipe = Recipe(steps=steps, batch_size=8, detection_only_fraction=0, network=settings, loss=loss)
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learning, recipe.learning_rate, weight_decay=recipe.weight_decay)

@@ -10,7 +10,8 @@ frames/s. And how long copies over PCIe take. Writes ``gpu_NAME.json`` and ``.pn
 
 Exit code 0: measured; 1: something failed; 2: this machine cannot measure. Neither zarr nor trackpy is needed. To a
 machine without network carry, for its Python, the wheels of streamtrack (``pip wheel --no-deps .``) and of what it
-lacks, as a rule pydantic, pydantic-core, annotated-types and typing-inspection (``pip download --no-deps``).
+lacks, as a rule onnx, ml-dtypes, pydantic, pydantic-core, annotated-types and typing-inspection (``pip download
+--no-deps``).
 """
 
 import argparse
@@ -21,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-NEEDED = ("matplotlib", "numba", "onnxruntime", "pandas", "pyarrow", "pydantic", "scipy")
+NEEDED = ("matplotlib", "numba", "onnx", "onnxruntime", "pandas", "pyarrow", "pydantic", "scipy")
 RESULTS = Path(__file__).parent / "results"
 CPU_BACKENDS = ("openvino", "onnxruntime")
 

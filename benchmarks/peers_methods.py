@@ -133,7 +133,7 @@ def _torch_eager(settings: MovieSettings, threads: int, *, folded: bool, channel
         history[-1] = pixels
         frames = torch.from_numpy(history.view(np.uint8).reshape(1, *history.shape, 2))
         with torch.inference_mode():
-            table = graph(frames)[0].numpy()
+            table = graph.detect(frames).numpy()
         yx = table[:, [COLUMNS.index("y"), COLUMNS.index("x")]]
         return Candidates.strongest(yx, table[:, COLUMNS.index("score")])
 

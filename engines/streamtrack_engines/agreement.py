@@ -117,6 +117,8 @@ def as_on_a_gpu(graph: DeployGraph) -> DeployGraph:
 
 
 class _Rounded(nn.Module):
+    """A `Denodet`, rounded."""
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
@@ -125,6 +127,11 @@ class _Rounded(nn.Module):
         with _RoundToHalf():
             denoised, found = self.network(frames.half().float())
         return denoised, found
+
+    def find(self, frames: Tensor) -> Tensor:
+        with _RoundToHalf():
+            found: Tensor = self.network.find(frames.half().float())  # type: ignore[operator]
+        return found
 
 
 class _RoundToHalf(TorchDispatchMode):

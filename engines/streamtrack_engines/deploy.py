@@ -81,7 +81,7 @@ class DeployGraph(nn.Module):
         """
         counts = self._counts(frames)
         has_contrast = _has_contrast(counts)
-        logit, found = self._look(counts, has_contrast)
+        logit, found = (self._to_size(output, counts) for output in self.network(self._seen(counts, has_contrast)))
         current, known = counts[:, -1:], has_contrast[:, -1:]
         signal = torch.where(known, denoised_signal(logit, frame_scale(current)), 0.0)
         background = (current - signal).mean((-2, -1), keepdim=True)
@@ -91,7 +91,8 @@ class DeployGraph(nn.Module):
         """Return the first output of `forward` only, without the work for the other."""
         counts = self._counts(frames)
         has_contrast = _has_contrast(counts)
-        return self._table(self._look(counts, has_contrast)[1], counts[:, -1:], has_contrast[:, -1:])
+        found = self._to_size(self.network.find(self._seen(counts, has_contrast)), counts)
+        return self._table(found, counts[:, -1:], has_contrast[:, -1:])
 
     def _counts(self, frames: Tensor) -> Tensor:
         """Return the pixels (1, T, H, W), float32, of frames given as bytes (1, T, H, W, B)."""
@@ -103,16 +104,19 @@ class DeployGraph(nn.Module):
         n_bytes = frames.shape[-1]
         return (parts.reshape(-1, n_bytes) @ self.place_values[:n_bytes]).reshape(frames.shape[:-1])
 
-    def _look(self, counts: Tensor, has_contrast: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the network says of the frame's own pixels; odd sizes are padded on their way through it."""
+    def _seen(self, counts: Tensor, has_contrast: Tensor) -> Tensor:
+        """Return what the network sees of frames (1, T, H, W), padded to sizes that it takes."""
         height, width = counts.shape[-2:]
         # Of one bright level, whose mean is not exact, normalise would leave something.
         frames = torch.where(has_contrast, normalise(counts), 0.0)
         # A fixed padding, and cutting off what is too much: the exporter has no padding by an amount known later.
         padded = F.pad(frames, (0, STRIDE - 1) * 2, mode="replicate")
         padded = padded[..., : (height + STRIDE - 1) // STRIDE * STRIDE, : (width + STRIDE - 1) // STRIDE * STRIDE]
-        logit, found = self.network(padded.to(self.dtype))
-        return logit[..., :height, :width].float(), found[..., :height, :width].float()
+        return padded.to(self.dtype)
+
+    def _to_size(self, output: Tensor, counts: Tensor) -> Tensor:
+        """Return an output of the network without the padding, float32."""
+        return output[..., : counts.shape[-2], : counts.shape[-1]].float()
 
     def _table(self, found: Tensor, current: Tensor, has_contrast: Tensor) -> Tensor:
         table = peak_table(found, current, k=self.max_detections, calibration=self.calibration, ring=self.ring)

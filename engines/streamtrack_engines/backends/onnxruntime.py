@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from streamtrack.errors import EngineError
 from streamtrack_engines.backends.cpu import FrameHistory, default_threads
+from streamtrack_engines.backends.deploy_file import without_denoised
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME
 from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
 
@@ -23,19 +24,27 @@ def reason_against() -> str | None:
 def open_runner(file: DeployFile, size: FrameSize, threads: int | None) -> Runner:
     """Load a graph and warm it up; `threads` is one per core if None. Raises EngineError."""
     runner = OnnxRuntimeRunner(file, size, threads or default_threads())
-    runner.run(denoise=True)
+    for denoise in (True, False):
+        runner.run(denoise=denoise)
     runner.clear()
     return runner
 
 
 class OnnxRuntimeRunner:
-    """A `streamtrack_engines.backends.runner.Runner` in ONNX Runtime. The same frames give the same bits each time."""
+    """A `streamtrack_engines.backends.runner.Runner` in ONNX Runtime. The same frames give the same bits each time.
+
+    The graph is loaded twice, with and without the denoised frame: ONNX Runtime computes all of a graph, whichever
+    output is asked for.
+    """
 
     def __init__(self, file: DeployFile, size: FrameSize, threads: int) -> None:
         self._threads = threads
         self._precision = file.metadata.precision
         self._history = FrameHistory(file.metadata.n_frames, size)
-        self._session: ort.InferenceSession | None = _open(file, threads)
+        self._sessions = {
+            True: _open(file.content, file.name, threads),
+            False: _open(without_denoised(file.content), file.name, threads),
+        }
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -49,11 +58,11 @@ class OnnxRuntimeRunner:
 
     def run(self, *, denoise: bool) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Run the graph on `current` and the frames before it, as in `Runner`; raises EngineError."""
-        if self._session is None:
+        if not self._sessions:
             raise EngineError("the runner is closed: open another")
         outputs = [DETECTIONS, DENOISED] if denoise else [DETECTIONS]
         try:
-            table, *image = self._session.run(outputs, {FRAME: self._history.raw})
+            table, *image = self._sessions[denoise].run(outputs, {FRAME: self._history.raw})
         except Exception as error:  # its exceptions have no public base class
             raise EngineError(f"ONNX Runtime failed: {str(error).splitlines()[0]}") from error
         self._history.advance()
@@ -64,11 +73,11 @@ class OnnxRuntimeRunner:
         self._history.clear()
 
     def close(self) -> None:
-        """Release the session's memory."""
-        self._session = None
+        """Release the sessions' memory."""
+        self._sessions = {}
 
 
-def _open(file: DeployFile, threads: int) -> ort.InferenceSession:
+def _open(content: bytes, name: str, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -78,6 +87,6 @@ def _open(file: DeployFile, threads: int) -> ort.InferenceSession:
     # Waiting threads shall sleep, not spin: source, linker and sinks need the cores too, and it gains 1 % at most.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return ort.InferenceSession(file.content, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no public base class
-        raise EngineError(f"ONNX Runtime cannot load {file.name}: {str(error).splitlines()[0]}") from error
+        raise EngineError(f"ONNX Runtime cannot load {name}: {str(error).splitlines()[0]}") from error

@@ -45,7 +45,7 @@ def open_runner(file: DeployFile, size: FrameSize, threads: int | None) -> Runne
 class OpenvinoRunner:
     """A `streamtrack_engines.backends.runner.Runner` in OpenVINO. The same frames give the same bits each time.
 
-    The graph is compiled twice, with and without the denoised frame, whose last steps take 4 % of the time.
+    The graph is compiled twice, with and without the denoised frame, whose decoder takes a third of the time.
     """
 
     def __init__(self, file: DeployFile, size: FrameSize, threads: int) -> None:

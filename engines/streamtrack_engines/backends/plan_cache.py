@@ -36,6 +36,8 @@ class PlanKey:
         Of the ONNX file.
     input_shape
         The only one that the plan takes.
+    outputs
+        Names of what the plan computes.
     options
         Of the build, as text.
     library
@@ -50,6 +52,7 @@ class PlanKey:
 
     weights_sha256: str
     input_shape: tuple[int, ...]
+    outputs: tuple[str, ...]
     options: str
     library: str
     gpu: str
@@ -58,7 +61,7 @@ class PlanKey:
 
     def manifest(self) -> dict[str, Any]:
         """Return the key as plain JSON has it."""
-        return {**asdict(self), "input_shape": list(self.input_shape)}
+        return {**asdict(self), "input_shape": list(self.input_shape), "outputs": list(self.outputs)}
 
     @property
     def file_name(self) -> str:

@@ -1,4 +1,6 @@
-"""The engine on NVIDIA GPUs: a deploy graph as a TensorRT plan, built once on each machine, kept, and proved on load.
+"""The engine on NVIDIA GPUs: a deploy graph as two TensorRT plans, built once on each machine and proved on load.
+
+One plan computes the denoised frame, too, the other one does without.
 
 There are two back ends with the same code: `TENSORRT`, the full TensorRT (10.13 and later), and `TENSORRT_RTX`,
 TensorRT for RTX cards, which comes with pip alone. NVIDIA's libraries are imported when one of them is asked.
@@ -9,6 +11,7 @@ import importlib.util
 import platform
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +21,7 @@ from streamtrack_engines.backends.plan_cache import PlanCache, PlanKey
 from streamtrack_engines.backends.proof import prove
 from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
 from streamtrack_engines.backends.tensorrt_api import CudaRuntime, Tensorrt
-from streamtrack_engines.backends.tensorrt_build import OPTIONS, Say, build_plan, input_shape
+from streamtrack_engines.backends.tensorrt_build import OPTIONS, Say, build_plan, input_shape, output_names
 from streamtrack_engines.backends.tensorrt_runner import TensorrtRunner
 
 _LEAST_TENSORRT = (10, 13)
@@ -138,47 +141,50 @@ class Libraries:
 
 
 def open_proved(libraries: Libraries, file: DeployFile, size: FrameSize, cache: PlanCache, say: Say) -> TensorrtRunner:
-    """Return a runner that agrees with ONNX Runtime, from the plan kept for this machine or from a new one.
+    """Return a runner that agrees with ONNX Runtime, from the plans kept for this machine or from new ones.
 
-    A plan that was kept is trusted no more than a new one: whatever is wrong with it, it is built anew. It is kept only
-    after it was proved. That it cannot be kept is said, and nothing else.
+    Plans that were kept are trusted no more than new ones: whatever is wrong with either, both are built anew. They are
+    kept only after they were proved. That they cannot be kept is said, and nothing else.
 
     Raises
     ------
     EngineError
         The graph cannot be built or run here, or its results are wrong.
     """
-    key = _plan_key(libraries, file, size)
-    runner = _open_kept(libraries, file, size, cache, key, say)
+    keys = {denoise: _plan_key(libraries, file, size, denoise) for denoise in (False, True)}
+    runner = _open_kept(libraries, file, size, cache, keys, say)
     if runner is not None:
         return runner
-    say(f"building the plan of {file.name} for {size.height} x {size.width} px: once on this machine, it is kept")
+    say(f"building the plans of {file.name} for {size.height} x {size.width} px: once on this machine, they are kept")
     started_s = time.monotonic()
-    plan = build_plan(libraries.trt, file, size, say)
-    runner = _start(libraries, plan, file, size, f"built in {time.monotonic() - started_s:.1f} s")
+    plans = {denoise: build_plan(libraries.trt, file, size, say, denoise=denoise) for denoise in keys}
+    runner = _start(libraries, plans, file, size, f"built in {time.monotonic() - started_s:.1f} s")
     try:
-        cache.store(key, plan)
+        for denoise, key in keys.items():
+            cache.store(key, plans[denoise])
     except EngineError as error:
         say(str(error))
     return runner
 
 
 def _open_kept(
-    libraries: Libraries, file: DeployFile, size: FrameSize, cache: PlanCache, key: PlanKey, say: Say
+    libraries: Libraries, file: DeployFile, size: FrameSize, cache: PlanCache, keys: Mapping[bool, PlanKey], say: Say
 ) -> TensorrtRunner | None:
     try:
-        plan = cache.load(key)
-        return None if plan is None else _start(libraries, plan, file, size, f"kept in {cache.folder}")
+        plans = {denoise: plan for denoise, key in keys.items() if (plan := cache.load(key)) is not None}
+        return _start(libraries, plans, file, size, f"kept in {cache.folder}") if len(plans) == len(keys) else None
     except GpuMemoryError:
         raise
     except EngineError as error:
-        say(f"a kept plan is not used: {error}")
+        say(f"the kept plans are not used: {error}")
         return None
 
 
-def _start(libraries: Libraries, plan: bytes, file: DeployFile, size: FrameSize, origin: str) -> TensorrtRunner:
+def _start(
+    libraries: Libraries, plans: Mapping[bool, bytes], file: DeployFile, size: FrameSize, origin: str
+) -> TensorrtRunner:
     """Return a runner that was proved, with all that the report says of it."""
-    runner = TensorrtRunner(libraries.trt, libraries.cuda, plan, file, size)
+    runner = TensorrtRunner(libraries.trt, libraries.cuda, plans, file, size)
     try:
         difference = prove(runner, file, size)
     except BaseException:
@@ -187,17 +193,18 @@ def _start(libraries: Libraries, plan: bytes, file: DeployFile, size: FrameSize,
     runner.info |= {
         **libraries.describe(),
         "precision": file.metadata.precision,
-        "plan": origin,
-        "plan_bytes": len(plan),
+        "plans": origin,
+        "plan_bytes": sum(map(len, plans.values())),
         "difference_from_onnxruntime": asdict(difference),
     }
     return runner
 
 
-def _plan_key(libraries: Libraries, file: DeployFile, size: FrameSize) -> PlanKey:
+def _plan_key(libraries: Libraries, file: DeployFile, size: FrameSize, denoise: bool) -> PlanKey:
     return PlanKey(
         weights_sha256=file.sha256,
         input_shape=input_shape(file, size),
+        outputs=output_names(denoise),
         options=OPTIONS,
         system=f"{platform.system()} {platform.machine()}",
         **libraries.describe(),

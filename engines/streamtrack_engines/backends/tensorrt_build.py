@@ -7,6 +7,7 @@ from typing import Any
 
 from streamtrack.errors import EngineError
 from streamtrack_engines.backends.cuda_graph import GpuMemoryError
+from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS
 from streamtrack_engines.backends.runner import DeployFile, FrameSize
 from streamtrack_engines.backends.tensorrt_api import Network, Parser, Tensorrt
 
@@ -119,7 +120,7 @@ def _monitor(trt: Tensorrt, progress: _Progress) -> Any:
     return Monitor()
 
 
-def build_plan(trt: Tensorrt, file: DeployFile, size: FrameSize, say: Say) -> bytes:
+def build_plan(trt: Tensorrt, file: DeployFile, size: FrameSize, say: Say, *, denoise: bool) -> bytes:
     """Build the plan of a deploy graph for frames of one size.
 
     TensorRT builds for the GPU that it runs on, and times every kernel there; TensorRT-RTX builds for all that it knows
@@ -135,6 +136,8 @@ def build_plan(trt: Tensorrt, file: DeployFile, size: FrameSize, say: Say) -> by
         The only one that the plan will take.
     say
         Told every two seconds how far it is.
+    denoise
+        Whether the plan computes the denoised frame; without it, all that only the denoised frame needs is left out.
 
     Raises
     ------
@@ -149,7 +152,9 @@ def build_plan(trt: Tensorrt, file: DeployFile, size: FrameSize, say: Say) -> by
     if not parser.parse(file.content):
         raise log.error(f"TensorRT cannot read the weights {file.name} ({_parser_says(parser)})", "export them again")
     _fix_size(network, file, size)
-    what = f"building the plan of {file.name} for {size.height} x {size.width} px, once on this machine"
+    if not denoise:
+        _leave_out(network, DENOISED)
+    what = f"building the plan of {file.name} for {size.height} x {size.width} px {which(denoise)}"
     progress = _Progress(say, what)
     monitor = _monitor(trt, progress)  # must outlive the build
     plan = builder.build_serialized_network(network, _configure(trt, builder.create_builder_config(), monitor))
@@ -178,6 +183,24 @@ def _fix_size(network: Network, file: DeployFile, size: FrameSize) -> None:
             "export without --height, --width and --dtype"
         )
     frame.shape = wanted
+
+
+def _leave_out(network: Network, name: str) -> None:
+    """Make a tensor no output any more; the builder removes what leads to no output."""
+    outputs = [network.get_output(i) for i in range(network.num_outputs)]
+    for tensor in outputs:
+        if tensor is not None and tensor.name == name:
+            network.unmark_output(tensor)
+
+
+def output_names(denoise: bool) -> tuple[str, ...]:
+    """Return the outputs of a plan with or without the denoised frame."""
+    return (DETECTIONS, DENOISED) if denoise else (DETECTIONS,)
+
+
+def which(denoise: bool) -> str:
+    """Return how the user is told of which plan it is."""
+    return f"{'with' if denoise else 'without'} the denoised frame"
 
 
 def input_shape(file: DeployFile, size: FrameSize) -> tuple[int, int, int, int, int]:

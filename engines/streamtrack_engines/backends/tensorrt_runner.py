@@ -1,4 +1,4 @@
-"""A TensorRT plan that runs frame after frame, each by the launch of one CUDA graph."""
+"""Two TensorRT plans that run frame after frame, each by the launch of one CUDA graph."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,112 +12,119 @@ from streamtrack_engines.backends.cuda_graph import CudaStream
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME
 from streamtrack_engines.backends.runner import DeployFile, FrameSize
 from streamtrack_engines.backends.tensorrt_api import CudaEngine, CudaRuntime, ExecutionContext, Runtime, Tensorrt
-from streamtrack_engines.backends.tensorrt_build import Log, input_shape
+from streamtrack_engines.backends.tensorrt_build import Log, input_shape, output_names, which
+
+Tensors = Mapping[str, tuple[tuple[int, ...], Any]]
+"""Shape and type of the tensors of some names."""
+
+_CURE = "take another engine back end"
 
 
 class TensorrtRunner:
-    """Runs one plan on frames of one size (see `streamtrack_engines.backends.runner.Runner`).
+    """Runs frames of one size, each by one of two plans (see `streamtrack_engines.backends.runner.Runner`).
 
-    The frames before stay on the device. What is done for a frame: it is copied there, the plan runs, the table is
-    copied back, the denoised frame only if asked for, and the frames on the device move up by one. All of that is
-    captured once in a CUDA graph, with and without the denoised frame, so that a frame costs one launch and one wait.
+    Which plan depends on whether the denoised frame is asked for. The plans never run at once and share all memory.
+    The frames before stay on the device. What is done for a frame: it is copied there, its plan runs, what that
+    computed is copied back, and the frames on the device move up by one. All of that is captured once for each plan
+    in a CUDA graph, so that a frame costs one launch and one wait.
 
     Parameters
     ----------
     trt, cuda
         The modules.
-    plan
-        Built for `size` by `build_plan`.
+    plans
+        Built for `size` by `build_plan`, with (True) and without (False) the denoised frame.
     file, size
-        What it was built of, and for.
+        What they were built of, and for.
 
     Attributes
     ----------
     info
-        Whether a CUDA graph runs, or why not, and the memory taken on the device.
+        Whether CUDA graphs run, or why not, and the memory taken on the device for frames, results and scratch.
 
     Raises
     ------
     EngineError
-        The plan is for another GPU, version or graph; or the GPU's memory is full.
+        A plan is for another GPU, version or graph; or the GPU's memory is full.
     """
 
-    def __init__(self, trt: Tensorrt, cuda: CudaRuntime, plan: bytes, file: DeployFile, size: FrameSize) -> None:
+    def __init__(
+        self, trt: Tensorrt, cuda: CudaRuntime, plans: Mapping[bool, bytes], file: DeployFile, size: FrameSize
+    ) -> None:
         self._log = Log(trt)
         self._stream: CudaStream | None = CudaStream(cuda)
         self._runtime: Runtime | None = None
-        self._engine: CudaEngine | None = None
-        self._context: ExecutionContext | None = None
+        self._engines: dict[bool, CudaEngine] = {}
+        self._contexts: dict[bool, ExecutionContext] = {}
         try:
-            self._load(trt, plan, file, size)
-            graph = self._capture(self._stream)
+            tensors = _tensors(file, size)
+            self._load(trt, plans, tensors)
+            self._allocate(self._stream, tensors, size)
+            self._open_contexts(trt)
+            graphs = self._capture(self._stream)
             self.clear()
         except BaseException:
             self.close()
             raise
-        self.info: dict[str, Any] = {"cuda_graph": graph, "device_memory_bytes": self._memory_bytes}
+        memory_bytes = self._scratch_bytes + sum(_size(*tensor) for tensor in tensors.values())
+        self.info: dict[str, Any] = {"cuda_graph": graphs, "device_memory_bytes": memory_bytes}
 
-    def _load(self, trt: Tensorrt, plan: bytes, file: DeployFile, size: FrameSize) -> None:
-        stream = self._open_stream()
-        shapes = {
-            FRAME: (input_shape(file, size), np.uint8),
-            DETECTIONS: ((file.metadata.max_detections, len(file.metadata.columns)), np.float32),
-            DENOISED: ((size.height, size.width), np.float32),
-        }
-        runtime = trt.Runtime(self._log.sink)
-        engine = runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise self._log.error("TensorRT refuses the plan", "take another engine back end")
-        _check_shapes(trt, engine, shapes)
-        self._runtime, self._engine = runtime, engine
-        self._context = self._new_context(trt, engine, stream)
-        device = {name: stream.allocate(_size(*shape)) for name, shape in shapes.items()}
-        for name, address in device.items():
-            if not self._context.set_tensor_address(name, address):
-                raise self._log.error(f"TensorRT refuses the memory of {name}", "take another engine back end")
-        self._frame_bytes = size.height * size.width * size.itemsize
-        self._ring = [device[FRAME] + i * self._frame_bytes for i in range(file.metadata.n_frames)]
+    def _load(self, trt: Tensorrt, plans: Mapping[bool, bytes], tensors: Tensors) -> None:
+        runtime = self._runtime = trt.Runtime(self._log.sink)
+        for denoise, plan in plans.items():
+            engine = runtime.deserialize_cuda_engine(plan)
+            if engine is None:
+                raise self._log.error(f"TensorRT refuses the plan {which(denoise)}", _CURE)
+            _check_tensors(trt, engine, {name: tensors[name] for name in (FRAME, *output_names(denoise))})
+            self._engines[denoise] = engine
+
+    def _allocate(self, stream: CudaStream, tensors: Tensors, size: FrameSize) -> None:
+        """Reserve the memory that the plans share. The network's input is one block of frames, the oldest first."""
+        self._scratch_bytes = max(256, *(engine.device_memory_size_v2 for engine in self._engines.values()))
+        self._scratch = stream.allocate(self._scratch_bytes)
+        self._device = {name: stream.allocate(_size(*tensor)) for name, tensor in tensors.items()}
+        self._host = {name: stream.pinned(*tensors[name]) for name in (DETECTIONS, DENOISED)}
         self._staging = stream.pinned((size.height, size.width), f"u{size.itemsize}")
-        self._table, self._table_at = stream.pinned(*shapes[DETECTIONS]), device[DETECTIONS]
-        self._denoised, self._denoised_at = stream.pinned(*shapes[DENOISED]), device[DENOISED]
-        self._memory_bytes = engine.device_memory_size_v2 + sum(_size(*shape) for shape in shapes.values())
+        self._ring = range(self._device[FRAME], self._device[FRAME] + _size(*tensors[FRAME]), self._staging.nbytes)
 
-    def _new_context(self, trt: Tensorrt, engine: CudaEngine, stream: CudaStream) -> ExecutionContext:
-        """Return a context that works in memory of ours: TensorRT-RTX can be captured no other way."""
-        context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-        if context is None:
-            raise self._log.error("TensorRT opens no execution context", "take another engine back end")
-        size = max(engine.device_memory_size_v2, 256)
-        context.set_device_memory(stream.allocate(size), size)
-        return context
+    def _open_contexts(self, trt: Tensorrt) -> None:
+        """Let each engine run in the memory of ours: TensorRT-RTX can be captured no other way."""
+        for denoise, engine in self._engines.items():
+            context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+            if context is None:
+                raise self._log.error(f"TensorRT opens no execution context for the plan {which(denoise)}", _CURE)
+            context.set_device_memory(self._scratch, self._scratch_bytes)
+            for name in (FRAME, *output_names(denoise)):
+                if not context.set_tensor_address(name, self._device[name]):
+                    raise self._log.error(f"TensorRT refuses the memory of {name}", _CURE)
+            self._contexts[denoise] = context
 
     def _capture(self, stream: CudaStream) -> str:
-        """Set how frames are run, by a graph if the plan lets itself be captured; return which, and why."""
-        for _ in range(2):  # TensorRT and the driver load code at the first run, which no capture allows
-            self._enqueue(denoise=True)
-            stream.wait()
+        """Set how frames are run: by a graph if their plan lets itself be captured. Return which are not, and why."""
         self._run: dict[bool, Callable[[], None]] = {
-            denoise: partial(self._enqueue, denoise=denoise) for denoise in (False, True)
+            denoise: partial(self._enqueue, denoise=denoise) for denoise in self._contexts
         }
-        try:
-            graphs = {denoise: stream.capture(work) for denoise, work in self._run.items()}
-        except EngineError as error:
-            return f"no: {error}"
-        self._run = {denoise: partial(stream.launch, graph) for denoise, graph in graphs.items()}
-        return "yes"
+        for work in [*self._run.values()] * 2:  # TensorRT and the driver load code at first, which no capture allows
+            work()
+            stream.wait()
+        reasons = []
+        for denoise, work in self._run.items():
+            try:
+                self._run[denoise] = partial(stream.launch, stream.capture(work))
+            except EngineError as error:
+                reasons.append(f"no, {which(denoise)}: {error}")
+        return "; ".join(reasons) or "yes"
 
     def _enqueue(self, *, denoise: bool) -> None:
         stream = self._open_stream()
-        assert self._context is not None  # as long as there is a stream
         stream.upload(self._ring[-1], self._staging)
         # A refused enqueue records nothing: a graph of it would give the results of the frame before for ever.
-        if not self._context.execute_async_v3(stream.handle):
-            raise self._log.error("TensorRT refuses to run the plan", "take another engine back end")
-        stream.download(self._table, self._table_at)
-        if denoise:
-            stream.download(self._denoised, self._denoised_at)
+        if not self._contexts[denoise].execute_async_v3(stream.handle):
+            raise self._log.error(f"TensorRT refuses to run the plan {which(denoise)}", _CURE)
+        for name in output_names(denoise):
+            stream.download(self._host[name], self._device[name])
         for older, newer in zip(self._ring, self._ring[1:], strict=False):
-            stream.move(older, newer, self._frame_bytes)
+            stream.move(older, newer, self._staging.nbytes)
 
     def _open_stream(self) -> CudaStream:
         if self._stream is None:
@@ -130,16 +137,16 @@ class TensorrtRunner:
         return self._staging
 
     def run(self, *, denoise: bool) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Run the plan on `current` and the frames before it; see `Runner.run`."""
+        """Run a plan on `current` and the frames before it; see `Runner.run`."""
         stream = self._open_stream()
         self._run[denoise]()
         stream.wait()
-        return self._table, self._denoised if denoise else None
+        return self._host[DETECTIONS], self._host[DENOISED] if denoise else None
 
     def clear(self) -> None:
         """Forget the frames seen so far."""
         stream = self._open_stream()
-        stream.zero(self._ring[0], len(self._ring) * self._frame_bytes)
+        stream.zero(self._ring[0], len(self._ring) * self._staging.nbytes)
         stream.wait()
 
     def close(self) -> None:
@@ -147,16 +154,27 @@ class TensorrtRunner:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.drop_graphs()
-            self._context = self._engine = self._runtime = None  # after the graphs that run them, before their memory
+            self._contexts.clear()  # after the graphs that run them, before their memory
+            self._engines.clear()
+            self._runtime = None
             stream.close()
 
 
-def _check_shapes(trt: Tensorrt, engine: CudaEngine, wanted: Mapping[str, tuple[tuple[int, ...], Any]]) -> None:
+def _tensors(file: DeployFile, size: FrameSize) -> Tensors:
+    """Return what a plan reads and computes."""
+    return {
+        FRAME: (input_shape(file, size), np.uint8),
+        DETECTIONS: ((file.metadata.max_detections, len(file.metadata.columns)), np.float32),
+        DENOISED: ((size.height, size.width), np.float32),
+    }
+
+
+def _check_tensors(trt: Tensorrt, engine: CudaEngine, wanted: Tensors) -> None:
     """Raise EngineError unless a plan has just these inputs and outputs, with these shapes and types."""
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     found = {name: (tuple(engine.get_tensor_shape(name)), trt.nptype(engine.get_tensor_dtype(name))) for name in names}
-    if found != dict(wanted):
-        raise EngineError(f"the plan is of another graph: it has {found}, not {dict(wanted)}")
+    if found != wanted:
+        raise EngineError(f"the plan is of another graph: it has {found}, not {wanted}")
 
 
 def _size(shape: tuple[int, ...], dtype: Any) -> int:

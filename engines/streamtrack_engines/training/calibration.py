@@ -43,7 +43,7 @@ def _frames(network: Denodet, ranges: CropRanges, n_frames: int, size_px: int) -
         rng = np.random.default_rng((_SEED, index))
         crops = sample_crops(rng, 1, size_px, ranges, n_before=network.n_frames - 1)
         frames = torch.from_numpy(crops.noisy)
-        found = network(normalise(frames))[1]
+        found = network.find(normalise(frames))
         table = peak_table(found, frames[:, -1:], k=_MAX_DETECTIONS)
         table = table[table[:, 2] > LEAST_SUM]
         right = np.zeros(len(table))

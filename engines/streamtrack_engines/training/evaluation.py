@@ -45,7 +45,7 @@ def find(network: Denodet, crops: CropBatch, threshold: float, device: torch.dev
     found = []
     for crop, noisy in enumerate(crops.noisy):
         frames = torch.from_numpy(noisy)[None].to(device)
-        table = peak_table(network(normalise(frames))[1], frames[:, -1:], k=_MAX_DETECTIONS)
+        table = peak_table(network.find(normalise(frames)), frames[:, -1:], k=_MAX_DETECTIONS)
         rows = table[table[:, 2] > threshold, :3].cpu().numpy()
         found.append(np.column_stack([np.full(len(rows), crop, np.float32), rows]))
     return np.concatenate(found)

@@ -146,10 +146,16 @@ def denoising_loss(logit: Tensor, r: Tensor) -> Tensor:
     return soft_dice_loss(torch.sigmoid(logit), r) + balanced_cross_entropy_loss(logit, r)
 
 
-def loss_parts(denoised_logit: Tensor, found: Tensor, targets: Targets) -> LossParts:
-    """Return all terms of the loss for the network's outputs, (B, 1, H, W) and (B, 4, H, W) float32."""
+def loss_parts(denoised_logit: Tensor | None, found: Tensor, targets: Targets) -> LossParts:
+    """Return all terms of the loss for the network's outputs, (B, 1, H, W) and (B, 4, H, W).
+
+    Without a denoised image its term is 0.
+    """
+    found = found.float()
     return LossParts(
         presence=presence_loss(found[:, :1], targets.points),
         position=position_loss(found, targets.points),
-        denoising=denoising_loss(denoised_logit, targets.denoised),
+        denoising=found.new_zeros(())
+        if denoised_logit is None
+        else denoising_loss(denoised_logit.float(), targets.denoised),
     )

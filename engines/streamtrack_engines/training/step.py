@@ -19,11 +19,12 @@ def train_step(recipe: Recipe, state: TrainingState, batch: Batch, fraction: flo
     _set_norms(state.network, learning=fraction < recipe.norm_fraction)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(recipe, state.step, fraction)
+    joint = recipe.loss.denoising > 0 and fraction >= recipe.detection_only_fraction
     with torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=recipe.bfloat16):
-        denoised, found = state.network(batch.frames)
-    parts = loss_parts(denoised.float(), found.float(), batch.targets)
+        denoised, found = state.network(batch.frames) if joint else (None, state.network.find(batch.frames))
+    parts = loss_parts(denoised, found, batch.targets)
     state.optimizer.zero_grad(set_to_none=True)
-    total_loss(recipe, parts, joint=fraction >= recipe.detection_only_fraction).backward()
+    total_loss(recipe, parts).backward()
     torch.nn.utils.clip_grad_norm_(state.network.parameters(), recipe.largest_gradient)
     state.optimizer.step()
     state.step += 1
@@ -31,11 +32,10 @@ def train_step(recipe: Recipe, state: TrainingState, batch: Batch, fraction: flo
     return LossParts(*(getattr(parts, term.name).detach() for term in fields(parts)))
 
 
-def total_loss(recipe: Recipe, parts: LossParts, *, joint: bool) -> torch.Tensor:
-    """Return the weighted loss; the denoising term is part of it only in the joint stage."""
+def total_loss(recipe: Recipe, parts: LossParts) -> torch.Tensor:
+    """Return the weighted sum of the terms."""
     weights = recipe.loss
-    loss = weights.presence * parts.presence + weights.position * parts.position
-    return loss + weights.denoising * parts.denoising if joint else loss
+    return weights.presence * parts.presence + weights.position * parts.position + weights.denoising * parts.denoising
 
 
 def learning_rate(recipe: Recipe, step: int, fraction: float) -> float:

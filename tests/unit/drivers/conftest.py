@@ -55,3 +55,13 @@ def start_micromanager(tmp_path):
 def micromanager(start_micromanager):
     """A running Micro-Manager with the demo configuration."""
     return start_micromanager()
+
+
+@pytest.fixture
+def microscope(micromanager):
+    """It, as streamtrack reaches it."""
+    from streamtrack_drivers.micromanager.bridge import PycroManager  # not everyone has zmq
+
+    microscope = PycroManager(port=micromanager.port, timeout_s=2.0)
+    yield microscope
+    microscope.close()

@@ -28,13 +28,6 @@ core.set_config("Channel", "DAPI")
 
 
 @pytest.fixture
-def microscope(micromanager):
-    microscope = PycroManager(port=micromanager.port, timeout_s=2.0)
-    yield microscope
-    microscope.close()
-
-
-@pytest.fixture
 def core(microscope):
     """A second connection, as somebody else at the microscope would have it."""
     close, core = microscope.open_core()

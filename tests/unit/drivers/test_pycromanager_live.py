@@ -19,13 +19,6 @@ from streamtrack_drivers.micromanager.live import NOT_SEEN, PycroManagerSource
 
 
 @pytest.fixture
-def microscope(micromanager):
-    microscope = PycroManager(port=micromanager.port, timeout_s=2.0)
-    yield microscope
-    microscope.close()
-
-
-@pytest.fixture
 def gui(microscope):
     """The core as Micro-Manager's own window uses it; live mode is on."""
     close, core = microscope.open_core()

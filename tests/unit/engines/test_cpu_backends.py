@@ -4,13 +4,14 @@ import importlib
 import json
 
 import numpy as np
+import onnx
 import pytest
 
 from streamtrack.errors import EngineError
 from streamtrack.testing.engines import example_movie
 from streamtrack_engines.backends import cpu
 from streamtrack_engines.backends import onnxruntime as ort_backend
-from streamtrack_engines.backends.deploy_file import read_deploy_file
+from streamtrack_engines.backends.deploy_file import read_deploy_file, without_denoised
 from streamtrack_engines.backends.runner import FrameSize
 from streamtrack_engines.backends.selection import get_backend
 
@@ -45,6 +46,14 @@ def run_movie(runner, frames, *, denoise=True):
         table, image = runner.run(denoise=denoise)
         results.append((table.copy(), None if image is None else image.copy()))
     return results
+
+
+def test_a_file_without_the_denoised_frame_lacks_its_decoder_only(file):
+    whole, part = (onnx.load_from_string(content) for content in (file.content, without_denoised(file.content)))
+
+    assert [output.name for output in part.graph.output] == ["detections"]
+    assert part.graph.input == whole.graph.input
+    assert [sum(node.op_type == "Conv" for node in each.graph.node) for each in (whole, part)] == [29, 20]
 
 
 def test_can_run_here(backend):

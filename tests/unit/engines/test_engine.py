@@ -38,7 +38,7 @@ def lively_graph(**settings):
     torch.manual_seed(0)
     network = Denodet(**settings)
     with torch.no_grad():
-        network.found_head.weight[0] *= 40
+        network.found_head.weight[0] *= 60
         network.found_head.bias[0] = -5
     return DeployGraph(network, max_detections=K)
 

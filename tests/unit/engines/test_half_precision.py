@@ -13,14 +13,7 @@ from streamtrack_engines.weights import half_precision_of, read_weights
 WEIGHTS = "denodet"
 THRESHOLD = 0.45
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Frames this small are not worth the threads' waiting for each other."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +44,7 @@ def test_only_the_network_is_in_half_precision(half):
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(half))
     halves = {v.name for v in model.graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16}
     of_halves = {node.op_type for node in model.graph.node if halves & set(node.input)}
-    assert of_halves <= {"Conv", "Relu", "Add", "MaxPool", "Resize", "Concat", "Slice", "Cast"}
+    assert of_halves <= {"Conv", "Relu", "Add", "MaxPool", "DepthToSpace", "Concat", "Slice", "Cast"}
     assert {o.type.tensor_type.elem_type for o in model.graph.output} == {onnx.TensorProto.FLOAT}
 
 

@@ -14,6 +14,7 @@ from streamtrack_engines.backends.plan_cache import PlanCache, PlanKey, default_
 KEY = PlanKey(
     weights_sha256="ab" * 32,
     input_shape=(1, 3, 512, 512, 2),
+    outputs=("detections",),
     options="as ever",
     library="tensorrt 11.4.0.106",
     gpu="RTX A4000, compute capability 8.6",

@@ -28,20 +28,13 @@ from streamtrack_engines.weights import packaged_weights, read_weights
 CPU = torch.device("cpu")
 SIZE = FrameSize(64, 96, 2)
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 
 def deploy_file(content, name="weights"):
     properties = onnxruntime.InferenceSession(content).get_modelmeta().custom_metadata_map
     metadata = DeployMetadata.from_properties(properties, name)
     return DeployFile(name, content, hashlib.sha256(content).hexdigest(), metadata)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Frames this small are not worth the threads' waiting for each other."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 @pytest.fixture(scope="module")

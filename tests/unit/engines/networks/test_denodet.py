@@ -1,10 +1,12 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from streamtrack_engines.networks.denodet import (
     FOUND_CHANNELS,
     STRIDE,
+    DecoderLevel,
     Denodet,
     denoised_signal,
     frame_scale,
@@ -33,7 +35,7 @@ def trained(n_frames=1, norm="batch"):
     return network.eval()
 
 
-@pytest.mark.parametrize(("n_frames", "n_parameters"), [(1, 70_293), (3, 70_437)])
+@pytest.mark.parametrize(("n_frames", "n_parameters"), [(1, 102_117), (3, 102_261)])
 @pytest.mark.parametrize(("norm", "layer"), [("batch", nn.BatchNorm2d), ("instance", nn.InstanceNorm2d)])
 def test_network_has_the_layers_of_the_paper_and_a_context(n_frames, n_parameters, norm, layer):
     network = Denodet(n_frames, norm)
@@ -76,18 +78,44 @@ def test_every_frame_of_the_past_matters():
             assert not torch.allclose(found, network(without)[1], atol=1e-3)
 
 
-@pytest.mark.parametrize("level", [0, 1])
-def test_detection_uses_what_the_denoising_decoder_found(level):
-    """At either level: the other one's way there is cut off."""
-    network, frame = trained(), random(1, 1, 16, 16)
-    width = 2 * network.detect[1 - level].conv.out_channels
+def test_finding_alone_gives_what_both_together_give():
+    network, frames = trained(3), random(2, 3, 24, 32)
 
     with torch.inference_mode():
-        network.detect[1 - level].block.convs[0].weight[:, width:] = 0
-        before = network(frame)[1]
-        network.denoise[level].block.norms[2].bias.add_(1.0)
+        assert torch.equal(network.find(frames), network(frames)[1])
 
-        assert not torch.allclose(before, network(frame)[1])
+
+def test_neither_decoder_waits_for_the_other():
+    network, frame = trained(), random(1, 1, 16, 16)
+    with torch.inference_mode():
+        denoised, found = network(frame)
+        for parameter in network.denoising.parameters():
+            parameter.zero_()
+        assert torch.equal(network(frame)[1], found)
+        assert not torch.allclose(network(frame)[0], denoised)
+
+
+@pytest.mark.parametrize("decoder", ["denoising", "detection"])
+def test_new_decoders_upsample_without_a_chequerboard(decoder):
+    for level in getattr(Denodet(), decoder):
+        up = F.pixel_shuffle(level.conv(random(1, level.conv.in_channels, 4, 4)), 2)
+        assert torch.equal(up, F.interpolate(up[..., ::2, ::2], scale_factor=2))
+
+
+def test_subpixel_convolution_can_be_upsampling_and_a_convolution():
+    """Weights set by hand: features are the image, upsampled bilinearly."""
+    level, image = DecoderLevel(1, 1, "batch"), random(1, 1, 6, 9)
+    near, far = torch.tensor([0.0, 0.75, 0.25]), torch.tensor([0.25, 0.75, 0.0])
+    with torch.inference_mode():
+        phases = [torch.outer(y, x) for y in (far, near) for x in (far, near)]
+        level.conv.weight.copy_(torch.stack(phases)[:, None])
+        level.conv.bias.zero_()
+        level.block = nn.Identity()
+
+        up = level(image, torch.zeros(1, 0, 12, 18))
+
+    wanted = F.interpolate(image, scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(up[..., 1:-1, 1:-1], wanted[..., 1:-1, 1:-1])
 
 
 def test_a_far_pixel_matters_through_the_context_alone():

@@ -5,6 +5,7 @@ So the numbers are right if, and only if, the calls are made in the right order 
 
 import ctypes
 import enum
+import json
 import weakref
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME
+from streamtrack_engines.backends.metadata import FRAME
 
 from .fake_cuda import OK, FakeCuda, holds
 
@@ -22,7 +23,8 @@ class FakeTensorrt:
     """``tensorrt`` on a `FakeCuda`.
 
     `version` is in its plans, and plans of another are refused; `refuse_run` says of each enqueue, counted from 0,
-    whether it is refused; `fault` changes the outputs; `workspace` bytes are needed to run.
+    whether it is refused; `fault` changes the outputs of a run, by their names; `workspace` is how many bytes are
+    needed to run plans of one and of two outputs.
     """
 
     def __init__(self, cuda: FakeCuda, version: str = "11.4.0.106") -> None:
@@ -33,8 +35,8 @@ class FakeTensorrt:
         self.refuse_run: Callable[[int], bool] = lambda n: False
         self.refuse_contexts = False
         self.build_error: str | None = None
-        self.fault: Callable[[Any, Any], tuple[Any, Any]] = lambda table, denoised: (table, denoised)
-        self.workspace = 1000
+        self.fault: Callable[[dict[str, Any]], dict[str, Any]] = lambda outputs: outputs
+        self.workspace = {1: 1000, 2: 2000}
 
     class ILogger:
         INTERNAL_ERROR, ERROR, WARNING = 0, 1, 2
@@ -69,10 +71,21 @@ class FakeNetwork:
 
     def __init__(self) -> None:
         self.model = b""
-        self.frame = SimpleNamespace(shape=())
+        self.frame = SimpleNamespace(name=FRAME, shape=())
+        self.outputs: list[Any] = []
+
+    @property
+    def num_outputs(self) -> int:
+        return len(self.outputs)
 
     def get_input(self, index: int, /) -> Any:
         return self.frame
+
+    def get_output(self, index: int, /) -> Any:
+        return self.outputs[index]
+
+    def unmark_output(self, tensor: Any, /) -> None:
+        self.outputs.remove(tensor)
 
 
 class FakeConfig:
@@ -107,12 +120,14 @@ class FakeParser:
 
     def parse(self, model: bytes, /) -> bool:
         try:
-            (frame,) = onnxruntime.InferenceSession(model).get_inputs()
+            session = onnxruntime.InferenceSession(model)
         except Exception:
             self.num_errors = 1
             return False
+        (frame,) = session.get_inputs()
         self.network.model = model
         self.network.frame.shape = tuple(size if isinstance(size, int) else -1 for size in frame.shape)
+        self.network.outputs = [SimpleNamespace(name=output.name, shape=()) for output in session.get_outputs()]
         return True
 
 
@@ -138,8 +153,9 @@ class FakeBuilder:
         goes_on = config.progress_monitor.step_complete("Building", 0)
         config.progress_monitor.phase_finish("Building")
         self.trt.n_built += 1
-        head = f"{self.trt.__version__} {' '.join(map(str, network.frame.shape))}\n".encode()
-        return memoryview(head + network.model) if goes_on else None
+        outputs = [tensor.name for tensor in network.outputs]
+        head = json.dumps([self.trt.__version__, network.frame.shape, outputs])
+        return memoryview(head.encode() + b"\n" + network.model) if goes_on else None
 
 
 class FakeRuntime:
@@ -148,21 +164,22 @@ class FakeRuntime:
 
     def deserialize_cuda_engine(self, serialized_engine: bytes, /) -> "FakeEngine | None":
         head, model = serialized_engine.split(b"\n", 1)
-        version, *shape = head.decode().split()
+        version, shape, outputs = json.loads(head)
         if version != self.trt.__version__:
             self.logger.log(FakeTensorrt.ILogger.ERROR, f"version {version} expected {self.trt.__version__}")
             return None
-        return FakeEngine(self.trt, self.logger, model, tuple(map(int, shape)))
+        return FakeEngine(self.trt, model, tuple(shape), outputs)
 
 
 class FakeEngine:
-    def __init__(self, trt: FakeTensorrt, logger: Any, model: bytes, shape: tuple[int, ...]) -> None:
-        self.trt, self.logger = trt, logger
+    def __init__(self, trt: FakeTensorrt, model: bytes, shape: tuple[int, ...], outputs: list[str]) -> None:
+        self.trt, self.outputs = trt, outputs
         self.session = onnxruntime.InferenceSession(model)
-        table = self.session.run([DETECTIONS], {FRAME: np.zeros(shape, np.uint8)})[0].shape
-        self.tensors = {FRAME: (shape, np.uint8), DETECTIONS: (table, np.float32), DENOISED: (shape[2:4], np.float32)}
+        example = self.session.run(outputs, {FRAME: np.zeros(shape, np.uint8)})
+        self.tensors: dict[str, tuple[tuple[int, ...], Any]] = {FRAME: (shape, np.uint8)}
+        self.tensors |= {name: (value.shape, np.float32) for name, value in zip(outputs, example, strict=True)}
         self.num_io_tensors = len(self.tensors)
-        self.device_memory_size_v2 = trt.workspace
+        self.device_memory_size_v2 = trt.workspace[len(outputs)]
 
     def get_tensor_name(self, index: int, /) -> str:
         return list(self.tensors)[index]
@@ -197,16 +214,17 @@ class FakeContext:
     def execute_async_v3(self, stream_handle: int, /) -> bool:
         trt = self.engine.trt
         n, trt.n_enqueued = trt.n_enqueued, trt.n_enqueued + 1
-        ready = holds(trt.cuda.device, *self.memory) and self.memory[1] >= trt.workspace
+        ready = holds(trt.cuda.device, *self.memory) and self.memory[1] >= self.engine.device_memory_size_v2
         if trt.refuse_run(n) or not ready or self.addresses.keys() != self.engine.tensors.keys():
             return False
-        trt.cuda.calls.append("execute_async_v3")
+        trt.cuda.calls.append(f"execute_async_v3: {' '.join(self.engine.outputs)}")
         context = weakref.proxy(self)  # a graph keeps nothing alive
         return trt.cuda.put(stream_handle, lambda: context._execute()) == OK
 
     def _execute(self) -> None:
-        outputs = self.engine.session.run([DETECTIONS, DENOISED], {FRAME: self._array(FRAME)})
-        for name, value in zip((DETECTIONS, DENOISED), self.engine.trt.fault(*outputs), strict=True):
+        values = self.engine.session.run(self.engine.outputs, {FRAME: self._array(FRAME)})
+        ctypes.memset(self.memory[0], 0xA5, self.engine.device_memory_size_v2)  # nothing else may lie there
+        for name, value in self.engine.trt.fault(dict(zip(self.engine.outputs, values, strict=True))).items():
             self._array(name)[...] = value
 
     def _array(self, name: str) -> Any:

@@ -1,5 +1,6 @@
 """Weights through the real parser and builder of TensorRT for RTX, which need no GPU."""
 
+import re
 import time
 from collections import Counter
 from dataclasses import replace
@@ -22,13 +23,31 @@ def quiet(line):
     pass
 
 
+def both_plans(rtx, file, size):
+    return {denoise: build_plan(rtx, file, size, quiet, denoise=denoise) for denoise in (False, True)}
+
+
+@pytest.fixture(scope="module")
+def untrained(weights):
+    """A fresh export of an untrained network, for frames of 48 x 64 px and two at a time."""
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    from streamtrack_engines.deploy import DeployGraph
+    from streamtrack_engines.export import to_onnx
+    from streamtrack_engines.networks.denodet import Denodet
+
+    metadata = weights.metadata.model_copy(update={"max_detections": 64, "n_frames": 2})
+    content = to_onnx(DeployGraph(Denodet(2), max_detections=64), metadata, (48, 64, "uint8"))
+    return replace(weights, name="untrained", content=content, metadata=metadata)
+
+
 @pytest.mark.parametrize("size", [FrameSize(32, 32, 1), FrameSize(97, 133, 2), FrameSize(512, 512, 2)])
 @pytest.mark.parametrize("name", packaged_weights())
 def test_packaged_weights_build(rtx, name, size):
     started = time.monotonic()
-    plan = build_plan(rtx, read_deploy_file(name), size, quiet)
-    assert time.monotonic() - started < 60
-    assert 1e6 < len(plan) < 2e7
+    plans = both_plans(rtx, read_deploy_file(name), size)
+    assert time.monotonic() - started < 120
+    assert 1e6 < len(plans[False]) < len(plans[True]) < 2e7
 
 
 @pytest.mark.parametrize("name", packaged_weights())
@@ -56,26 +75,33 @@ def test_what_the_parser_makes_of_packaged_weights(rtx, name):
     assert precisions == {rtx.DataType.HALF if file.metadata.precision == "float16" else rtx.DataType.FLOAT}
 
 
-def test_exported_for_one_size_or_any(rtx, weights):
-    """A fresh export of an untrained network, through to a plan that is kept and refused elsewhere."""
-    pytest.importorskip("torch")
-    pytest.importorskip("onnxscript")
-    from streamtrack_engines.deploy import DeployGraph
-    from streamtrack_engines.export import to_onnx
-    from streamtrack_engines.networks.denodet import Denodet
+def test_a_file_for_one_size_builds_for_no_other(rtx, untrained):
+    assert build_plan(rtx, untrained, FrameSize(48, 64, 1), quiet, denoise=True)
+    with pytest.raises(EngineError, match=r"untrained are for frames \(2, 48, 64, 1\) .*: export without --height"):
+        build_plan(rtx, untrained, FrameSize(48, 64, 2), quiet, denoise=True)
 
-    metadata = weights.metadata.model_copy(update={"max_detections": 64, "n_frames": 2})
-    graph = DeployGraph(Denodet(2), max_detections=64)
-    content = to_onnx(graph, metadata, (48, 64, "uint8"))
-    fixed = replace(weights, name="fixed", content=content, metadata=metadata)
-    assert build_plan(rtx, fixed, FrameSize(48, 64, 1), quiet)
-    with pytest.raises(EngineError, match=r"fixed are for frames \(2, 48, 64, 1\) .*: export without --height"):
-        build_plan(rtx, fixed, FrameSize(48, 64, 2), quiet)
+
+def convolutions(graph):
+    return {node.name for node in graph.node if node.op_type == "Conv"}
+
+
+def test_without_the_denoised_frame_a_plan_has_no_convolution_that_only_this_needs(rtx, untrained):
+    """Which ones are needed says `onnx`; a plan has the names of the layers that it is made of."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(untrained.content)
+    wanted = {True: convolutions(model.graph)}
+    wanted[False] = convolutions(onnx.utils.Extractor(model).extract_model(["frame"], ["detections"]).graph)
+    assert (len(wanted[True]), len(wanted[False])) == (29, 20)
+    plans = both_plans(rtx, untrained, FrameSize(48, 64, 1))
+    for denoise, plan in plans.items():
+        assert {name for name in wanted[True] if re.search(rb"\b%b(?!\d)" % name.encode(), plan)} == wanted[denoise]
+    assert len(plans[False]) < len(plans[True])
 
 
 def test_a_plan_is_kept_and_refused_elsewhere(rtx, weights, tmp_path):
-    plan = build_plan(rtx, weights, SIZE, quiet)
-    key = PlanKey(weights.sha256, (1, 3, 64, 96, 2), "", f"tensorrt_rtx {rtx.__version__}", "any", "none", "any")
+    plan = build_plan(rtx, weights, SIZE, quiet, denoise=False)
+    library = f"tensorrt_rtx {rtx.__version__}"
+    key = PlanKey(weights.sha256, (1, 3, 64, 96, 2), ("detections",), "", library, "any", "none", "any")
     cache = PlanCache(tmp_path)
     cache.store(key, plan)
     assert cache.load(key) == plan
@@ -83,17 +109,20 @@ def test_a_plan_is_kept_and_refused_elsewhere(rtx, weights, tmp_path):
 
 
 def test_a_plan_that_is_no_plan_is_refused_by_the_real_runtime(rtx, weights, bench):
-    plan = build_plan(rtx, weights, SIZE, quiet)
-    with pytest.raises(EngineError, match="TensorRT refuses the plan"):
-        TensorrtRunner(rtx, bench.cuda, plan[: len(plan) // 2], weights, SIZE)
+    plans = both_plans(rtx, weights, SIZE)
+    damaged = {denoise: plan[: len(plan) // 2] for denoise, plan in plans.items()}
+    with pytest.raises(EngineError, match="TensorRT refuses the plan without the denoised frame"):
+        TensorrtRunner(rtx, bench.cuda, damaged, weights, SIZE)
     assert not bench.cuda.streams
 
 
-def test_progress_rises_to_the_end(rtx, weights, monkeypatch):
+@pytest.mark.parametrize("denoise", [False, True], ids=["without", "with"])
+def test_progress_rises_to_the_end(rtx, weights, monkeypatch, denoise):
     monkeypatch.setattr(tensorrt_build, "_REPORT_EVERY_S", 0.0)
     lines = []
-    build_plan(rtx, weights, SIZE, lines.append)
-    assert all(line.startswith("building the plan of denodet for 64 x 96 px, once on this machine: ") for line in lines)
+    build_plan(rtx, weights, SIZE, lines.append, denoise=denoise)
+    what = f"building the plan of denodet for 64 x 96 px {'with' if denoise else 'without'} the denoised frame: "
+    assert all(line.startswith(what) for line in lines)
     percents = [int(line.rsplit(" ", 1)[1].rstrip("%")) for line in lines]
     assert percents == sorted(percents)
     assert percents[0] < 20
@@ -109,7 +138,7 @@ def test_ctrl_c_ends_a_build(rtx, weights, monkeypatch):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_plan(rtx, weights, SIZE, interrupted)
+        build_plan(rtx, weights, SIZE, interrupted, denoise=True)
     assert len(said) < 5
 
 
@@ -120,7 +149,7 @@ def broken(weights, content):
 def test_damaged_weights(rtx, weights):
     for content in (b"", b"no ONNX file", weights.content[:-1000]):
         with pytest.raises(EngineError, match=r"weights broken.*(damaged|export)") as caught:
-            build_plan(rtx, broken(weights, content), SIZE, quiet)
+            build_plan(rtx, broken(weights, content), SIZE, quiet, denoise=True)
         assert "\n" not in str(caught.value)
 
 
@@ -151,9 +180,9 @@ def onnx_file(input_type, k, shape=(1, 3, 64, 96, 2)):
 )
 def test_files_that_tensorrt_does_not_take_are_refused_with_the_cure(rtx, weights, content, words):
     with pytest.raises(EngineError, match=words) as caught:
-        build_plan(rtx, broken(weights, onnx_file(*content)), SIZE, quiet)
+        build_plan(rtx, broken(weights, onnx_file(*content)), SIZE, quiet, denoise=True)
     assert "\n" not in str(caught.value)
 
 
 def test_the_most_rows_that_are_promised_build(rtx, weights):
-    assert build_plan(rtx, broken(weights, onnx_file("UINT8", 3840)), SIZE, quiet)
+    assert build_plan(rtx, broken(weights, onnx_file("UINT8", 3840)), SIZE, quiet, denoise=False)

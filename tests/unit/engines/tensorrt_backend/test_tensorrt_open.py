@@ -28,14 +28,31 @@ def plans(bench):
     return sorted(bench.cache.folder.glob("*"))
 
 
-def test_a_plan_is_built_once_and_kept(bench):
+both_plans = pytest.mark.parametrize("denoise", [False, True], ids=["without", "with"])
+
+
+def key_of(bench, denoise):
+    from streamtrack_engines.backends.tensorrt import _plan_key
+
+    return _plan_key(bench.libraries, bench.file, bench.size, denoise)
+
+
+def file_of(bench, denoise):
+    return bench.cache.folder / key_of(bench, denoise).file_name
+
+
+def fault_in(name, change, n_outputs=(1, 2)):
+    """A fault that changes one output of the plans with so many of them."""
+    return lambda outputs: outputs | ({name: change(outputs[name])} if len(outputs) in n_outputs else {})
+
+
+def test_both_plans_are_built_once_and_kept(bench):
     first, second = open_on(bench), open_on(bench)
-    assert bench.trt.n_built == 1
-    assert first.info["plan"].startswith("built in ")
-    assert second.info["plan"] == f"kept in {bench.cache.folder}"
-    assert bench.said == ["building the plan of denodet for 48 x 64 px: once on this machine, it is kept"]
-    (plan,) = plans(bench)
-    assert plan.suffix == ".plan"
+    assert bench.trt.n_built == 2
+    assert first.info["plans"].startswith("built in ")
+    assert second.info["plans"] == f"kept in {bench.cache.folder}"
+    assert bench.said == ["building the plans of denodet for 48 x 64 px: once on this machine, they are kept"]
+    assert plans(bench) == sorted(file_of(bench, denoise) for denoise in (False, True))
 
 
 def test_report_says_what_runs(bench):
@@ -61,50 +78,80 @@ def test_whatever_differs_the_plan_is_built_anew(bench, change):
     else:
         bench.file = replace(bench.file, sha256="0" * 64)
     open_on(bench)
+    assert len(plans(bench)) == 4
+
+
+@both_plans
+def test_if_one_plan_is_damaged_that_is_said_and_both_are_replaced(bench, denoise):
+    open_on(bench)
+    path = file_of(bench, denoise)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    open_on(bench)
+    assert bench.trt.n_built == 4
+    assert bench.said[1] == f"the kept plans are not used: the plan {path} is damaged: its checksum is wrong"
+    assert len(path.read_bytes()) == len(whole)
+    open_on(bench)
+    assert bench.trt.n_built == 4
+
+
+@both_plans
+def test_if_one_plan_is_missing_both_are_built_anew(bench, denoise):
+    open_on(bench)
+    file_of(bench, denoise).unlink()
+    open_on(bench)
+    assert bench.trt.n_built == 4
+    assert bench.said[1] == bench.said[0]
     assert len(plans(bench)) == 2
 
 
-def test_a_damaged_plan_is_said_and_replaced(bench):
+@both_plans
+def test_a_kept_plan_that_tensorrt_refuses_is_replaced(bench, denoise):
     open_on(bench)
-    (path,) = plans(bench)
-    path.write_bytes(path.read_bytes()[:-100])
+    bench.cache.store(key_of(bench, denoise), b'["11.3.0.0", [], []]\nanything')
+    assert len(plans(bench)) == 2
     open_on(bench)
-    assert bench.trt.n_built == 2
-    assert "a kept plan is not used" in bench.said[1]
-    assert "checksum" in bench.said[1]
-    open_on(bench)
-    assert bench.trt.n_built == 2
-
-
-def test_a_kept_plan_that_tensorrt_refuses_is_replaced(bench):
-    open_on(bench)
-    (path,) = plans(bench)
-    bench.cache.store(key_of(bench), b"11.3.0.0 1 3 48 64 2\nanything")
-    assert plans(bench) == [path]
-    open_on(bench)
-    assert bench.trt.n_built == 2
+    assert bench.trt.n_built == 4
     assert "version 11.3.0.0 expected 11.4.0.106" in bench.said[1]
+    open_on(bench)
+    assert bench.trt.n_built == 4
 
 
-def test_a_kept_plan_that_computes_something_else_is_replaced(bench):
+@both_plans
+def test_a_kept_plan_that_takes_the_place_of_the_other_is_replaced(bench, denoise):
+    open_on(bench)
+    file_of(bench, denoise).write_bytes(file_of(bench, not denoise).read_bytes())
+    open_on(bench)
+    assert bench.trt.n_built == 4
+    assert "was built for another outputs" in bench.said[1]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        fault_in("denoised", lambda denoised: denoised * 1.1, (2,)),
+        fault_in("detections", lambda table: table + np.float32([0, 0.6, 0, 0, 0]), (1,)),
+        fault_in("detections", lambda table: table + np.float32([0, 0.03, 0, 0, 0]), (2,)),
+        fault_in("detections", lambda table: table + np.float32([0, 0.03, 0, 0, 0]), (1,)),
+    ],
+    ids=["denoised", "table of the plan without", "position by the plan with", "position by the plan without"],
+)
+def test_a_kept_plan_that_computes_something_else_is_replaced(bench, fault):
     """As a plan whose file is whole, and which was wrong from the start."""
     open_on(bench)
-    bench.trt.fault = lambda table, denoised: (table, denoised * 1.1)
+    bench.trt.fault = fault
     with pytest.raises(EngineError, match="differ from ONNX Runtime"):
         open_on(bench)
-    assert bench.trt.n_built == 2
+    assert bench.trt.n_built == 4
     assert "differ from ONNX Runtime" in bench.said[1]
+    bench.trt.fault = lambda outputs: outputs
+    open_on(bench)
+    assert bench.trt.n_built == 4  # what was kept was right
 
 
-def key_of(bench):
-    from streamtrack_engines.backends.tensorrt import _plan_key
-
-    return _plan_key(bench.libraries, bench.file, bench.size)
-
-
-def test_a_plan_that_fails_its_proof_is_not_kept_and_releases_the_gpu(bench):
+def test_plans_that_fail_their_proof_are_not_kept_and_release_the_gpu(bench):
     free = bench.cuda.free_bytes
-    bench.trt.fault = lambda table, denoised: (table + np.float32([0, 0.03, 0, 0, 0]), denoised)
+    bench.trt.fault = fault_in("detections", lambda table: table + np.float32([0, 0.03, 0, 0, 0]))
     with pytest.raises(EngineError, match=r"position_px 0\.0\d+.*take another engine back end"):
         open_on(bench)
     assert plans(bench) == []
@@ -114,10 +161,10 @@ def test_a_plan_that_fails_its_proof_is_not_kept_and_releases_the_gpu(bench):
 @pytest.mark.parametrize("word", ["nan", "stale"])
 def test_other_faults_are_found(bench, word):
     if word == "nan":
-        bench.trt.fault = lambda table, denoised: (table, denoised * np.nan)
+        bench.trt.fault = fault_in("denoised", lambda denoised: denoised * np.nan, (2,))
     else:
-        kept = []
-        bench.trt.fault = lambda *outputs: kept.append(outputs) or kept[0]
+        first = {}
+        bench.trt.fault = lambda outputs: first.setdefault(len(outputs), outputs)
     with pytest.raises(EngineError, match="differ from ONNX Runtime"):
         open_on(bench)
 
@@ -127,16 +174,16 @@ def test_a_folder_that_cannot_be_written_costs_the_next_start_and_nothing_else(b
     bench.cache.folder.write_text("a file where the folder should be")
     runner = open_on(bench)
     runner.run(denoise=True)
-    assert any("cannot be kept" in line or "cannot be read" in line for line in bench.said)
+    assert sum("cannot be kept" in line for line in bench.said) == 1
     assert all("\n" not in line for line in bench.said)
 
 
-def test_full_memory_does_not_build_a_kept_plan_anew(bench):
+def test_full_memory_does_not_build_kept_plans_anew(bench):
     open_on(bench).close()
     bench.cuda.free_bytes = 20_000
     with pytest.raises(GpuMemoryError):
         open_on(bench)
-    assert bench.trt.n_built == 1
+    assert bench.trt.n_built == 2
 
 
 def test_full_memory_at_the_build(bench):
@@ -216,5 +263,5 @@ def test_a_backend_whose_libraries_are_there_runs(bench, libraries, monkeypatch,
     assert backend.reason_against() is None
     runner = backend.open_runner(bench.file, bench.size, None)
     assert runner.info["plan_bytes"] > 1000
-    assert capsys.readouterr().err.startswith("streamtrack: building the plan of denodet")
-    assert len(plans(bench)) == 1
+    assert capsys.readouterr().err.startswith("streamtrack: building the plans of denodet")
+    assert len(plans(bench)) == 2

@@ -14,20 +14,36 @@ from streamtrack_engines.backends.tensorrt_runner import TensorrtRunner
 
 from .fake_cuda import Status
 
-FRAME_CALLS = [
-    "cudaMemcpyHostToDevice",
-    "execute_async_v3",
-    "cudaMemcpyDeviceToHost",
-    "cudaMemcpyDeviceToDevice",
-    "cudaMemcpyDeviceToDevice",
-]
-"""Of three frames at a time, without the denoised one."""
-DENOISING_CALLS = [*FRAME_CALLS[:2], "cudaMemcpyDeviceToHost", *FRAME_CALLS[2:]]
+UP, DOWN, MOVE = "cudaMemcpyHostToDevice", "cudaMemcpyDeviceToHost", "cudaMemcpyDeviceToDevice"
+CALLS = {
+    False: [UP, "execute_async_v3: detections", DOWN, MOVE, MOVE],
+    True: [UP, "execute_async_v3: detections denoised", DOWN, DOWN, MOVE, MOVE],
+}
+"""For one frame of three at a time, without and with the denoised one."""
+LAUNCH = ["cudaGraphLaunch", "cudaStreamSynchronize"]
+
+both_plans = pytest.mark.parametrize("denoise", [False, True], ids=["without", "with"])
+
+
+def plans_of(bench):
+    plans = {}
+    for denoise in (False, True):
+        plans[denoise] = build_plan(bench.trt, bench.file, bench.size, bench.said.append, denoise=denoise)
+    return plans
+
+
+def started(bench, plans):
+    return TensorrtRunner(bench.trt, bench.cuda, plans, bench.file, bench.size)
 
 
 def opened(bench):
-    plan = build_plan(bench.trt, bench.file, bench.size, bench.said.append)
-    return TensorrtRunner(bench.trt, bench.cuda, plan, bench.file, bench.size)
+    return started(bench, plans_of(bench))
+
+
+def calls_of_a_frame(bench, runner, denoise):
+    bench.cuda.calls.clear()
+    runner.run(denoise=denoise)
+    return bench.cuda.calls
 
 
 def reference(bench, frames):
@@ -48,20 +64,18 @@ def show(runner, frames, denoise=True):
 def test_a_frame_is_one_launch_and_one_wait(bench):
     runner = opened(bench)
     for denoise in (False, True):
-        bench.cuda.calls.clear()
-        runner.run(denoise=denoise)
-        assert bench.cuda.calls == ["cudaGraphLaunch", "cudaStreamSynchronize"]
+        assert calls_of_a_frame(bench, runner, denoise) == LAUNCH
     assert runner.info["cuda_graph"] == "yes"
 
 
-def test_capture_comes_after_a_run_and_holds_all_of_a_frame(bench):
+def test_capture_comes_after_runs_of_both_plans_and_holds_all_of_a_frame(bench):
     opened(bench)
     calls = bench.cuda.calls
     begun = [i for i, name in enumerate(calls) if name == "cudaStreamBeginCapture"]
     ended = [i for i, name in enumerate(calls) if name == "cudaStreamEndCapture"]
     captured = [calls[a + 1 : b] for a, b in zip(begun, ended, strict=True)]
-    assert captured == [FRAME_CALLS, DENOISING_CALLS]  # the denoised frame is copied only by the graph made for it
-    assert calls[: begun[0]].count("execute_async_v3") == 2
+    assert captured == [CALLS[False], CALLS[True]]
+    assert [calls[: begun[0]].count(CALLS[denoise][1]) for denoise in (False, True)] == [2, 2]
     assert calls[begun[0] - 1] == "cudaStreamSynchronize"
 
 
@@ -76,7 +90,29 @@ def test_results_are_those_of_onnxruntime_on_the_last_three_frames(bench, refuse
         for one, other in zip(found, reference(bench, movie[:n]), strict=True):
             np.testing.assert_array_equal(one, other)
     assert found[0][:, 2].max() > 0.4  # there was something to find
-    assert runner.info["cuda_graph"].startswith("no: " if refuses_capture else "yes")
+    assert runner.info["cuda_graph"].startswith("no, " if refuses_capture else "yes")
+
+
+@pytest.mark.parametrize("asked", [(True, False, False, True, True), (False, True, True, False, False)])
+def test_both_plans_see_the_same_frames_before(bench, asked):
+    runner = opened(bench)
+    movie = reference_movie(5, bench.size)
+    for n, denoise in enumerate(asked, 1):
+        table, denoised = show(runner, movie[n - 1 : n], denoise)
+        right_table, right_denoised = reference(bench, movie[:n])
+        np.testing.assert_array_equal(table, right_table)
+        np.testing.assert_array_equal(denoised, right_denoised if denoise else None)
+
+
+@pytest.mark.parametrize("workspace", [(100, 200), (5000, 7000), (7000, 5000)])
+def test_plans_share_one_scratch_block_as_large_as_the_larger(bench, workspace):
+    bench.trt.workspace = dict(enumerate(workspace, 1))
+    free = bench.cuda.free_bytes
+    runner = opened(bench)
+    frames, table, denoised = 3 * 48 * 64 * 2, bench.file.metadata.max_detections * 5 * 4, 48 * 64 * 4
+    assert sorted(map(len, bench.cuda.device.values())) == sorted([max(256, *workspace), frames, table, denoised])
+    assert runner.info["device_memory_bytes"] == free - bench.cuda.free_bytes
+    prove(runner, bench.file, bench.size)
 
 
 def test_clear_forgets_the_frames_before(bench):
@@ -113,34 +149,36 @@ def test_current_is_always_the_same_memory(bench):
     assert (current.shape, current.dtype) == ((48, 64), np.uint16)
 
 
-@pytest.mark.parametrize("n", [0, 1])
-def test_an_enqueue_refused_in_the_warm_up_is_an_error(bench, n):
+@pytest.mark.parametrize("n", range(4))
+def test_an_enqueue_refused_in_the_warm_up_is_an_error_and_releases_the_gpu(bench, n):
     bench.trt.refuse_run = lambda i: i == n
-    with pytest.raises(EngineError, match="refuses to run the plan"):
+    with pytest.raises(EngineError, match=f"refuses to run the plan {('without', 'with')[n % 2]} the denoised frame"):
         opened(bench)
+    assert (bench.cuda.device, bench.cuda.streams) == ({}, set())
 
 
-@pytest.mark.parametrize("n", [2, 3])
-def test_an_enqueue_refused_in_the_capture_ends_it_and_frames_run_without_a_graph(bench, n):
+@both_plans
+def test_an_enqueue_refused_in_one_capture_ends_that_and_its_frames_run_without_a_graph(bench, denoise):
     """A graph of it would replay the results of another frame for ever."""
-    bench.trt.refuse_run = lambda i: i == n
+    bench.trt.refuse_run = lambda i: i == 4 + denoise  # the captures come after four runs
     runner = opened(bench)
-    assert "refuses to run" in runner.info["cuda_graph"]
-    assert bench.cuda.calls.count("cudaStreamBeginCapture") == bench.cuda.calls.count("cudaStreamEndCapture")
+    plan = f"{'with' if denoise else 'without'} the denoised frame"
+    assert runner.info["cuda_graph"].startswith(f"no, {plan}: TensorRT refuses to run the plan {plan}")
+    assert bench.cuda.calls.count("cudaStreamBeginCapture") == bench.cuda.calls.count("cudaStreamEndCapture") == 2
     prove(runner, bench.file, bench.size)
-    bench.cuda.calls.clear()
-    runner.run(denoise=False)
-    assert bench.cuda.calls == [*FRAME_CALLS, "cudaStreamSynchronize"]
+    assert calls_of_a_frame(bench, runner, denoise) == [*CALLS[denoise], "cudaStreamSynchronize"]
+    assert calls_of_a_frame(bench, runner, not denoise) == LAUNCH
 
 
-def test_an_enqueue_refused_later_counts_the_frame_as_not_seen(bench):
+@both_plans
+def test_an_enqueue_refused_later_counts_the_frame_as_not_seen(bench, denoise):
     bench.cuda.failing["cudaStreamBeginCapture"] = Status.cudaErrorStreamCaptureUnsupported
     runner = opened(bench)
     movie = reference_movie(3, bench.size)
     show(runner, movie[:1])
     bench.trt.refuse_run = lambda i: True
     with pytest.raises(EngineError, match="refuses to run"):
-        show(runner, movie[1:2])
+        show(runner, movie[1:2], denoise)
     bench.trt.refuse_run = lambda i: False
     np.testing.assert_array_equal(show(runner, movie[2:])[0], reference(bench, movie[[0, 2]])[0])
 
@@ -149,7 +187,7 @@ def test_an_enqueue_refused_later_counts_the_frame_as_not_seen(bench):
 def test_whatever_refuses_the_graph_frames_run_without(bench, call):
     bench.cuda.failing[call] = Status.cudaErrorInvalidValue
     runner = opened(bench)
-    assert "cudaErrorInvalidValue" in runner.info["cuda_graph"]
+    assert runner.info["cuda_graph"].count("the GPU reports cudaErrorInvalidValue") == 2
     prove(runner, bench.file, bench.size)
 
 
@@ -169,18 +207,29 @@ def test_full_memory_is_said_and_nothing_is_kept(bench):
     assert not bench.cuda.streams
 
 
-def test_a_plan_of_another_version_is_refused(bench):
-    plan = build_plan(bench.trt, bench.file, bench.size, bench.said.append)
+@both_plans
+def test_a_plan_of_another_version_is_refused(bench, denoise):
+    stale = plans_of(bench)[denoise]
     bench.update_tensorrt("11.5.0.1")
-    with pytest.raises(EngineError, match=r"refuses the plan \(version 11.4.0.106 expected 11.5.0.1\)"):
-        TensorrtRunner(bench.trt, bench.cuda, plan, bench.file, bench.size)
+    plan = f"{'with' if denoise else 'without'} the denoised frame"
+    with pytest.raises(EngineError, match=rf"refuses the plan {plan} \(version 11.4.0.106 expected 11.5.0.1\)"):
+        started(bench, plans_of(bench) | {denoise: stale})
+    assert not bench.cuda.streams
 
 
-def test_a_plan_for_another_size_is_refused(bench):
-    plan = build_plan(bench.trt, bench.file, bench.size, bench.said.append)
-    other = type(bench.size)(64, 48, 2)
+@both_plans
+def test_a_plan_for_another_size_is_refused(bench, denoise):
+    other = plans_of(bench)[denoise]
+    bench.size = type(bench.size)(64, 48, 2)
     with pytest.raises(EngineError, match="of another graph"):
-        TensorrtRunner(bench.trt, bench.cuda, plan, bench.file, other)
+        started(bench, plans_of(bench) | {denoise: other})
+
+
+@both_plans
+def test_a_plan_in_the_place_of_the_other_is_refused(bench, denoise):
+    plans = plans_of(bench)
+    with pytest.raises(EngineError, match="of another graph"):
+        started(bench, plans | {denoise: plans[not denoise]})
 
 
 def test_no_context_is_an_error(bench):
