@@ -32,7 +32,7 @@ def core():
         "PixelType": "16bit",
         "Mode": "Fluorescent Beads",
         "BeadDensity": 10,
-        "BeadSize": 3,
+        "BeadSize": 2,
     }
     for name, value in camera.items():
         core.setProperty("Camera", name, value)
