@@ -27,11 +27,13 @@ LEAST_SUM = 0.05
 SPARSE_PER_PX = 7.5e-5
 """20 particles in 512x512 px."""
 
+SPARSEST_PER_PX = 4.2e-5
+"""11 particles in 512x512 px. With fewer, scores fall no further: a single bright particle must still be found."""
+
 _CENTRE = (2 * REACH_PX + 1) ** 2 // 2  # of a window's pixels
 _PAIR_SUM = 1.5  # chosen, with the next, on movies of their own: F1 of crowded frames rises by .005, no false pairs
 _PAIR_PRESENCE = 0.4
 _LEAST = 1e-6  # a probability of 1 has no logit
-_LEAST_DENSITY = 1e-7  # per px: 0.03 particles in 512x512 px
 _EPSILON = 1e-30  # rows without a particle divide by something
 _BLOCK_PX = 2  # peaks are at least 2 px apart, so a block of 2x2 holds one at most
 
@@ -47,7 +49,8 @@ class Calibration(NamedTuple):
     """How a sum of presence around a peak becomes the probability that a particle is there.
 
     The logit of the sum times ``slope``, plus ``shift``, plus ``sparse`` times what the logarithm of `expected_density`
-    is below that of `SPARSE_PER_PX`: a doubtful peak is worth less in a frame in which next to nothing is expected.
+    (taken to be at least `SPARSEST_PER_PX`) is below that of `SPARSE_PER_PX`: a doubtful peak is worth less in a frame in
+    which next to nothing is expected.
     Found by `streamtrack_engines.training.calibration`.
     """
 
@@ -64,7 +67,7 @@ class Calibration(NamedTuple):
 def calibration_terms(total: Tensor, density: Tensor) -> tuple[Tensor, Tensor]:
     """Return what ``slope`` multiplies, as many as ``total``, and what ``sparse`` does, a scalar."""
     p = total.clamp(_LEAST, 1 - _LEAST)
-    below = (torch.log(density + _LEAST_DENSITY) - log(SPARSE_PER_PX)).clamp(max=0)
+    below = torch.log(density.clamp(SPARSEST_PER_PX, SPARSE_PER_PX)) - log(SPARSE_PER_PX)
     return torch.log(p) - torch.log(1 - p), below
 
 

@@ -16,6 +16,7 @@ from streamtrack_engines.peaks import (
     REACH_PX,
     SIGMA_LIMITS_PX,
     SPARSE_PER_PX,
+    SPARSEST_PER_PX,
     Calibration,
     is_peak,
     peak_table,
@@ -188,14 +189,24 @@ def test_calibration_moves_scores_and_nothing_else():
     np.testing.assert_allclose(scaled[:, 2], wanted, atol=1e-4)  # far more than SPARSE_PER_PX are expected here
 
 
-def test_doubtful_peaks_count_less_where_nothing_else_is():
+@pytest.mark.parametrize("n_others", [0, 13, 40])
+def test_doubtful_peaks_count_less_where_little_else_is(n_others):
     presence = np.full((512, 512), -20.0)
     presence[100, 100] = logit(0.5)
-    calibration = Calibration(slope=1.0, sparse=1.2, shift=0.0)
+    presence[200, 10 : 10 + 10 * n_others : 10] = logit(0.999)
+    calibration = Calibration(slope=1.0, sparse=6.0, shift=0.0)
+    table = peak_table(found_map(presence), torch.zeros(1, 1, 512, 512), k=64, calibration=calibration)
+    expected = (n_others * (0.999 - LEAST_SUM) + 0.5 - LEAST_SUM) / (1 - LEAST_SUM) / 512**2
+    below = np.log(np.clip(expected, SPARSEST_PER_PX, SPARSE_PER_PX) / SPARSE_PER_PX)
+    assert float(table[n_others, 2]) == pytest.approx(expit(6.0 * below), rel=1e-3)
+
+
+def test_a_single_bright_particle_is_sure():
+    presence = np.full((512, 512), -20.0)
+    presence[100, 100] = logit(0.999)
+    calibration = Calibration(slope=1.0, sparse=6.0, shift=0.0)
     table = peak_table(found_map(presence), torch.zeros(1, 1, 512, 512), k=1, calibration=calibration)
-    expected = (0.5 - LEAST_SUM) / (1 - LEAST_SUM) / 512**2
-    below = np.log((expected + 1e-7) / SPARSE_PER_PX)
-    assert float(table[0, 2]) == pytest.approx(expit(1.2 * below), rel=1e-3)
+    assert float(table[0, 2]) > 0.95
 
 
 @pytest.mark.parametrize("distance_px", [2, 3])
