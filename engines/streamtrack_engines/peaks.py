@@ -50,8 +50,7 @@ class Calibration(NamedTuple):
 
     The logit of the sum times ``slope``, plus ``shift``, plus ``sparse`` times what the logarithm of `expected_density`
     (taken to be at least `SPARSEST_PER_PX`) is below that of `SPARSE_PER_PX`: a doubtful peak is worth less in a frame in
-    which next to nothing is expected.
-    Found by `streamtrack_engines.training.calibration`.
+    which next to nothing is expected. Found by `streamtrack_engines.training.calibration`.
     """
 
     slope: float

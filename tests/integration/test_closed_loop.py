@@ -32,7 +32,7 @@ def core():
         "PixelType": "16bit",
         "Mode": "Fluorescent Beads",
         "BeadDensity": 10,
-        "BeadSize": 2,
+        "BeadSize": 1,
     }
     for name, value in camera.items():
         core.setProperty("Camera", name, value)
