@@ -49,8 +49,8 @@ class Calibration(NamedTuple):
     """How a sum of presence around a peak becomes the probability that a particle is there.
 
     The logit of the sum times ``slope``, plus ``shift``, plus ``sparse`` times what the logarithm of `expected_density`
-    (taken to be at least `SPARSEST_PER_PX`) is below that of `SPARSE_PER_PX`: a doubtful peak is worth less in a frame in
-    which next to nothing is expected. Found by `streamtrack_engines.training.calibration`.
+    (taken to be at least `SPARSEST_PER_PX`) is below that of `SPARSE_PER_PX`: a doubtful peak is worth less in a frame
+    in which next to nothing is expected. Found by `streamtrack_engines.training.calibration`.
     """
 
     slope: float
