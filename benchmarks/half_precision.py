@@ -23,11 +23,11 @@ from streamtrack.report import machine, versions
 from streamtrack.simulation import Movie, MovieSettings
 from streamtrack.simulation.scenarios import MIN_TRACK_FRAMES
 from streamtrack_engines.agreement import Frames, Rows, agreement, as_on_a_gpu, in_torch
+from streamtrack_engines.backends.deploy_file import read_deploy_file
 from streamtrack_engines.deploy import from_onnx
 from streamtrack_engines.weights import half_precision_of, read_weights
 
 WEIGHTS = "denodet"
-THRESHOLD = 0.45  # of the shipped weights
 SEED = 771_000
 SCENARIOS = ("vesicle", "receptor", "microtubule")
 SNRS = (1.0, 2.0, 4.0, 7.0)
@@ -53,20 +53,21 @@ def run(n_frames: int, size_px: int) -> dict[str, Any]:
     """Return the record: agreement at each SNR, and of all frames together."""
     half = half_precision_of(WEIGHTS)
     assert half is not None
-    graph = from_onnx(read_weights(WEIGHTS))
-    finders = in_torch(graph), in_torch(as_on_a_gpu(from_onnx(read_weights(half))))
+    shipped = read_deploy_file(WEIGHTS)
+    threshold = shipped.metadata.threshold
+    finders = in_torch(from_onnx(shipped.content)), in_torch(as_on_a_gpu(from_onnx(read_weights(half))))
     tables: dict[float, list[tuple[Rows, Rows]]] = {snr: [] for snr in SNRS}
     for snr, frames in track(list(movies(n_frames, size_px)), description="Frames"):
         exact, rounded = (find(frames) for find in finders)
         tables[snr].append((exact, rounded))
-    rows = {f"SNR {snr:g}": agreement(pairs, THRESHOLD) for snr, pairs in tables.items()}
-    rows["all"] = agreement(chain(*tables.values()), THRESHOLD)
+    rows = {f"SNR {snr:g}": agreement(pairs, threshold) for snr, pairs in tables.items()}
+    rows["all"] = agreement(chain(*tables.values()), threshold)
     return {
         "command": "python -m benchmarks.half_precision",
         "machine": machine(),
         "versions": versions(),
         "size_px": size_px,
-        "threshold": THRESHOLD,
+        "threshold": threshold,
         "rows": {name: asdict(row) for name, row in rows.items()},
     }
 
