@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamtrack.actuators.guard import Guard
@@ -49,11 +49,13 @@ class Given:
     """Ready-made parts of a run, in place of the configuration's.
 
     Source and engine are closed when the run is over, as the run's own would be; the microscope is left as it is.
+    Sinks come on top of the configuration's.
     """
 
     source: FrameSource | None = None
     engine: Engine | None = None
     microscope: Microscope | None = None
+    sinks: Mapping[str, Sink] = field(default_factory=dict)
 
 
 def build_parts(config: RunConfig, given: Given = Given()) -> Parts:
@@ -79,7 +81,7 @@ def build_parts(config: RunConfig, given: Given = Given()) -> Parts:
             engine,
             linker,
             rules,
-            {table.kind: sink for table, sink in zip(config.sinks, sinks, strict=True)},
+            {**{table.kind: sink for table, sink in zip(config.sinks, sinks, strict=True)}, **given.sinks},
             dict(zip(config.actuators, actuators, strict=True)),
             microscope,
             guard,

@@ -24,7 +24,7 @@ from streamtrack.garbage import frozen_gc
 from streamtrack.interrupts import on_ctrl_c
 from streamtrack.metrics.latency import LatencyHistogram
 from streamtrack.parts import Given, build_parts
-from streamtrack.protocols import Engine, FrameSource, Microscope
+from streamtrack.protocols import Engine, FrameSource, Microscope, Sink
 from streamtrack.report import (
     RESULT_NAMES,
     STOP_NAME,
@@ -73,6 +73,8 @@ class Session:
     source, engine, microscope
         Ready-made ones, in place of those of the configuration; the run closes source and engine, and leaves the
         microscope open.
+    sinks
+        Ready-made ones by name, besides those of the configuration.
     """
 
     def __init__(
@@ -84,11 +86,12 @@ class Session:
         source: FrameSource | None = None,
         engine: Engine | None = None,
         microscope: Microscope | None = None,
+        sinks: Mapping[str, Sink] | None = None,
     ) -> None:
         _check_folder(folder, overwrite)
         self._config = config
         self._folder = folder
-        self._parts = build_parts(config, Given(source, engine, microscope))
+        self._parts = build_parts(config, Given(source, engine, microscope, sinks or {}))
         self._source, self._engine, self._linker = self._parts.source, self._parts.engine, self._parts.linker
         self._info = self._source.info
         self._ledger = LossLedger()

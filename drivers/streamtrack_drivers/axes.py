@@ -187,32 +187,6 @@ def _select_frames(frames: str | None, count: int) -> range:
     return selected
 
 
-def frame_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype in which frames of an array are handed over: uint8, uint16 or float32, native byte order.
-
-    float16 and float64 become float32, whose 24 bits hold any camera's counts. Other integers are refused, since
-    only the user knows what their range means.
-
-    Raises
-    ------
-    SourceError
-        Pixels of this dtype are no image, or do not fit without loss.
-    """
-    native = stored.newbyteorder("=")
-    if native in (np.uint8, np.uint16, np.float32):
-        return native
-    if native in (np.float16, np.float64):
-        return np.dtype(np.float32)
-    cure = "convert it to uint8, uint16 or float32"
-    if native.kind in "iu":
-        cure = "convert it, to uint16 if the values are 0 to 65535 (movie.astype('uint16')), to float32 otherwise"
-    elif native.kind == "c":
-        cure = "save its magnitude as float32 (abs(movie).astype('float32'))"
-    elif native.kind == "b":
-        cure = "that is a mask, not an image; give the movie it was made from"
-    raise SourceError(f"pixels of dtype {native} cannot be tracked: {cure}")
-
-
 _UM = {"m": 1e6, "cm": 1e4, "mm": 1e3, "um": 1.0, "nm": 1e-3, "pm": 1e-6, "å": 1e-4, "in": 25400.0, "inch": 25400.0}
 _UM |= {"meter": 1e6, "centimeter": 1e4, "millimeter": 1e3, "micrometer": 1.0, "nanometer": 1e-3, "picometer": 1e-6}
 _UM |= {"micron": 1.0, "microns": 1.0, "angstrom": 1e-4}

@@ -16,13 +16,13 @@ from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore, ZipStore
 
+from streamtrack.arrays import frame_dtype
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SourceError
 from streamtrack.types import Frame, LostFrame, SourceInfo
 from streamtrack_drivers.axes import (
     MovieView,
     duration_s,
-    frame_dtype,
     length_um,
     naming,
     one_line,

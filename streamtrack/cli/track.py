@@ -80,7 +80,7 @@ def run(config: RunConfig, out: Path, overwrite: bool) -> dict[str, Any]:
     """Run a session under a progress bar and print what came of it; return the report."""
     from rich.console import Console
 
-    from streamtrack.cli.progress import FrameProgress
+    from streamtrack.progress import FrameProgress
     from streamtrack.session import Session
 
     session = Session(config, out, overwrite=overwrite)

@@ -124,11 +124,12 @@ class OverviewSink:
         """Draw the picture; raises SinkError."""
         from streamtrack.sinks.overview_figure import draw  # matplotlib takes a second that no run should wait for
 
-        figure = draw(self._summary())
+        figure = draw(self.summary())
         with replacing(self._path) as path, sink_errors(self._path):
             figure.savefig(path, dpi=_DPI)
 
-    def _summary(self) -> Summary:
+    def summary(self) -> Summary:
+        """Return what the picture shows, once the last frame was written."""
         self._fold(len(self._pending))
         points = Points(*(np.concatenate([getattr(p, name) for p in self._recent]) for name in Points.__slots__))
         return Summary(

@@ -11,7 +11,6 @@ from streamtrack.errors import SourceError
 from streamtrack_drivers.axes import (
     MovieView,
     duration_s,
-    frame_dtype,
     length_um,
     naming,
     one_line,
@@ -165,33 +164,6 @@ def test_a_range_of_frames_is_a_python_slice(frames, expected):
 def test_empty_and_tiny_images_are_refused(axes, shape, message):
     with pytest.raises(SourceError, match=message):
         select(axes, shape)
-
-
-@pytest.mark.parametrize(
-    ("stored", "handed_over"),
-    [("u1", "uint8"), ("<u2", "uint16"), (">u2", "uint16"), (">f4", "float32"), ("f2", "float32"), (">f8", "float32")],
-)
-def test_pixels_become_a_dtype_that_engines_take(stored, handed_over):
-    dtype = frame_dtype(np.dtype(stored))
-    assert dtype.name == handed_over
-    assert dtype.isnative
-
-
-@pytest.mark.parametrize(
-    ("stored", "message"),
-    [
-        ("?", "dtype bool cannot be tracked: that is a mask"),
-        ("c8", r"dtype complex64 cannot be tracked: .*abs\(movie\)"),
-        ("i2", r"dtype int16 cannot be tracked: .*astype\('uint16'\)"),
-        (">u4", "dtype uint32 cannot be tracked: .*float32 otherwise$"),
-        ("i8", "dtype int64 cannot"),
-        ("U5", "cannot be tracked: convert it"),
-        ("M8[s]", "cannot be tracked: convert it"),
-    ],
-)
-def test_other_dtypes_are_refused_with_the_cure(stored, message):
-    with pytest.raises(SourceError, match=message):
-        frame_dtype(np.dtype(stored))
 
 
 @pytest.mark.parametrize("unit", ["um", "micrometer", "µm", "\N{GREEK SMALL LETTER MU}m", "\\u00B5m", "Micron"])

@@ -34,7 +34,7 @@ def run(folder, results, source=None):
 
 def summary_of(folder, results, source=None):
     sink = written(folder, results, source)
-    return sink._summary()
+    return sink.summary()
 
 
 def figure_of(folder, results, source=None):
@@ -189,7 +189,7 @@ def test_a_frame_whose_result_was_dropped_on_the_way_is_replaced(tmp_path):
     for result in example_results():
         if not sink.wants_denoised(result.frame.index):  # the one it wanted never arrives
             sink.write(replace(result, denoised=None))
-    assert sink._summary().shown.frame.index in (5, 7)
+    assert sink.summary().shown.frame.index in (5, 7)
 
 
 @pytest.mark.parametrize(("n_frames", "n_particles"), [(0, 0), (1, 0), (1, 1), (3, 0)])

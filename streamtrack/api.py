@@ -1,0 +1,334 @@
+"""What a notebook or a script calls: `track`, `detect`, `simulate`, `read`, and `Tracker` for a loop of one's own.
+
+Settings are those of a run's TOML file: a keyword is a table, or the name of a plug-in alone.
+"""
+
+import inspect
+import tempfile
+import warnings
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtrack.arrays import ArraySource, frame_dtype
+from streamtrack.clock import monotonic_ns
+from streamtrack.config import PluginConfig, RunConfig, source_from_text, validate
+from streamtrack.errors import ConfigError, StreamtrackError
+from streamtrack.progress import FrameProgress
+from streamtrack.protocols import Engine, FrameSource, Linker
+from streamtrack.registry import Group, build, load
+from streamtrack.results import KeptOverview, Results
+from streamtrack.session import Session
+from streamtrack.step import Step
+from streamtrack.types import Frame, FrameResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from streamtrack.simulation import ScenarioName
+
+DEFAULT_KIND = {"engine": "denodet", "linker": "imm"}
+
+
+def track(
+    movie: Any, out: str | Path | None = None, *, overwrite: bool = False, progress: bool = True, **settings: Any
+) -> Results:
+    """Track the particles of a movie.
+
+    Parameters
+    ----------
+    movie
+        A path (zarr, OME-Zarr, TIFF) or ``"sim:receptor?snr=4"``; an array of shape (T, H, W), numpy, dask or zarr; any
+        iterable of images (H, W); or a source of frames, such as a `Feed`.
+    out
+        Folder for the results, which are those of ``streamtrack track``. Without it nothing is left on the disk when
+        the returned `Results` are gone.
+    overwrite
+        Whether results in ``out`` may be replaced.
+    progress
+        Whether to show a progress bar, on stderr.
+    **settings
+        Tables of a run's TOML file: ``engine={"threshold": 0.5}``, ``linker="trackpy"``, ``source={"channel": 0}``,
+        ``sinks=[...]``, ``triggers=[...]``. Of an array, ``source`` may say ``pixel_size_um`` and ``frame_interval_s``.
+
+    Returns
+    -------
+    Results
+        Tables, report and picture. Lost frames are said as a warning; the report has which, and why.
+
+    Raises
+    ------
+    StreamtrackError
+        If a setting is wrong, or the run fails.
+    """
+    with ExitStack() as stack:
+        config, source = _configured(movie, settings)
+        if source is not None:
+            stack.enter_context(closing(source))
+        if out is None:
+            return _track_in_memory(config, source, progress)
+        report = _run(Session(config, Path(out), overwrite=overwrite, source=source), progress)
+        return _checked(Results(Path(out)), report)
+
+
+def read(folder: str | Path) -> Results:
+    """Return the results that a run left in its folder; raises ConfigError where there are none."""
+    return Results(Path(folder))
+
+
+def detect(image: NDArray[Any], engine: str | Mapping[str, Any] = "denodet") -> "pd.DataFrame":
+    """Find the particles of a single picture. For one after the other, `Tracker` is faster: it prepares once.
+
+    Parameters
+    ----------
+    image
+        Shape (H, W), at least 32 x 32 px; dtypes as in `track`.
+    engine
+        Name of an engine, or a table of its settings: ``{"threshold": 0.5}``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``y, x`` (px), ``score``, ``sigma`` (px), ``mass``; best score first.
+
+    Raises
+    ------
+    StreamtrackError
+        If a setting is wrong, or this is no image that can be taken.
+    """
+    import pandas as pd
+
+    image = np.asarray(image)
+    if image.ndim != 2:
+        raise ConfigError(f"an array of shape {image.shape} is not one picture (Y, X); streamtrack.track takes movies")
+    with Tracker(image.shape, image.dtype.name, engine=engine) as tracker:
+        found = tracker(image).detections
+    return pd.DataFrame({name: getattr(found, name) for name in ("y", "x", "score", "sigma", "mass")})
+
+
+class Simulation(NamedTuple):
+    """A simulated movie and what is true of it.
+
+    Attributes
+    ----------
+    movie
+        Shape (T, H, W), uint8 or uint16: as a camera gives it, with shot noise.
+    noise_free
+        Shape (T, H, W), float32: without it.
+    truth
+        ``frame, particle, y, x`` (px) of every particle in every frame.
+    """
+
+    movie: NDArray[Any]
+    noise_free: NDArray[np.float32]
+    truth: "pd.DataFrame"
+
+
+def simulate(
+    scenario: "ScenarioName" = "receptor",
+    *,
+    snr: float = 4.0,
+    density: float = 500.0,
+    frames: int = 100,
+    size: int = 512,
+    seed: int = 1,
+) -> Simulation:
+    """Simulate a movie after the Particle Tracking Challenge (Chenouard et al., Nat. Methods 11 (2014) 281).
+
+    Parameters
+    ----------
+    scenario
+        ``vesicle`` (Brownian), ``receptor`` (switching) or ``microtubule`` (directed comets).
+    snr
+        A / sqrt(A + background) with the peak amplitude A of a particle.
+    density
+        Particles per 512x512 px in a frame, on average; may be 0.
+    frames, size
+        Length, at least 4; height and width in px, at least 32.
+    seed
+        The same settings give the same movie.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+    from streamtrack.simulation import Movie, MovieSettings, ground_truth
+
+    settings = MovieSettings(scenario, snr, density, frames, height_px=size, width_px=size, seed=seed)
+    movie = Movie(settings)
+    noisy = np.stack([movie.noisy(index) for index in range(frames)])
+    clean = np.stack([movie.clean(index) for index in range(frames)])
+    return Simulation(noisy, clean, ground_truth(settings))
+
+
+class Tracker:
+    """The loop inside an acquisition of your own: hand it each image, get detections and tracks.
+
+    ::
+
+        with streamtrack.Tracker(image.shape, image.dtype) as tracker:
+            for image in camera:
+                result = tracker(image)
+                print(result.tracks.n_live, result.detections.y, result.tracks.particle)
+
+    It is synchronous, writes no file, and is made for one thread. What it returns is what a run's `step` returns.
+
+    Parameters
+    ----------
+    shape
+        (H, W) of the images, px; at least 32 x 32.
+    dtype
+        Theirs, as in `track`.
+    denoise
+        Whether results hold the denoised image, too.
+    engine, linker
+        Name of a plug-in, or a table of its settings: ``{"threshold": 0.5}``.
+
+    Raises
+    ------
+    StreamtrackError
+        If a setting is wrong, or the engine cannot take such images.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        dtype: Any = "uint16",
+        *,
+        denoise: bool = False,
+        engine: str | Mapping[str, Any] = "denodet",
+        linker: str | Mapping[str, Any] = "imm",
+    ) -> None:
+        self._stored = np.dtype(dtype)
+        self._shape = (int(shape[0]), int(shape[1]))
+        self._dtype = frame_dtype(self._stored)
+        self._next = 0
+        with ExitStack() as opened:
+            self._engine: Engine = _build("engines", "engine", engine)
+            opened.callback(self._engine.close)
+            linker_: Linker = _build("linkers", "linker", linker)
+            self._engine.prepare(self._shape, self._dtype.name)
+            linker_.prepare(self._shape)
+            self._step = Step(self._engine, linker_, wants_denoised=lambda index: denoise)
+            opened.pop_all()
+
+    def __call__(self, image: NDArray[Any], time_s: float | None = None, index: int | None = None) -> FrameResult:
+        """Track one image.
+
+        Parameters
+        ----------
+        image
+            Shape and dtype as announced. It is not copied; the result refers to it.
+        time_s
+            When it was exposed, s, rising: motion is judged by it. By default one second a frame.
+        index
+            Its number, rising from 0; leave one out where the camera lost it. By default one more than the last.
+
+        Raises
+        ------
+        StreamtrackError
+            If the image is not as announced, or the index does not rise.
+        """
+        image = np.asarray(image)
+        if image.shape != self._shape or image.dtype != self._stored:
+            raise ConfigError(f"the image is {image.shape} {image.dtype}, announced was {self._shape} {self._stored}")
+        index = self._next if index is None else int(index)
+        pixels = np.ascontiguousarray(image, dtype=self._dtype)
+        result = self._step(Frame(index, pixels, monotonic_ns(), float(index) if time_s is None else float(time_s)))
+        self._next = index + 1
+        return result
+
+    def close(self) -> None:
+        """Release the engine. May be called twice."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _configured(movie: Any, settings: Mapping[str, Any]) -> tuple[RunConfig, FrameSource | None]:
+    """Return the run's configuration, and the source where it is not the configuration's."""
+    _refuse_unknown(settings)
+    tables = {name: _table(name, value) for name, value in settings.items()}
+    about_source = dict(tables.pop("source", {}))
+    if isinstance(movie, str | Path):
+        tables["source"] = {**source_from_text(str(movie)), **about_source}
+        return validate(RunConfig, tables, "track"), None
+    config = validate(RunConfig, tables, "track")
+    if hasattr(movie, "frames") and hasattr(movie, "info"):
+        if about_source:
+            raise ConfigError(f"a {type(movie).__name__} has its settings already; leave out source={about_source}")
+        return config, movie
+    try:
+        return config, ArraySource(movie=movie, **about_source)
+    except TypeError:
+        known = "pixel_size_um, frame_interval_s, name"
+        raise ConfigError(f"source of an array: unknown key in {sorted(about_source)} (known: {known})") from None
+
+
+def _refuse_unknown(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError on a keyword that is no table, and say in which one it belongs."""
+    for name, value in settings.items():
+        if name in RunConfig.model_fields:
+            continue
+        plugins = {"engine": load("engines", DEFAULT_KIND["engine"]), "linker": load("linkers", DEFAULT_KIND["linker"])}
+        owners = (table for table, plugin in plugins.items() if name in inspect.signature(plugin).parameters)
+        table = next(owners, "source")
+        known = ", ".join(sorted(RunConfig.model_fields))
+        raise ConfigError(
+            f"unknown keyword {name!r}: a setting belongs in its table, for example {table}={{{name!r}: {value!r}}} "
+            f"(tables: {known})"
+        )
+
+
+def _table(name: str, value: Any) -> Any:
+    """Return a table of the configuration: a name alone stands for a plug-in with its defaults."""
+    if isinstance(value, str) and name in ("engine", "linker", "microscope", "source"):
+        return {"kind": value}
+    if isinstance(value, Mapping) and name in DEFAULT_KIND:
+        return {"kind": DEFAULT_KIND[name], **value}
+    return value
+
+
+def _build(group: Group, name: str, value: str | Mapping[str, Any]) -> Any:
+    return build(group, validate(PluginConfig, _table(name, value), name)).instance
+
+
+def _track_in_memory(config: RunConfig, source: FrameSource | None, progress: bool) -> Results:
+    """Run in a temporary folder that goes with the results; the overview is drawn when it is asked for."""
+    folder = tempfile.TemporaryDirectory(prefix="streamtrack-", ignore_cleanup_errors=True)
+    overview = KeptOverview()
+    sinks = tuple(sink for sink in config.sinks if sink.kind != "overview")
+    config = config.model_copy(update={"sinks": sinks})
+    session = Session(config, Path(folder.name), source=source, sinks={"overview": overview})
+    report = _run(session, progress)
+    return _checked(Results(Path(folder.name), figure=overview.draw, owner=folder), report)
+
+
+def _run(session: Session, progress: bool) -> dict[str, Any]:
+    if not progress:
+        return session.run()
+    with FrameProgress() as bar:
+        return session.run(bar.update)
+
+
+def _checked(results: Results, report: Mapping[str, Any]) -> Results:
+    """Raise what made the run fail; say which frames were lost."""
+    if report["status"] == "failed":
+        raise StreamtrackError(report["error"])
+    causes = report["frames"]["lost_by_cause"]
+    if causes:
+        said = "; ".join(f"{count} x {cause}" for cause, count in causes.items())
+        warnings.warn(f"frames were lost: {said}", stacklevel=3)
+    return results

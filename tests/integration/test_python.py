@@ -1,0 +1,131 @@
+"""The front door: what a notebook calls gives what the command line gives."""
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import zarr
+
+import streamtrack
+from streamtrack.cli import main
+
+MOVIE, CLEAN, TRUTH = streamtrack.simulate("receptor", snr=7, density=300, frames=12, size=128, seed=5)
+
+
+def command_line(*arguments):
+    sys.argv = ["streamtrack", *map(str, arguments)]
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
+def test_an_array_gives_the_tracks_of_the_command_line_byte_for_byte(tmp_path):
+    stored = zarr.create_array(tmp_path / "movie.zarr", shape=MOVIE.shape, chunks=(1, 128, 128), dtype=MOVIE.dtype)
+    stored[:] = MOVIE
+    assert command_line("track", tmp_path / "movie.zarr", "--out", tmp_path / "a") == 0
+    streamtrack.track(MOVIE, tmp_path / "b", progress=False)
+    streamtrack.track(MOVIE, progress=False).save(tmp_path / "c")
+    csv = (tmp_path / "a" / "tracks.csv").read_bytes()
+    assert len(csv.splitlines()) > 100
+    assert (tmp_path / "b" / "tracks.csv").read_bytes() == csv
+    assert (tmp_path / "c" / "tracks.csv").read_bytes() == csv
+    assert (tmp_path / "c" / "overview.png").stat().st_size > 10_000
+
+
+def test_results_are_tables_a_report_and_a_picture():
+    results = streamtrack.track(MOVIE, progress=False, source={"pixel_size_um": 0.1, "frame_interval_s": 0.5})
+    assert list(results.tracks.columns[:4]) == ["frame", "particle", "y", "x"]
+    np.testing.assert_allclose(results.tracks["x_um"], 0.1 * results.tracks["x"])
+    np.testing.assert_allclose(results.tracks["time_s"], 0.5 * results.tracks["frame"])
+    assert len(results.detections) == results.report["detections"] > len(results.tracks) / 2
+    assert results.report["status"] == "completed"
+    assert len(results.plot().axes) == 5
+    assert "completed: 12 frames" in results._repr_html_()
+
+
+def test_results_are_read_from_a_folder(tmp_path):
+    made = streamtrack.track(MOVIE, tmp_path / "run", progress=False)
+    read = streamtrack.read(tmp_path / "run")
+    assert read.tracks.equals(made.tracks)
+    assert read.plot().axes[0].images
+    with pytest.raises(streamtrack.StreamtrackError, match="already holds"):
+        read.save(tmp_path / "run")
+
+
+def test_nothing_is_left_on_the_disk_without_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    results = streamtrack.track(MOVIE, progress=False)
+    assert len(results.tracks)
+    del results
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tracker_in_ones_own_loop_says_what_the_run_says():
+    tracks = streamtrack.track(MOVIE, progress=False).detections
+    with streamtrack.Tracker(MOVIE.shape[1:], MOVIE.dtype, denoise=True) as tracker:
+        found = [tracker(image) for image in MOVIE]
+    np.testing.assert_array_equal(np.concatenate([r.detections.y for r in found]), tracks["y"].astype(np.float32))
+    assert found[0].denoised.shape == (128, 128)
+    assert found[-1].tracks.n_live > 5
+
+
+def test_a_single_picture_is_searched():
+    found = streamtrack.detect(MOVIE[5])
+    true = TRUTH[TRUTH["frame"] == 5]
+    nearest = np.hypot(
+        found["y"].to_numpy()[:, None] - true["y"].to_numpy(), found["x"].to_numpy()[:, None] - true["x"].to_numpy()
+    ).min(axis=1)
+    assert len(found) > 0.8 * len(true)
+    assert np.median(nearest) < 0.5
+
+
+def test_a_feed_is_tracked_while_it_is_filled(tmp_path):
+    feed = streamtrack.Feed(MOVIE.shape[1:], "uint8" if MOVIE.dtype == np.uint8 else "uint16", capacity=100)
+
+    def camera():
+        feed.started.wait(60)
+        for image in MOVIE:
+            feed.push(image)
+        feed.finish()
+
+    thread = threading.Thread(target=camera)
+    thread.start()
+    results = streamtrack.track(feed, tmp_path / "run", progress=False, ingest={"policy": "block"})
+    thread.join(10)
+    assert results.report["frames"]["processed"] == 12
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"engine": "denodett"}, "did you mean 'denodet'"),
+        ({"engine": {"treshold": 0.5}}, "did you mean 'threshold'"),
+        ({"linker": "imn"}, "did you mean 'imm'"),
+        ({"threshold": 0.5}, r"unknown keyword 'threshold'.*engine=\{'threshold'"),
+        ({"source": {"pixel_size": 1}}, "pixel_size_um"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_with_the_cure(settings, message):
+    with pytest.raises(streamtrack.StreamtrackError, match=message):
+        streamtrack.track(MOVIE, progress=False, **settings)
+
+
+def test_lost_frames_are_a_warning():
+    with pytest.warns(UserWarning, match="1 x the image is"):
+        streamtrack.track([MOVIE[0], MOVIE[1][:64], MOVIE[2]], progress=False)
+
+
+def test_importing_is_quick_and_brings_nothing_heavy():
+    code = (
+        "import sys, streamtrack; dir(streamtrack); heavy = {'numba', 'pandas', 'matplotlib', 'numpy', 'zarr'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert said.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there():
+    for name in streamtrack.__all__:
+        assert getattr(streamtrack, name).__doc__
