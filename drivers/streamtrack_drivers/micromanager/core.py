@@ -2,7 +2,11 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -286,12 +290,25 @@ def _load(config: Path, folder: Path) -> Any:
         os.environ["PATH"] = os.pathsep.join((str(folder), os.environ["PATH"]))
     core.setDeviceAdapterSearchPaths([str(folder)])
     try:
-        core.loadSystemConfiguration(str(config))
+        with _readable_by_the_core(config) as path:
+            core.loadSystemConfiguration(str(path))
     except Exception as error:  # whatever the SWIG layer makes of the core's errors
         raise MicroscopeError(f"{config} cannot be loaded: {one_line(error)}") from error
     if len(core.getLoadedDevices()) > 1:
         return core
     raise MicroscopeError(f"{config} holds no device: give a configuration file of Micro-Manager")
+
+
+@contextmanager
+def _readable_by_the_core(config: Path) -> Iterator[Path]:
+    """Yield the file, or a copy of it: on Windows the core opens no path with other letters than ASCII."""
+    if sys.platform != "win32" or str(config).isascii():
+        yield config
+        return
+    folders = (tempfile.gettempdir(), os.environ.get("PUBLIC"), os.environ.get("PROGRAMDATA"))
+    ascii_folder = next((folder for folder in folders if folder and folder.isascii()), None)
+    with tempfile.TemporaryDirectory(prefix="streamtrack-", dir=ascii_folder) as folder:
+        yield Path(shutil.copyfile(config, Path(folder, "copy.cfg")))
 
 
 def _unload(core: Any) -> None:

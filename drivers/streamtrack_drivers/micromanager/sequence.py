@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import pymmcore
@@ -12,7 +11,7 @@ from streamtrack.errors import MicroscopeError, SourceError
 from streamtrack.types import Pixels
 from streamtrack_drivers.axes import one_line
 from streamtrack_drivers.micromanager.core import MicroManager
-from streamtrack_drivers.micromanager.metadata import image_number, waited_ns
+from streamtrack_drivers.micromanager.metadata import image_number, waited_ns, wall_clock
 
 ENDLESS = 2**31 - 1
 """Images of an open-ended sequence: the number that the core itself gives drivers on Windows for "no end"."""
@@ -69,7 +68,7 @@ class CameraSequence:
             return None
         except Exception as error:  # whatever the SWIG layer makes of the core's errors
             raise SourceError(f"an image cannot be taken from the camera's buffer: {one_line(error)}") from error
-        return Image(pixels, image_number(metadata), monotonic_ns(), waited_ns(metadata, datetime.now()))
+        return Image(pixels, image_number(metadata), monotonic_ns(), waited_ns(metadata, wall_clock()))
 
     def trouble(self, silent_s: float, patience_s: float) -> Trouble | None:
         """Return why no image has come for ``silent_s``; None if there is no reason to worry, or an image after all.

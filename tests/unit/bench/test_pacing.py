@@ -33,6 +33,22 @@ def test_waiting_is_broken_off():
     assert time.monotonic() - begin < 5
 
 
+def test_the_wait_is_as_exact_where_waiting_for_an_event_is_not():
+    """On Windows an event's wait ends with the next tick of 15.6 ms."""
+
+    class Coarse(threading.Event):
+        def wait(self, timeout=None):
+            time.sleep((timeout // 0.015625 + 1) * 0.015625)
+            return self.is_set()
+
+    late_ns = []
+    for _ in range(20):
+        moment = monotonic_ns() + 3_000_000
+        assert wait_until(moment, Coarse())
+        late_ns.append(monotonic_ns() - moment)
+    assert np.median(late_ns) < 1_000_000
+
+
 def test_without_a_camera_frames_are_counted():
     pace = Pace(None)
     assert [pace.next_slot() for _ in range(4)] == [0, 1, 2, 3]

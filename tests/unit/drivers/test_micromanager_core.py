@@ -14,6 +14,7 @@ from streamtrack.errors import ConfigError, MicroscopeError
 pytest.importorskip("pymmcore", reason="needs streamtrack[micromanager]")
 pytest.importorskip("mm_test_adapters", reason="needs the demo camera of mm-test-adapters")
 
+from streamtrack_drivers.micromanager import core as core_module
 from streamtrack_drivers.micromanager.core import MicroManager
 
 DEMO = Path("MMConfig_demo.cfg")
@@ -79,6 +80,30 @@ def test_a_wrong_configuration_is_named(tmp_path, text, message):
         MicroManager(config=tmp_path / "wrong.cfg")
     assert "\n" not in str(caught.value)
     assert "wrong.cfg" in str(caught.value)
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """The demo configuration in a folder whose name is not ASCII."""
+    config = tmp_path / "Jürgen Ω" / "scope.cfg"
+    config.parent.mkdir()
+    config.write_bytes((Path(__import__("mm_test_adapters").device_adapter_path()) / DEMO).read_bytes())
+    return config
+
+
+def test_a_configuration_may_lie_in_a_folder_of_any_name(elsewhere):
+    microscope = MicroManager(config=elsewhere)
+    assert microscope.info["camera"] == "Camera"
+    assert microscope.info["config"] == str(elsewhere.resolve())
+    microscope.close()
+
+
+def test_on_windows_the_core_reads_a_copy_with_an_ascii_path(elsewhere, monkeypatch):
+    monkeypatch.setattr(core_module.sys, "platform", "win32")
+    with core_module._readable_by_the_core(elsewhere) as path:
+        assert str(path).isascii()
+        assert path.read_bytes() == elsewhere.read_bytes()
+    assert not path.parent.exists()
 
 
 def test_adapters_that_are_not_there_are_named(tmp_path):

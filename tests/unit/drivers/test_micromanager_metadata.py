@@ -1,11 +1,17 @@
 """Image numbers become frame indices; stamps become waiting times."""
 
+import ctypes
 import time
 from datetime import datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from streamtrack_drivers.micromanager.metadata import FrameCounter, Place, image_number, waited_ns
+from streamtrack_drivers.micromanager import metadata as metadata_module
+from streamtrack_drivers.micromanager.metadata import FILETIME_1970, FrameCounter, Place, image_number, waited_ns
 
 pymmcore = pytest.importorskip("pymmcore", reason="needs streamtrack[micromanager]")
 
@@ -128,3 +134,54 @@ def test_the_time_in_the_buffer_unless_the_clock_was_set(age, expected_ns):
 
 def test_a_stamp_that_is_none():
     assert waited_ns(tagged(TimeReceivedByCore="just now"), datetime(2026, 1, 1)) is None
+
+
+@pytest.fixture
+def windows_clocks(monkeypatch):
+    """As with Python 3.11 and 3.12 on Windows: ``datetime.now`` moves in steps of 15.625 ms, another clock does not."""
+
+    class Coarse(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls.fromtimestamp(time.time() // 0.015625 * 0.015625, tz)
+
+    def precise(filetime):
+        filetime._obj.value = FILETIME_1970 + time.time_ns() // 100
+
+    kernel32 = SimpleNamespace(GetSystemTimePreciseAsFileTime=precise)
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel32), raising=False)
+    monkeypatch.setattr(metadata_module, "datetime", Coarse)
+    return metadata_module._windows_now
+
+
+def test_windows_time_is_as_fine_as_the_stamps(windows_clocks):
+    before, now, after = datetime.now(), windows_clocks(), datetime.now()
+    assert before - timedelta(microseconds=10) <= now <= after + timedelta(microseconds=10)
+
+
+def test_frame_times_do_not_move_in_the_steps_of_the_windows_clock(windows_clocks, monkeypatch):
+    pytest.importorskip("mm_test_adapters")
+    from streamtrack_drivers.micromanager import sequence
+    from streamtrack_drivers.micromanager.core import MicroManager
+    from streamtrack_drivers.micromanager.source import MicroManagerSource
+
+    stamps_s = []
+
+    def note(metadata, now):
+        stamps_s.append(datetime.fromisoformat(metadata.GetSingleTag("TimeReceivedByCore").GetValue()).timestamp())
+        return waited_ns(metadata, now)
+
+    monkeypatch.setattr(sequence, "wall_clock", windows_clocks)
+    monkeypatch.setattr(sequence, "waited_ns", note)
+    microscope = MicroManager(config=Path("MMConfig_demo.cfg"))
+    microscope.set_property("Camera", "Mode", "Fluorescent Beads")
+    source = MicroManagerSource(microscope=microscope, exposure_ms=5.0)
+    try:
+        times_s = np.array([frame.time_s for frame in islice(source.frames(), 40)])
+        assert source.info.details["clock_jumps"] == 0
+    finally:
+        source.close()
+        microscope.close()
+    off_s = times_s - stamps_s[: len(times_s)]
+    assert np.all(np.diff(times_s) > 0)
+    assert np.median(np.abs(off_s - np.median(off_s))) < 1e-3
