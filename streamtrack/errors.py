@@ -4,9 +4,21 @@ Each message says what is wrong, with which value, and the cure, in one line; th
 with code 2. Anything else that escapes is a bug.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LONGEST = 200
+_IN_WORDS: dict[type[BaseException], str] = {
+    MemoryError: "it needs more memory than there is",
+    RecursionError: "it is nested too deeply",
+}
+
 
 class StreamtrackError(Exception):
     """Base of every error that streamtrack raises on purpose."""
+
+    def __str__(self) -> str:
+        return _printable(super().__str__())
 
 
 class ConfigError(StreamtrackError, ValueError):
@@ -39,3 +51,29 @@ class MicroscopeError(StreamtrackError):
 
 class CommandRefused(StreamtrackError):
     """A command would break a limit of the run: the hardware was not touched."""
+
+
+@contextmanager
+def foreign_errors(kind: type[StreamtrackError], what: str) -> Iterator[None]:
+    """Turn whatever is raised while something foreign is read into one line: ``what``, then the reason.
+
+    At the border to each format stands this, and not a list of exceptions: libraries raise almost anything on bytes
+    that nobody expected. Errors of streamtrack's own go through as they are.
+    """
+    try:
+        yield
+    except StreamtrackError:
+        raise
+    except Exception as error:
+        raise kind(f"{what}: {one_line(error)}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception's message on one line of bearable length."""
+    text = _printable(_IN_WORDS.get(type(error)) or str(error)) or type(error).__name__
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def _printable(text: str) -> str:
+    """Return a text on one line that any terminal and file can take: names in foreign files hold anything."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(text.split()))

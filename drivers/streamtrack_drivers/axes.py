@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrack.errors import SourceError
+from streamtrack.errors import SourceError, foreign_errors
 from streamtrack.types import MIN_FRAME_PX
 
 EXAMPLES = {2: "YX", 3: "TYX", 4: "TCYX", 5: "TCZYX"}
@@ -225,16 +225,9 @@ def _convert(value: object, unit: object, units: dict[str, float]) -> float | No
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put the path in front of a SourceError, and turn an OSError into one."""
+    """Put the path in front of a SourceError, and turn anything else that is raised into one."""
     try:
-        yield
+        with foreign_errors(SourceError, "cannot be read"):
+            yield
     except SourceError as error:
         raise SourceError(f"{path}: {error}") from error.__cause__
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read: {one_line(error)}") from error
-
-
-def one_line(error: BaseException) -> str:
-    """Return an exception's message on one line of bearable length."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."

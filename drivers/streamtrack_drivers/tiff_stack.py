@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 import tifffile
 import zarr
 
-from streamtrack.errors import SourceError
+from streamtrack.errors import SourceError, one_line
 from streamtrack.types import MIN_FRAME_PX, Frame, LostFrame
-from streamtrack_drivers.axes import duration_s, length_um, naming, one_line, square_pixel_um
+from streamtrack_drivers.axes import duration_s, length_um, naming, square_pixel_um
 from streamtrack_drivers.zarr_movie import ArraySource, ChunkStore, StoredImage
 
 

@@ -18,14 +18,13 @@ from zarr.storage import LocalStore, WrapperStore, ZipStore
 
 from streamtrack.arrays import frame_dtype
 from streamtrack.clock import monotonic_ns
-from streamtrack.errors import SourceError
+from streamtrack.errors import SourceError, one_line
 from streamtrack.types import Frame, LostFrame, SourceInfo
 from streamtrack_drivers.axes import (
     MovieView,
     duration_s,
     length_um,
     naming,
-    one_line,
     resolve_axes,
     square_pixel_um,
 )

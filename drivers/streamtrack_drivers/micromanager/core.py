@@ -15,8 +15,7 @@ import numpy as np
 import pymmcore
 from numpy.typing import NDArray
 
-from streamtrack.errors import ConfigError, MicroscopeError
-from streamtrack_drivers.axes import one_line
+from streamtrack.errors import ConfigError, MicroscopeError, one_line
 from streamtrack_drivers.micromanager.deadline import Deadline
 from streamtrack_drivers.micromanager.geometry import mounting, um_per_px
 

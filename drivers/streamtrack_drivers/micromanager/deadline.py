@@ -6,8 +6,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from streamtrack.errors import MicroscopeError
-from streamtrack_drivers.axes import one_line
+from streamtrack.errors import MicroscopeError, one_line
 
 T = TypeVar("T")
 _Job = tuple[Callable[[], Any], Future[Any]]

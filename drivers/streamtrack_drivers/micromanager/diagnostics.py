@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtrack.diagnostics import Finding
-from streamtrack.errors import MicroscopeError
-from streamtrack_drivers.axes import one_line
+from streamtrack.errors import MicroscopeError, one_line
 from streamtrack_drivers.micromanager.deadline import Deadline
 
 BRIDGE = ("127.0.0.1", 4827)

@@ -7,9 +7,8 @@ from typing import Any, Literal, NamedTuple
 import pymmcore
 
 from streamtrack.clock import monotonic_ns
-from streamtrack.errors import MicroscopeError, SourceError
+from streamtrack.errors import MicroscopeError, SourceError, one_line
 from streamtrack.types import Pixels
-from streamtrack_drivers.axes import one_line
 from streamtrack_drivers.micromanager.core import MicroManager
 from streamtrack_drivers.micromanager.metadata import image_number, waited_ns, wall_clock
 

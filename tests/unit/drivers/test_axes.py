@@ -13,7 +13,6 @@ from streamtrack_drivers.axes import (
     duration_s,
     length_um,
     naming,
-    one_line,
     resolve_axes,
     square_pixel_um,
 )
@@ -208,6 +207,3 @@ def test_errors_name_the_file_on_one_line():
         raise SourceError("too small")
     with pytest.raises(SourceError, match=r"^a movie\.zarr: cannot be read: .*denied"), naming(path):
         raise PermissionError(13, "Permission denied")
-    assert one_line(ValueError("two\n  lines")) == "two lines"
-    assert one_line(KeyError()) == "KeyError"
-    assert len(one_line(ValueError("long " * 100))) == 200
