@@ -37,6 +37,7 @@ from streamtrack.report import (
 )
 from streamtrack.step import Step
 from streamtrack.types import Frame, FrameResult, LostFrame
+from streamtrack.waiting import joined_within
 
 QUEUED = {Policy.BLOCK: 8, Policy.LATEST: 2, Policy.DROP_NEWEST: 2}
 """Frames that may wait for the loop, unless the configuration says otherwise."""
@@ -185,7 +186,7 @@ class Session:
             yield
         finally:
             over.set()
-            watcher.join(SAFE_TIMEOUT_S)
+            joined_within(watcher, SAFE_TIMEOUT_S)
             (self._folder / STOP_NAME).unlink(missing_ok=True)
 
     def _make_safe(self) -> None:
@@ -222,7 +223,7 @@ class Session:
         self._stop.set()
         channel.fail(cause)
         self._source.close()
-        reader.join(10 * POLL_S)
+        joined_within(reader, 10 * POLL_S)
         fanout.finish(FINISH_TIMEOUT_S)
 
     def _read(self, channel: Channel[Frame]) -> None:

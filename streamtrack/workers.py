@@ -11,6 +11,7 @@ from streamtrack.metrics.latency import LatencyHistogram
 from streamtrack.protocols import Sink
 from streamtrack.sinks.revisions import joined
 from streamtrack.types import FrameResult, Revision
+from streamtrack.waiting import joined_within
 
 T = TypeVar("T")
 
@@ -47,8 +48,7 @@ class Worker(ABC, Generic[T]):
     def finish(self, timeout_s: float) -> None:
         """Let the worker empty its queue and finish; one that does not is named in ``error`` and left behind."""
         self.channel.close()
-        self._thread.join(POLL_S if self.error else timeout_s)
-        if self._thread.is_alive():
+        if not joined_within(self._thread, POLL_S if self.error else timeout_s):
             self.error = self.error or f"still busy after {timeout_s:g} s"
             self.channel.fail(self.error)
 

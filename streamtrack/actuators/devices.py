@@ -10,6 +10,7 @@ from streamtrack.actuators.actions import attempt, check_retries, number, one_ke
 from streamtrack.errors import CommandRefused, ConfigError
 from streamtrack.protocols import Microscope
 from streamtrack.types import Command, SourceInfo
+from streamtrack.waiting import set_within
 
 LONGEST_PULSE_MS = 60_000.0
 
@@ -122,7 +123,7 @@ class Preset:
         done = {"group": self._group, "preset": preset, "tries": self._apply(preset, command.valid_until_ns)}
         if self._for_ms is None or self._back_to is None:
             return done
-        self._over.wait(self._for_ms / 1e3)
+        set_within(self._over, self._for_ms / 1e3)
         self._apply(self._back_to, math.inf)  # it is never too late to go back
         return {**done, "for_ms": self._for_ms, "back_to": self._back_to}
 
@@ -187,7 +188,7 @@ class Shutter:
     def _pulse(self, pulse_ms: float, command: Command) -> int:
         try:
             tries = self._open(command)
-            self._over.wait(pulse_ms / 1e3)
+            set_within(self._over, pulse_ms / 1e3)
         finally:
             if self._left_open:
                 self._shut()

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from streamtrack.actuators.actions import attempt, check_retries
 from streamtrack.errors import ConfigError, StreamtrackError
 from streamtrack.types import Command, SourceInfo
+from streamtrack.waiting import joined_within
 
 
 class Webhook:
@@ -75,7 +76,7 @@ class Webhook:
         outcome: list[int | Exception] = []
         self._last = threading.Thread(target=self._request, args=(body, outcome), name="webhook", daemon=True)
         self._last.start()
-        self._last.join(self._timeout_s)
+        joined_within(self._last, self._timeout_s)
         if not outcome:
             cure = "check the address, or raise timeout_s"
             raise StreamtrackError(f"webhook: no answer from {self._host} within {self._timeout_s:g} s; {cure}")

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamtrack.commands import FATES
+from streamtrack.waiting import joined_within
 
 REFRESH_S = 0.5
 SHOWN = ("p50", "p99", "max")
@@ -44,7 +45,7 @@ class LiveView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        self._thread.join(2 * REFRESH_S)
+        joined_within(self._thread, 2 * REFRESH_S)
         self._live.stop()
 
     def _draw(self) -> None:

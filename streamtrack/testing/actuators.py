@@ -28,6 +28,7 @@ from streamtrack.errors import CommandRefused, ConfigError, MicroscopeError
 from streamtrack.protocols import Actuator, Microscope
 from streamtrack.testing.microscope import SimulatedMicroscope
 from streamtrack.types import Command, Event, SourceInfo
+from streamtrack.waiting import joined_within
 
 EVERYTHING = SafetyConfig(
     properties=("Laser.Power",),
@@ -182,6 +183,5 @@ class ActuatorTests:
         actuator.execute(example_command(self.actions[0]))
         closer = threading.Thread(target=actuator.close, daemon=True)
         closer.start()
-        closer.join(self.timeout_s)
-        assert not closer.is_alive(), "close() did not end"
+        assert joined_within(closer, self.timeout_s), "close() did not end"
         actuator.close()

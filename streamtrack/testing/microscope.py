@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.errors import MicroscopeError
+from streamtrack.waiting import set_within
 
 
 class SimulatedMicroscope:
@@ -139,7 +140,7 @@ class SimulatedMicroscope:
         self._closed.set()
 
     def _carry_out(self, *call: Any) -> None:
-        if self._closed.wait(self._delay_s):
+        if set_within(self._closed, self._delay_s):
             raise MicroscopeError("the simulated microscope is closed")
         if self.faults:
             raise self.faults.popleft()

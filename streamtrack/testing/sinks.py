@@ -31,6 +31,7 @@ from streamtrack.types import (
     TrackMotion,
     TrackUpdate,
 )
+from streamtrack.waiting import done_within
 
 _INTERVAL_S = 0.05
 
@@ -55,7 +56,9 @@ class SinkTests:
             sink.close()
 
         with ThreadPoolExecutor(1) as worker:
-            worker.submit(write_and_close).result()
+            written = worker.submit(write_and_close)
+            assert done_within(written, 60), "write() or close() did not return"
+            written.result(0)
 
     def test_settings_are_annotated_keywords(self) -> None:
         """A plug-in's settings come from its signature."""

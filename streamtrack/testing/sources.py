@@ -21,6 +21,7 @@ import numpy as np
 from streamtrack.clock import monotonic_ns
 from streamtrack.protocols import FrameSource
 from streamtrack.types import Frame, LostFrame, SourceInfo
+from streamtrack.waiting import joined_within, set_within
 
 
 class SourceTests:
@@ -138,17 +139,17 @@ class SourceTests:
                 frames = iter(source.frames())
                 next(frames)
                 started.set()
-                closed.wait()
+                set_within(closed, self.timeout_s)
                 outcome.append(sum(1 for _ in frames))
             except Exception as error:  # shown by the assertion below
                 outcome.append(error)
 
         thread = threading.Thread(target=consume, daemon=True)
         thread.start()
-        assert started.wait(self.timeout_s), f"no first frame: {outcome}"
+        assert set_within(started, self.timeout_s), f"no first frame: {outcome}"
         source.close()
         closed.set()
-        thread.join(self.timeout_s)
+        joined_within(thread, self.timeout_s)
         assert not thread.is_alive(), "frames() did not end after close()"
         assert isinstance(outcome[0], int), f"frames() raised after close(): {outcome[0]!r}"
         n_frames = source.info.n_frames
@@ -169,8 +170,8 @@ class SourceTests:
 
         thread = threading.Thread(target=consume, daemon=True)
         thread.start()
-        started.wait(self.timeout_s)
+        set_within(started, self.timeout_s)
         source.close()
-        thread.join(self.timeout_s)
+        joined_within(thread, self.timeout_s)
         assert not thread.is_alive(), "frames() did not end after close()"
         assert not errors, f"frames() raised: {errors[0]!r}"

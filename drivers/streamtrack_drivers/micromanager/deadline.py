@@ -7,6 +7,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from streamtrack.errors import MicroscopeError, one_line
+from streamtrack.waiting import done_within
 
 T = TypeVar("T")
 _Job = tuple[Callable[[], Any], Future[Any]]
@@ -48,13 +49,11 @@ class Deadline:
         """
         future: Future[T] = Future()
         self._worker(what, MOST_AT_A_TIME + MOST_URGENT if urgent else MOST_AT_A_TIME).put((call, future))
-        try:
-            return future.result(self.timeout_s + extra_s)
-        except TimeoutError as error:
-            if future.done():
-                raise MicroscopeError(f"{what}: {one_line(error)}") from error
+        if not done_within(future, self.timeout_s + extra_s):
             cure = "look after the device; a driver that hangs comes back only when the program is started again"
-            raise MicroscopeError(f"{what}: no answer within {self.timeout_s + extra_s:g} s: {cure}") from None
+            raise MicroscopeError(f"{what}: no answer within {self.timeout_s + extra_s:g} s: {cure}")
+        try:
+            return future.result(0)
         except Exception as error:
             raise MicroscopeError(f"{what}: {one_line(error)}") from error
 

@@ -27,6 +27,7 @@ from streamtrack.protocols import Microscope
 from streamtrack.registry import build
 from streamtrack.session import Progress, Session
 from streamtrack.types import SourceInfo
+from streamtrack.waiting import joined_within, set_within
 from streamtrack_drivers.micromanager.acquisition_events import as_pycromanager
 from streamtrack_drivers.micromanager.bridge import PycroManager
 from streamtrack_drivers.micromanager.client_repair import repair_client
@@ -142,8 +143,7 @@ class Tap:
         """
         atexit.unregister(self._close_at_exit)
         self._source.finish()
-        self._thread.join(CLOSE_TIMEOUT_S)
-        if self._thread.is_alive():
+        if not joined_within(self._thread, CLOSE_TIMEOUT_S):
             raise StreamtrackError(f"the run did not end within {CLOSE_TIMEOUT_S:g} s; its report is not complete")
         self._let_go()
         error, self._error, self._fault = self._error or self._fault, None, None
@@ -168,7 +168,7 @@ class Tap:
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="streamtrack-tap", daemon=True)
         self._thread.start()
-        if not self._source.started.wait(READY_TIMEOUT_S):
+        if not set_within(self._source.started, READY_TIMEOUT_S):
             raise StreamtrackError(f"the run is not ready after {READY_TIMEOUT_S:g} s: the engine takes too long")
         if self._error is not None:
             raise StreamtrackError(self._error)

@@ -15,6 +15,7 @@ import numpy as np
 import zmq
 
 from streamtrack.errors import MicroscopeError
+from streamtrack.waiting import acquired_within
 
 DEFAULT_PORT = 4827
 PROTOCOL = "5."
@@ -74,7 +75,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the socket; a call that waits on it is given up at its own time-out. May be called twice."""
-        if self._lock.acquire(timeout=self._timeout_s):
+        if acquired_within(self._lock, self._timeout_s):
             try:
                 self._end("the connection is closed")
             finally:
@@ -96,7 +97,7 @@ class Connection:
         return version
 
     def _exchange(self, message: Mapping[str, Any], timeout_s: float, what: str) -> list[bytes]:
-        if not self._lock.acquire(timeout=timeout_s):
+        if not acquired_within(self._lock, timeout_s):
             raise MicroscopeError(f"Micro-Manager did not {what}: it is busy with another call")
         try:
             if self._over:

@@ -1,5 +1,6 @@
 """Batches of simulated crops, made while the network learns from the one before."""
 
+import math
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from streamtrack.simulation.crops import CropBatch, sample_crops
+from streamtrack.waiting import done_within
 from streamtrack_engines.networks.denodet import frame_scale, normalise, signal_likeness
 from streamtrack_engines.training.losses import Targets
 from streamtrack_engines.training.recipe import Recipe
@@ -46,4 +48,5 @@ def batches(recipe: Recipe, first_step: int, device: torch.device) -> Generator[
         while True:
             step += 1
             ready, coming = coming, maker.submit(make_batch, recipe, step, device)
-            yield ready.result()
+            done_within(ready, math.inf)
+            yield ready.result(0)
