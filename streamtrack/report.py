@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from streamtrack.errors import ConfigError
+from streamtrack.files import write_text_durably
 from streamtrack.types import LostFrame
 
 Status = Literal["running", "completed", "incomplete", "interrupted", "failed"]
@@ -21,22 +22,6 @@ Status = Literal["running", "completed", "incomplete", "interrupted", "failed"]
 
 REPORT_NAME = "report.json"
 COMMANDS_NAME = "commands.jsonl"
-STOP_NAME = "stop"
-"""A file of this name in the folder of a run stops it."""
-RESULT_NAMES = (
-    REPORT_NAME,
-    COMMANDS_NAME,
-    "detections.parquet",
-    "tracks.parquet",
-    "tracks.csv",
-    "overview.png",
-    "raw.ome.zarr",
-    "events",
-    "timings.npy",
-)
-"""What a run leaves in its folder; ``--overwrite`` removes these and unfinished ``*.partial*`` files, nothing else."""
-UNFINISHED_NAME = "detections.partial.arrows"
-"""What a killed run leaves besides its report, for ``streamtrack recover``."""
 
 PACKAGES = ("streamtrack", "numpy", "numba", "onnxruntime", "zarr", "tifffile", "pyarrow", "trackpy", "torch")
 
@@ -96,9 +81,8 @@ def read_report(folder: Path) -> dict[str, Any]:
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:
     """Write ``report.json`` so that a reader sees the old one or the new one, never half of one."""
-    partial = folder / (REPORT_NAME + ".partial")
-    partial.write_text(json.dumps(report, indent=2, default=str, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, folder / REPORT_NAME)
+    text = json.dumps(report, indent=2, default=str, allow_nan=False) + "\n"
+    write_text_durably(folder / REPORT_NAME, text)
 
 
 def versions() -> dict[str, str]:

@@ -3,7 +3,6 @@
 Live runs and replays are the same code; only the channel's policy differs.
 """
 
-import shutil
 import threading
 import time
 import traceback
@@ -18,23 +17,15 @@ from typing import Any
 from streamtrack.channel import Channel, ChannelClosed, Policy, Put
 from streamtrack.clock import monotonic_ns
 from streamtrack.config import RunConfig
-from streamtrack.errors import ConfigError, SinkError, SourceError, StreamtrackError
+from streamtrack.errors import SinkError, SourceError, StreamtrackError
 from streamtrack.fanout import Fanout
 from streamtrack.garbage import frozen_gc
 from streamtrack.interrupts import on_ctrl_c
 from streamtrack.metrics.latency import LatencyHistogram
 from streamtrack.parts import Given, build_parts
 from streamtrack.protocols import Engine, FrameSource, Microscope, Sink
-from streamtrack.report import (
-    RESULT_NAMES,
-    STOP_NAME,
-    UNFINISHED_NAME,
-    LossLedger,
-    Status,
-    machine,
-    versions,
-    write_report,
-)
+from streamtrack.report import LossLedger, Status, machine, versions, write_report
+from streamtrack.run_folder import STOP_NAME, RunFolder
 from streamtrack.step import Step
 from streamtrack.types import Frame, FrameResult, LostFrame
 from streamtrack.waiting import joined_within
@@ -89,7 +80,8 @@ class Session:
         microscope: Microscope | None = None,
         sinks: Mapping[str, Sink] | None = None,
     ) -> None:
-        _check_folder(folder, overwrite)
+        self._run_folder = RunFolder(folder)
+        self._run_folder.check(overwrite)
         self._config = config
         self._folder = folder
         self._parts = build_parts(config, Given(source, engine, microscope, sinks or {}))
@@ -130,11 +122,11 @@ class Session:
             mode=self._config.mode,
         )
         self._fanout = fanout
-        self._clear_folder()
+        self._run_folder.clear()
         try:
             fanout.start(self._folder, self._info)
         except StreamtrackError:
-            self._clear_folder()  # a sink that did open has left empty tables
+            self._run_folder.clear()  # a sink that did open has left empty tables
             raise
         write_report(self._folder, self._report("running", None, {}))
         with on_ctrl_c(self.stop), frozen_gc(), self._watch(fanout):
@@ -295,18 +287,6 @@ class Session:
         latency["decide"].add(stamps.decided - stamps.linked)
         latency["total"].add(stamps.decided - stamps.grabbed)
 
-    def _clear_folder(self) -> None:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            names = (*RESULT_NAMES, STOP_NAME)
-            for old in (*(self._folder / name for name in names), *self._folder.glob("*.partial*")):
-                if old.is_dir():
-                    shutil.rmtree(old)
-                else:
-                    old.unlink(missing_ok=True)
-        except OSError as error:
-            raise ConfigError(f"cannot write into {self._folder}: {error.strerror or error}") from error
-
     def _report(self, status: Status, error: str | None, fanout: Mapping[str, Any]) -> dict[str, Any]:
         counts = self._counts
         write_ms = fanout.get("write_ms", {})
@@ -367,16 +347,3 @@ class Session:
     def _full_config(self) -> dict[str, Any]:
         """Return the run's configuration with every default spelled out."""
         return {**self._parts.tables, **self._config.model_dump(mode="json", include={"ingest", "safety", "mode"})}
-
-
-def _check_folder(folder: Path, overwrite: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; give --out a folder")
-    if overwrite:
-        return
-    if (folder / UNFINISHED_NAME).exists():
-        cure = f"save it with 'streamtrack recover {folder}', or pass --overwrite"
-        raise ConfigError(f"{folder} holds a run that was killed: {cure}")
-    held = [name for name in RESULT_NAMES if (folder / name).exists()]
-    if held:
-        raise ConfigError(f"{folder} already holds {', '.join(held)}; choose another folder or pass --overwrite")

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from streamtrack.errors import ConfigError
-from streamtrack.report import STOP_NAME, read_report
+from streamtrack.report import read_report
+from streamtrack.run_folder import STOP_NAME
 
 WAIT_S = 15.0
 """How long to wait for the run to say that it has ended."""

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from streamtrack.errors import SinkError
+from streamtrack.files import remove_file, replace_file
 
 
 @contextmanager
@@ -36,10 +37,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with sink_errors(path):
             with partial.open("rb+") as file:  # the data must be on the disk before the name is
                 os.fsync(file.fileno())
-            partial.replace(path)
+            replace_file(partial, path)
     except BaseException:
         with suppress(OSError):
-            partial.unlink(missing_ok=True)
+            remove_file(partial)
         raise
 
 
@@ -49,4 +50,4 @@ def clear(folder: Path, *names: str) -> None:
         raise SinkError(f"cannot write into {folder}: there is no such folder; create it first")
     with sink_errors(folder):
         for name in names:
-            (folder / name).unlink(missing_ok=True)
+            remove_file(folder / name)

@@ -1,7 +1,6 @@
 """Raw frames as OME-Zarr: all of them, or those around the commands of rules."""
 
 import math
-import shutil
 from collections import deque
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from streamtrack.errors import ConfigError, SinkError
+from streamtrack.files import remove_tree
 from streamtrack.sinks.files import clear, sink_errors
 from streamtrack.sinks.raw_movie import RawMovie
 from streamtrack.types import Frame, FrameResult, SourceInfo
@@ -72,7 +72,7 @@ class RawSink:
         with sink_errors(folder):
             for old in (folder / MOVIE, *(folder / EVENTS).glob(_EVENT_PATTERN)):
                 if old.exists():
-                    shutil.rmtree(old)
+                    remove_tree(old)
             if (folder / EVENTS).is_dir() and not any((folder / EVENTS).iterdir()):
                 (folder / EVENTS).rmdir()
         self._folder, self._source = folder, source

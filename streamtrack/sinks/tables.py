@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from streamtrack import __version__
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SinkError
-from streamtrack.report import UNFINISHED_NAME
+from streamtrack.files import remove_file
 from streamtrack.sinks.files import clear, replacing, sink_errors
 from streamtrack.sinks.revisions import apply, joined, taken
 from streamtrack.types import CONFIRMED, MOTION_MODES, Detections, FrameResult, Revision, SourceInfo, TrackUpdate
 
 TABLES = ("detections.parquet", "tracks.parquet", "tracks.csv")
-PARTIAL = UNFINISHED_NAME
+PARTIAL = "detections.partial.arrows"
 
 _DETECTION_COLUMNS = ("frame", "y", "x", "score", "sigma", "mass")
 _MOTION_COLUMNS = ("vy", "vx", "diffusion", "directed")
@@ -214,7 +214,7 @@ def _make_tables(folder: Path, *, cut_short: bool) -> int:
         n_rows, confirmed = _write_detections(detections, schema, rows())
         _write_tracks(parquet, csv, schema, (_rows_on_tracks(batch, confirmed) for batch in rows()))
     with sink_errors(partial):
-        partial.unlink()
+        remove_file(partial)
     return n_rows
 
 
