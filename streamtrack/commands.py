@@ -12,6 +12,7 @@ from streamtrack.clock import Clock
 from streamtrack.config import Mode
 from streamtrack.errors import CommandRefused
 from streamtrack.metrics.latency import LatencyHistogram
+from streamtrack.plain import plain
 from streamtrack.protocols import Actuator
 from streamtrack.report import COMMANDS_NAME
 from streamtrack.types import Command
@@ -60,7 +61,7 @@ class CommandLog(Worker[dict[str, Any]]):
         """Write one line."""
         if self._file is None:
             self._file = self._path.open("w", encoding="utf-8", newline="\n")
-        self._file.write(json.dumps(item, default=str) + "\n")
+        self._file.write(json.dumps(plain(item), allow_nan=False) + "\n")
         self._file.flush()
 
     def end(self) -> None:
@@ -107,14 +108,14 @@ class ActuatorWorker(Worker[Command]):
     def _carry_out(self, command: Command) -> None:
         commanded_ns = self._clock()
         try:
-            result = self._actuator.execute(command)
+            result = dict(self._actuator.execute(command))
         except CommandRefused as refusal:
             self._settle(command, "refused", error=self._problem(str(refusal)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit() in a plug-in of the lab's does not end the worker
             self._settle(command, "failed", error=self._problem(f"{type(error).__name__}: {error}"))
         else:
             fate = "skipped" if "skipped" in result else self._done
-            self._settle(command, fate, **self._timing(command, commanded_ns), result=dict(result))
+            self._settle(command, fate, **self._timing(command, commanded_ns), result=result)
 
     def _timing(self, command: Command, commanded_ns: int) -> Mapping[str, float]:
         to_commanded, to_done = commanded_ns - command.grabbed_ns, self._clock() - command.grabbed_ns

@@ -1,7 +1,6 @@
 """Tells another program about events: an HTTP POST of JSON."""
 
 import json
-import math
 import threading
 import urllib.error
 import urllib.request
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 
 from streamtrack.actuators.actions import attempt, check_retries
 from streamtrack.errors import ConfigError, StreamtrackError
+from streamtrack.plain import plain
 from streamtrack.types import Command, SourceInfo
 from streamtrack.waiting import joined_within
 
@@ -109,16 +109,7 @@ def _message(command: Command) -> dict[str, Any]:
     return {
         "rule": command.rule,
         "frame": command.frame_index,
-        "action": dict(command.action),
-        "event": {
-            "particle": event.particle,
-            "y": _finite(event.y),
-            "x": _finite(event.x),
-            "values": {name: _finite(value) for name, value in event.values.items()},
-        },
+        "action": plain(command.action),
+        "event": plain({name: getattr(event, name) for name in ("particle", "y", "x", "values")}),
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

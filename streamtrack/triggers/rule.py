@@ -1,11 +1,16 @@
 """A rule makes commands of what a trigger sees, within bounds."""
 
+import math
+import reprlib
 from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from streamtrack.config import RuleConfig
 from streamtrack.errors import ConfigError
+from streamtrack.plain import plain_number
 from streamtrack.protocols import Trigger
 from streamtrack.triggers.frame_time import FrameTime, has_passed
 from streamtrack.types import Command, Event, Frame, LiveTracks, SourceInfo
@@ -104,7 +109,7 @@ class Rule:
             return ()
         try:
             events = _checked(self._trigger.check(frame, tracks))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit() in a function of the lab's does not end the run
             if isinstance(error, ConfigError) and not self._counts["frames"]:
                 raise ConfigError(f"trigger {self.name!r}: {error}") from error
             self._counts["failures"] += 1
@@ -137,8 +142,25 @@ class Rule:
 
 
 def _checked(events: Sequence[Event]) -> Sequence[Event]:
-    """Return what a trigger gave; raises TypeError for what would break others further on."""
-    wrong = [event for event in events[:MOST_EVENTS] if not isinstance(event, Event)]
-    if wrong:
-        raise TypeError(f"check() must return events, and one is {wrong[0]!r}")
-    return events
+    """Return what a trigger gave, in plain numbers; raises what would break others further on."""
+    return [_plain(event) for event in events[:MOST_EVENTS]] + list(events[MOST_EVENTS:])
+
+
+def _plain(event: Event) -> Event:
+    if not isinstance(event, Event):
+        raise TypeError(f"check() must return events, and one is {reprlib.repr(event)}")
+    place = {name: _place(name, getattr(event, name)) for name in ("y", "x")}
+    values = {str(name): _finite(f"value {name!r}", value) for name, value in event.values.items()}
+    return Event(int(_finite("particle", event.particle)), **place, values=values)
+
+
+def _place(name: str, value: float) -> float:
+    """Return a coordinate, which may be NaN: no place."""
+    return math.nan if isinstance(value, float | np.floating) and math.isnan(value) else float(_finite(name, value))
+
+
+def _finite(name: str, value: object) -> float:
+    try:
+        return plain_number(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} of an event: {error}") from error

@@ -1,9 +1,12 @@
+import json
+import sys
 import threading
 from dataclasses import replace
 
 import numpy as np
 
 from streamtrack.fanout import Fanout
+from streamtrack.testing.actuators import example_command
 from streamtrack.testing.sinks import example_results
 from streamtrack.types import Revision, SourceInfo
 from streamtrack.workers import SINK_QUEUE
@@ -59,3 +62,35 @@ def test_what_a_dropped_result_said_of_earlier_frames_comes_with_the_next_one(tm
     assert fanout.outcome()["sinks"]["slow"]["dropped"] > SINK_QUEUE
     told = np.concatenate([result.tracks.revised.particle for result in sink.written])
     np.testing.assert_array_equal(told, np.arange(1, n + 1))
+
+
+class Odd:
+    """An actuator of a lab that returns what no JSON holds, nothing at all, or ends the program."""
+
+    rehearses = False
+
+    def execute(self, command):
+        if "exit" in command.action:
+            sys.exit(command.action["exit"])
+        return command.action.get("result")
+
+    def close(self):
+        pass
+
+
+def test_the_command_log_is_json_whatever_an_actuator_returns_and_the_next_command_is_carried_out(tmp_path):
+    actions = [
+        {"result": {"power": np.float32(0.5), "peak": np.nan, "at": np.arange(2)}},
+        {"exit": "enough"},
+        {},
+        {"result": {"ok": True}},
+    ]
+    fanout = Fanout({}, {"example": Odd()}, lossless=False, mode="armed")
+    fanout.start(tmp_path, INFO)
+    (example,) = example_results(1)
+    fanout.publish(replace(example, commands=tuple(example_command(action) for action in actions)))
+    fanout.finish(30)
+    first, *rest = map(json.loads, (tmp_path / "commands.jsonl").read_text().splitlines())
+    assert first["result"] == {"power": 0.5, "peak": None, "at": [0, 1]}
+    assert [line["fate"] for line in rest] == ["failed", "failed", "sent"]
+    assert fanout.outcome()["actuators"]["example"]["sent"] == 2

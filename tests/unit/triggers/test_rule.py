@@ -1,4 +1,5 @@
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ class Script:
     def check(self, frame, tracks):
         answer = self.answers[self.asked]
         self.asked += 1
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return [Event(particle=n) for n in range(answer)] if isinstance(answer, int) else answer
 
@@ -154,6 +155,38 @@ def test_an_answer_that_is_no_event_is_a_failure(answer):
     assert fired(made, [0, 1]) == [0, 1]
     assert made.outcome()["failures"] == 1
     assert "TypeError" in made.outcome()["last_error"]
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    event = Event(np.int64(3), np.float32(1.5), np.float64(2.5), {"n": np.uint8(4), "ratio": np.float32(0.25)})
+    (command,) = rule([[event]]).commands(frame_at(0), NOTHING, 0)
+    assert command.event == Event(3, 1.5, 2.5, {"n": 4, "ratio": 0.25})
+    plain = [command.event.particle, command.event.y, command.event.x, *command.event.values.values()]
+    assert [type(each) for each in plain] == [int, float, float, int, float]
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (Event(values={"ratio": math.nan}), "ValueError: value 'ratio' of an event: nan is not a finite number"),
+        (Event(values={"ratio": np.float32("inf")}), "ValueError: value 'ratio' of an event: inf is not"),
+        (Event(values={"who": threading.Lock()}), "TypeError: value 'who' of an event: <unlocked"),
+        (Event(particle=None), "TypeError: particle of an event: None is not a number"),
+        (Event(y="5"), "TypeError: y of an event: '5' is not a number"),
+        (Event(x=math.inf), "ValueError: x of an event: inf is not"),
+        (SystemExit("enough"), "SystemExit: enough"),
+    ],
+)
+def test_what_no_log_can_hold_is_an_error_of_the_rule_and_the_loop_goes_on(event, said):
+    made = rule([event if isinstance(event, SystemExit) else [event], 1])
+    assert fired(made, [0, 1]) == [0, 1]
+    assert made.outcome()["failures"] == 1
+    assert made.outcome()["last_error"].startswith(f"frame 0: {said}")
+
+
+def test_an_event_without_a_place_has_none():
+    (command,) = rule([[Event(y=np.float32("nan"))]]).commands(frame_at(0), NOTHING, 0)
+    assert math.isnan(command.event.y)
 
 
 def test_a_trigger_that_does_not_fit_the_run_ends_it_in_the_first_frame():
