@@ -1,5 +1,6 @@
 """The progress bar of a run."""
 
+import sys
 import time
 from types import TracebackType
 from typing import Self
@@ -13,16 +14,18 @@ REFRESH_S = 0.1
 
 
 class FrameProgress:
-    """Shows how far a run is, on stderr, at most ten times a second."""
+    """Shows how far a run is, at most ten times a second: a bar on stderr, in a notebook one line of text."""
 
     def __init__(self) -> None:
+        self._notebook = "ipykernel" in sys.modules
         self._bar = Progress(
             TextColumn("tracking"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[lost]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=Console(stderr=True, force_jupyter=False),
+            disable=self._notebook,  # rich would need ipywidgets there
         )
         self._task: TaskID | None = None
         self._next_s = 0.0
@@ -35,6 +38,8 @@ class FrameProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+        if self._notebook:
+            print()
 
     def update(self, progress: RunProgress) -> None:
         """Take the state after a frame; cheap between refreshes."""
@@ -43,7 +48,10 @@ class FrameProgress:
         if now_s < self._next_s and done != progress.n_frames:
             return
         self._next_s = now_s + REFRESH_S
+        lost = f"{progress.lost} lost" if progress.lost else ""
+        if self._notebook:
+            print(f"\rtracking {done}/{progress.n_frames or '?'} frames {lost}", end="", flush=True)
+            return
         if self._task is None:
             self._task = self._bar.add_task("tracking", total=progress.n_frames, lost="")
-        lost = f"{progress.lost} lost" if progress.lost else ""
         self._bar.update(self._task, completed=done, lost=lost)

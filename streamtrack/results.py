@@ -141,11 +141,12 @@ def _picture(path: Path) -> "Figure":
     if not path.is_file():
         raise ConfigError(f"{path.parent} holds no {path.name}: the run's sink 'overview' writes it")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.image import imread
 
+    from streamtrack.sinks.overview_figure import Picture
+
     image, dpi = imread(path), 130
-    figure = Figure((image.shape[1] / dpi, image.shape[0] / dpi), dpi=dpi)
+    figure = Picture((image.shape[1] / dpi, image.shape[0] / dpi), dpi=dpi)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(image)

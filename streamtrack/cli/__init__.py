@@ -13,6 +13,7 @@ from streamtrack.cli.demo import demo
 from streamtrack.cli.doctor import doctor
 from streamtrack.cli.evaluate import evaluate
 from streamtrack.cli.live import live
+from streamtrack.cli.plugins import plugins
 from streamtrack.cli.recover import recover
 from streamtrack.cli.relink import relink
 from streamtrack.cli.stop import stop
@@ -46,7 +47,7 @@ def make_app() -> typer.Typer:
         help="Real-time streaming particle tracking for live microscopy.",
     )
     app.callback()(_root)
-    for command in (track, live, stop, demo, evaluate, convert, recover, relink, bench, doctor):
+    for command in (track, live, stop, demo, evaluate, convert, recover, relink, bench, doctor, plugins):
         app.command()(command)
     for name in names("commands"):
         everything = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -54,10 +55,18 @@ def make_app() -> typer.Typer:
     return app
 
 
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True)) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         print(f"streamtrack {__version__}")
         raise typer.Exit
+
+
+def _root(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+    ),
+) -> None:
+    """Do nothing: the option acts by itself."""
 
 
 def _forward(name: str) -> Callable[[typer.Context], None]:

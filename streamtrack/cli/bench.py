@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamtrack.cli.track import ENGINE_HELP, WEIGHTS_HELP
 from streamtrack.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ def bench(
     ),
     fps: Annotated[float, typer.Option(help="Rate of the camera in the paced measurements.")] = 100.0,
     backend: Annotated[str | None, typer.Option(help="Back end of the engine; by default the best one here.")] = None,
+    engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "denodet",
+    weights: Annotated[str | None, typer.Option(help=WEIGHTS_HELP)] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="1.5 s a measurement instead of 20: too short for p99.")
     ] = False,
@@ -37,17 +40,18 @@ def bench(
     if compare is not None:
         _print_comparison(*compare)
     else:
-        _measure(source, out, fps, backend, quick)
+        settings = {"kind": engine, "backend": backend, "weights": weights}
+        table = {key: value for key, value in settings.items() if value is not None}
+        _measure(source, out, fps, table, quick)
 
 
-def _measure(source: str | None, out: Path, fps: float, backend: str | None, quick: bool) -> None:
+def _measure(source: str | None, out: Path, fps: float, engine: dict[str, Any], quick: bool) -> None:
     from rich.console import Console
 
     from streamtrack.bench.files import write
     from streamtrack.bench.measuring import FULL, QUICK
     from streamtrack.bench.record import DEFAULT_MOVIE, Plan, run_plan
 
-    engine = {"kind": "denodet"} | ({"backend": backend} if backend else {})
     plan = Plan(source or DEFAULT_MOVIE, engine, fps, QUICK if quick else FULL)
     _make_folder(out)
     progress = Console(stderr=True)

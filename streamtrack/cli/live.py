@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from streamtrack.cli.track import EXIT_CODES, make_config, report_lines
+from streamtrack.cli.track import ENGINE_HELP, EXIT_CODES, WEIGHTS_HELP, make_config, report_lines
 
 THREAD_SWITCH_S = 5e-4
 """How long one Python thread may keep the others waiting; the interpreter's own 5 ms is a frame at 200 frames/s."""
@@ -19,6 +19,8 @@ def live(
         str | None,
         typer.Option(help="observe: only write commands down; rehearse: all but the hardware call; armed: send them."),
     ] = None,
+    engine: Annotated[str | None, typer.Option(help=ENGINE_HELP)] = None,
+    weights: Annotated[str | None, typer.Option(help=WEIGHTS_HELP)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder holds.")] = False,
 ) -> None:
     """Track what the microscope sees, and act on it.
@@ -31,7 +33,8 @@ def live(
     from streamtrack.cli.live_view import LiveView
     from streamtrack.session import Session
 
-    session = Session(make_config(None, config, mode=mode), out, overwrite=overwrite)
+    run_config = make_config(None, config, engine={"kind": engine, "weights": weights}, mode=mode)
+    session = Session(run_config, out, overwrite=overwrite)
     sys.setswitchinterval(THREAD_SWITCH_S)
     with LiveView(session.snapshot):
         report = session.run()

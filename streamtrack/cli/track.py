@@ -11,6 +11,8 @@ from streamtrack.errors import ConfigError
 
 MOST_CAUSES = 5
 """Of lost frames, that the summary names; the report has all."""
+ENGINE_HELP = "What finds the particles: a plug-in that 'streamtrack plugins engines' lists."
+WEIGHTS_HELP = "Weights of the engine: a name, or an .onnx file that 'streamtrack export' wrote."
 EXIT_CODES = {"completed": 0, "failed": 2, "incomplete": 3, "interrupted": 130}
 
 
@@ -31,6 +33,8 @@ def track(
         str | None, typer.Option(help="Frames A:B, A included and B not; either may be left out.")
     ] = None,
     axes: Annotated[str | None, typer.Option(help="Order of the axes, e.g. TCYX, where the file does not say.")] = None,
+    engine: Annotated[str | None, typer.Option(help=ENGINE_HELP)] = None,
+    weights: Annotated[str | None, typer.Option(help=WEIGHTS_HELP)] = None,
     threshold: Annotated[float | None, typer.Option(help="Detection score to reach, 0 to 1.")] = None,
     linker: Annotated[str | None, typer.Option(help="Linker plug-in: imm, nearest or trackpy.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder holds.")] = False,
@@ -47,7 +51,8 @@ def track(
         "frames": frames,
         "axes": axes,
     }
-    run_config = make_config(source, config, chosen, threshold, linker)
+    detection = {"kind": engine, "weights": weights, "threshold": threshold}
+    run_config = make_config(source, config, chosen, detection, linker)
     report = run(run_config, out, overwrite)
     raise typer.Exit(EXIT_CODES[report["status"]])
 
@@ -56,19 +61,18 @@ def make_config(
     source: str | None,
     config: Path | None = None,
     chosen: dict[str, Any] | None = None,
-    threshold: float | None = None,
+    engine: dict[str, Any] | None = None,
     linker: str | None = None,
     mode: str | None = None,
 ) -> RunConfig:
-    """Return the run's configuration: the file's, with what the command line says on top."""
+    """Return the run's configuration: the file's, with what the command line says on top; None says nothing."""
     data = read_toml(config) if config else {}
     if source is not None:
         data["source"] = source_from_text(source)
     if "source" not in data:
         raise ConfigError("nothing to track: name a movie, or give --config a file with a [source] table")
-    _update(data, "source", {key: value for key, value in (chosen or {}).items() if value is not None})
-    if threshold is not None:
-        _update(data, "engine", {"threshold": threshold})
+    _update(data, "source", chosen or {})
+    _update(data, "engine", engine or {})
     if linker is not None:
         data["linker"] = {"kind": linker}
     if mode is not None:
@@ -123,10 +127,16 @@ def _command_lines(report: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _update(data: dict[str, Any], table: str, changes: dict[str, Any]) -> None:
+def _update(data: dict[str, Any], table: str, said: dict[str, Any]) -> None:
+    """Put what was said on top of a table; settings of one plug-in are none of another's."""
+    changes = {key: value for key, value in said.items() if value is not None}
     default = {"engine": {"kind": "denodet"}}.get(table, {})
-    if changes:
-        data[table] = {**default, **data.get(table, {}), **changes}
+    if not changes:
+        return
+    before = {**default, **data.get(table, {})}
+    if changes.get("kind", before.get("kind")) != before.get("kind"):
+        before = {}
+    data[table] = {**before, **changes}
 
 
 def _index_or_text(text: str | None) -> int | str | None:

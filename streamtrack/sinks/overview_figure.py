@@ -1,5 +1,6 @@
 """The drawing of ``overview.png``. Never through pyplot, whose state is shared between threads."""
 
+from io import BytesIO
 from itertools import cycle, islice
 from math import floor, log10
 from typing import Literal
@@ -31,6 +32,15 @@ _MAX_BARS = 40
 _BINS_PER_BAR = 5
 
 Window = tuple[slice, slice]
+
+
+class Picture(Figure):
+    """A figure that a notebook shows by itself, whether or not pyplot was imported."""
+
+    def _repr_png_(self) -> bytes:
+        png = BytesIO()
+        self.savefig(png, format="png")
+        return png.getvalue()
 
 
 def draw(summary: Summary) -> Figure:
@@ -79,7 +89,7 @@ def _layout(shape: tuple[int, int], window: Window) -> tuple[Figure, dict[str, A
         mosaic = "FFDDTT;NNNLLL"
         heights = [4.7 / ratio, 3.0]
         size = (15.0, sum(heights) + 1.7)
-    figure = Figure(size, layout="constrained")
+    figure = Picture(size, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplot_mosaic(mosaic, width_ratios=widths, height_ratios=heights)
 

@@ -1,0 +1,170 @@
+"""``streamtrack plugins``: what is installed, with settings, straight from signatures and docstrings."""
+
+import inspect
+import re
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import typer
+from pydantic.fields import FieldInfo
+
+from streamtrack.config import nearest
+from streamtrack.errors import ConfigError, StreamtrackError
+from streamtrack.registry import Group, load, names
+
+KINDS: dict[str, str] = {
+    "sources": "[source]: where frames come from",
+    "engines": "[engine]: finds the particles of a frame",
+    "linkers": "[linker]: makes tracks of them",
+    "microscopes": "[microscope]: the hardware",
+    "triggers": "[[triggers]]: what may happen to a track",
+    "actuators": "[actuators.NAME]: what to do then",
+    "sinks": "[[sinks]]: what is written down",
+}
+"""Plug-ins that have settings, with the table of the run's file that they belong to."""
+GIVEN = ("microscope",)
+"""Parameters that the run fills in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key of a plug-in's table: type and default as in Python, and what the docstring says of it."""
+
+    name: str
+    type: str
+    default: str
+    text: str
+
+
+def plugins(
+    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(KINDS)}.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of a plug-in: shows its settings.")] = None,
+) -> None:
+    """List the installed plug-ins; of a KIND, what each does; of one by NAME, its settings."""
+    if kind is not None and kind not in KINDS:
+        raise ConfigError(f"there are no plug-ins of kind {kind!r}{nearest(kind, KINDS)} (known: {', '.join(KINDS)})")
+    lines = _kinds() if kind is None else _names(kind) if name is None else _settings(kind, name)
+    for line in lines:
+        print(line)
+
+
+def markdown() -> str:
+    """Return the page of the documentation that lists every setting of every installed plug-in."""
+    return "\n".join(_page()) + "\n"
+
+
+def settings(plugin: Any) -> list[Setting]:
+    """Return the settings of a plug-in, in the order of its signature."""
+    hints = get_type_hints(plugin.__init__ if inspect.isclass(plugin) else plugin, include_extras=True)
+    said = _parameters(inspect.getdoc(plugin) or "")
+    found = []
+    for name, parameter in inspect.signature(plugin).parameters.items():
+        if name not in GIVEN:
+            default = "needed" if parameter.default is parameter.empty else _toml(parameter.default)
+            found.append(Setting(name, _type(hints.get(name, Any)), default, said.get(name, "")))
+    return found
+
+
+def _kinds() -> Iterator[str]:
+    for kind, table in KINDS.items():
+        yield f"{kind:12} {table}"
+        yield f"{'':12}   {', '.join(names(_group(kind))) or 'none installed'}"
+
+
+def _names(kind: str) -> Iterator[str]:
+    width = max(map(len, names(_group(kind))), default=0)
+    for name in names(_group(kind)):
+        yield f"{name:{width}}  {_what_it_does(kind, name)}"
+
+
+def _settings(kind: str, name: str) -> Iterator[str]:
+    plugin = load(_group(kind), name)
+    yield f"{name}: {_first_paragraph(plugin)}"
+    for setting in settings(plugin):
+        yield ""
+        yield f"  {setting.name} = {setting.default}   ({setting.type})"
+        if setting.text:
+            yield f"      {setting.text}"
+
+
+def _page() -> Iterator[str]:
+    yield "# Settings"
+    yield ""
+    yield "Every plug-in that comes with streamtrack, as `streamtrack plugins KIND NAME` shows it. Written by"
+    yield "`python docs/make_settings.py`; do not edit."
+    for kind, table in KINDS.items():
+        yield from ("", f"## {kind}", "", f"`{table.partition(': ')[0]}`: {table.partition(': ')[2]}")
+        for name in names(_group(kind)):
+            plugin = load(_group(kind), name)
+            yield from ("", f"### {name}", "", _first_paragraph(plugin))
+            yield from _rows(settings(plugin))
+
+
+def _rows(found: list[Setting]) -> Iterator[str]:
+    if found:
+        yield from ("", "| setting | type | default | |", "|---|---|---|---|")
+    for setting in found:
+        cells = (f"`{setting.name}`", f"`{setting.type}`", f"`{setting.default}`", setting.text)
+        yield "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _group(kind: str) -> Group:
+    return kind  # type: ignore[return-value]  # KINDS holds groups only
+
+
+def _what_it_does(kind: str, name: str) -> str:
+    try:
+        return _first_paragraph(load(_group(kind), name))
+    except StreamtrackError as error:
+        return f"not usable here: {error}"
+    except Exception as error:  # a plug-in that is broken must not hide the others
+        return f"broken: {type(error).__name__}: {error}"
+
+
+def _first_paragraph(plugin: Any) -> str:
+    return _plain((inspect.getdoc(plugin) or "").partition("\n\n")[0])
+
+
+def _parameters(docstring: str) -> dict[str, str]:
+    """Return what a numpydoc docstring says of each parameter, each in one line."""
+    _, found, rest = docstring.partition("Parameters\n----------\n")
+    section = re.split(r"\n\n\S[^\n]*\n-{3,}\n", rest, maxsplit=1)[0] if found else ""
+    said: dict[str, str] = {}
+    for entry in re.split(r"\n(?=\S)", section.strip("\n")):
+        heading, _, text = entry.partition("\n")
+        for name in heading.split(","):
+            said[name.strip()] = _plain(inspect.cleandoc(text))
+    return said
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("``", "`").split())
+
+
+def _type(hint: Any) -> str:
+    """Return a type as a reader of TOML understands it."""
+    if get_origin(hint) is Annotated:
+        kind, *extras = get_args(hint)
+        limits = [str(limit) for extra in extras for limit in (extra.metadata if isinstance(extra, FieldInfo) else ())]
+        return f"{_type(kind)} ({', '.join(limits)})" if limits else _type(kind)
+    if get_origin(hint) is Literal:
+        return " | ".join(_toml(value) for value in get_args(hint))
+    if get_origin(hint) in (Union, types.UnionType):
+        return " | ".join(_type(each) for each in get_args(hint) if each is not types.NoneType)
+    if get_origin(hint) in (list, tuple):
+        return f"[{', '.join('...' if each is Ellipsis else _type(each) for each in get_args(hint))}]"
+    if get_origin(hint) in (dict, Mapping):
+        return "table"
+    return {"str": "text", "int": "whole number", "float": "number", "bool": "true | false", "Path": "path"}.get(
+        getattr(hint, "__name__", ""), str(hint)
+    )
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
