@@ -106,7 +106,7 @@ class MotionCalibration:
 
     def learn(self, evidence: Evidence, n_died: int) -> None:
         """Take in what the links of one frame say, and how many settled tracks ended with it."""
-        n_there = evidence.n_seen + evidence.n_overlooked
+        n_there = evidence.n_seen + evidence.n_missed
         self._seen.add(evidence.n_seen, n_there)
         self._deaths.add(n_died, n_there)
         self._step_var.add(evidence.step_var, evidence.brownian)

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from streamtrack.errors import ConfigError, LinkerError
 from streamtrack.linking.assignment import assign
 from streamtrack.linking.calibration import MotionCalibration, RunningMean
+from streamtrack.linking.confirmation import confirm_and_terminate
 from streamtrack.linking.gating import candidates, empty_grid
 from streamtrack.linking.imm_filter import SETTLED_HITS, begin, correct, gains, gates, predict, revise
-from streamtrack.linking.intake import take_in
+from streamtrack.linking.measurement import measure
 from streamtrack.linking.pace import Pace
 from streamtrack.linking.readout import read_out
 from streamtrack.linking.records import CLUTTER, NONE, Evidence, Floats, Indices
 from streamtrack.linking.revision import close_calls, due, owners, relabel
 from streamtrack.linking.track_table import TrackTable
-from streamtrack.linking.verdicts import judge
 from streamtrack.types import CONFIRMED, MOTION_MODES, Detections, Revision, TrackMotion, TrackUpdate
 
 CROWD_MEMORY_FRAMES = 20.0
@@ -157,7 +157,7 @@ class ImmLinker:
         self._link(n)
         revised, vanished = self._revise()
         particle, existence, motion = self._outcome(len(detections))
-        new, over = judge(
+        new, over = confirm_and_terminate(
             tracks.states, tracks.live, tracks.now, tracks.confirmed, CONFIRMED, LEAST_EXISTENCE, self._max_misses
         )
         confirmed = tracks.particle[new]
@@ -239,7 +239,7 @@ class ImmLinker:
         tracks = self._tracks
         columns = np.array([detections.y, detections.x, detections.score, detections.sigma], np.float64)
         measured = tracks.measured[tracks.now]
-        n, expected = take_in(columns, *self._shape, measured, tracks.places[tracks.now])
+        n, expected = measure(columns, *self._shape, measured, tracks.places[tracks.now])
         self._ignored += len(detections) - n
         self._crowd.add(expected, 1.0)
         # At least one particle in the image, or nothing could ever be linked.

@@ -72,9 +72,9 @@ def _predict(before: Any, frame: Any, mixed: Any, now: Any) -> None:
         _advance(mixed, frame, now)
     now["existence"] = before["existence"] * frame["survival"]
     now["hits"], now["misses"] = before["hits"], before["misses"] + frame["lost"]
-    now["overlooked"] = before["overlooked"]
+    now["missed_detections"] = before["missed_detections"]
     now["born_index"], now["since"] = before["born_index"], before["since"] + frame["substeps"] * frame["step"]
-    now["travel"], now["travel_time"] = before["travel"], before["travel_time"]
+    now["squared_steps"], now["squared_steps_time"] = before["squared_steps"], before["squared_steps_time"]
     for axis in range(2):
         now["origin"][axis] = before["origin"][axis]
     for k in range(3):
@@ -222,7 +222,7 @@ def correct(
     They come as a plain tuple: for a named one numba looks its class up anew in each call.
     """
     step_var, speed_var, probability, n_tracks = 0.0, 0.0, np.zeros(N_MODELS), 0
-    n_seen, n_overlooked = 0, 0
+    n_seen, n_missed = 0, 0
     frame = frames[now]
     for n in range(len(slots)):
         track, d = states[slots[n], now], detection_of[n]
@@ -231,7 +231,7 @@ def correct(
             continue
         if track["hits"] >= SETTLED_HITS:
             n_seen += 1
-            n_overlooked += track["overlooked"]
+            n_missed += track["missed_detections"]
         settled = track["existence"] > SETTLED_EXISTENCE and track["misses"] == 0 and track["hits"] >= SETTLED_HITS
         estimate = _step_var(track, frame, measured[now, d])
         _hit(track, frame, measured[now, d], d)
@@ -241,17 +241,17 @@ def correct(
             probability += track["probability"]
             n_tracks += 1
     brownian, directed = probability[BROWNIAN], probability[DIRECTED]
-    return step_var, brownian, speed_var, directed, probability, n_tracks, n_seen, n_overlooked
+    return step_var, brownian, speed_var, directed, probability, n_tracks, n_seen, n_missed
 
 
 @compiled
 def _miss(track: Any, frame: Any) -> None:
     """Lower the existence: r <- r (1 - pD) / (1 - r pD). The predicted state stays."""
     missed = 1.0 - track["existence"] * frame["detection"]
-    track["score"] = math.log(missed)
+    track["log_likelihood"] = math.log(missed)
     track["existence"] *= (1.0 - frame["detection"]) / missed
     track["misses"] += 1
-    track["overlooked"] += 1
+    track["missed_detections"] += 1
     track["detection"] = NONE
 
 
@@ -270,20 +270,20 @@ def _hit(track: Any, frame: Any, seen: Floats, detection: int) -> None:
         track["probability"][j] /= likelihood
     detected = track["existence"] * frame["detection"]
     real = detected * likelihood
-    track["score"] = math.log(max(real / (seen[CLUTTER] + frame["birth"]), TINY))
+    track["log_likelihood"] = math.log(max(real / (seen[CLUTTER] + frame["birth"]), TINY))
     track["existence"] = real / (real + seen[CLUTTER] * (1.0 - detected))
     track["hits"] += 1
-    track["misses"], track["overlooked"] = 0, 0
+    track["misses"], track["missed_detections"] = 0, 0
     track["detection"] = detection
-    _travel(track, seen)
+    _add_squared_step(track, seen)
 
 
 @compiled
-def _travel(track: Any, seen: Floats) -> None:
+def _add_squared_step(track: Any, seen: Floats) -> None:
     """Add the step since the last detection to the sums behind the diffusion coefficient."""
     dy, dx = seen[Y] - track["last"][Y], seen[X] - track["last"][X]
-    track["travel"] += dy * dy + dx * dx - 2.0 * (seen[VAR] + track["last"][VAR])
-    track["travel_time"] += track["since"]
+    track["squared_steps"] += dy * dy + dx * dx - 2.0 * (seen[VAR] + track["last"][VAR])
+    track["squared_steps_time"] += track["since"]
     track["since"] = 0.0
     for k in range(3):
         track["last"][k] = seen[k]
@@ -296,9 +296,9 @@ def _kalman_update(mean: Floats, covariance: Floats, seen: Floats) -> None:
     position_gain = covariance[POSITION_VAR] / variance
     velocity_gain = covariance[COVARIANCE] / variance
     for axis in range(2):
-        surprise = seen[axis] - mean[axis, POSITION]
-        mean[axis, POSITION] += position_gain * surprise
-        mean[axis, VELOCITY] += velocity_gain * surprise
+        innovation = seen[axis] - mean[axis, POSITION]
+        mean[axis, POSITION] += position_gain * innovation
+        mean[axis, VELOCITY] += velocity_gain * innovation
     covariance[VELOCITY_VAR] -= velocity_gain * covariance[COVARIANCE]
     covariance[COVARIANCE] *= 1.0 - position_gain
     covariance[POSITION_VAR] *= 1.0 - position_gain
@@ -306,7 +306,7 @@ def _kalman_update(mean: Floats, covariance: Floats, seen: Floats) -> None:
 
 @compiled
 def _step_var(track: Any, frame: Any, seen: Floats) -> float:
-    """Return an estimate of the Brownian step variance: what the surprise leaves over the other parts of S."""
+    """Return an estimate of the Brownian step variance: what the innovation leaves over the other parts of S."""
     mean = track["mean"][BROWNIAN]
     dy, dx = seen[Y] - mean[0, POSITION], seen[X] - mean[1, POSITION]
     intervals = frame["substeps"] * frame["step"]
@@ -341,9 +341,9 @@ def _begin(track: Any, frame: Any, seen: Floats, detection: int) -> None:
         track["covariance"][j, POSITION_VAR] = seen[VAR]
         track["covariance"][j, COVARIANCE] = 0.0
         track["covariance"][j, VELOCITY_VAR] = frame["speed_var"]
-    track["detection"], track["score"] = detection, 0.0
-    track["hits"], track["misses"], track["overlooked"], track["born_index"] = 1, 0, 0, frame["index"]
-    track["since"], track["travel"], track["travel_time"] = 0.0, 0.0, 0.0
+    track["detection"], track["log_likelihood"] = detection, 0.0
+    track["hits"], track["misses"], track["missed_detections"], track["born_index"] = 1, 0, 0, frame["index"]
+    track["since"], track["squared_steps"], track["squared_steps_time"] = 0.0, 0.0, 0.0
     for axis in range(2):
         track["origin"][axis] = seen[axis]
     for k in range(3):
@@ -394,7 +394,7 @@ def _sum(track: States, first: int, last: int) -> float:
     """Return what the updates from ``first`` to ``last`` added to the log-likelihood of a track."""
     total = 0.0
     for u in range(first, last + 1):
-        total += track[u % len(track)]["score"]
+        total += track[u % len(track)]["log_likelihood"]
     return total
 
 

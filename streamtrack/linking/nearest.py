@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import scipy
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.spatial import cKDTree
 
+from streamtrack.linking.assignment import assign
 from streamtrack.linking.search_range import Ids, Links, Positions, SearchRangeLinker
 
 Pairs = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -45,6 +44,11 @@ class NearestLinker(SearchRangeLinker):
         super()._start_over(shape)
         self._tracks = np.empty(0, _TRACK)
         self._n_particles = 0
+
+    def prepare(self, shape: tuple[int, int]) -> None:
+        """Make ready for frames of (H, W) px: compile what is not compiled yet, forget everything from before."""
+        super().prepare(shape)
+        _cheapest(np.zeros((2, 2)), np.ones((2, 2)), self._search_range)
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -83,19 +87,10 @@ def _cheapest(tracks: Positions, detections: Positions, search_range: float) -> 
     near = cKDTree(tracks).sparse_distance_matrix(cKDTree(detections), search_range, output_type="ndarray")
     rivals = np.bincount(near["i"])[near["i"]] + np.bincount(near["j"])[near["j"]] > 2
     obvious, contested = near[~rivals], near[rivals]
-    track, detection = _assign(contested["i"], contested["j"], contested["v"] ** 2, search_range**2)
+    contested = contested[np.lexsort((contested["j"], contested["i"]))]
+    tracks_there, start = np.unique(contested["i"], return_index=True)
+    gain = search_range**2 - contested["v"] ** 2  # against a track that stays alone
+    chosen = assign(np.append(start, len(contested)), contested["j"].astype(np.int64), gain, len(detections))
+    linked = chosen >= 0
+    track, detection = tracks_there[linked], chosen[linked]
     return np.concatenate((obvious["i"], track)), np.concatenate((obvious["j"], detection))
-
-
-def _assign(track: NDArray[np.intp], detection: NDArray[np.intp], cost: Positions, alone: float) -> Pairs:
-    """Choose among candidate pairs so that their costs, and ``alone`` for each track left over, sum up to least."""
-    tracks, row = np.unique(track, return_inverse=True)
-    detections, column = np.unique(detection, return_inverse=True)
-    n, m = len(tracks), len(detections)
-    # Each track has a column of its own in which to stay alone. The solver takes a cost of 0 for "no edge": 1 px² more
-    # on every edge leaves the best assignment the same.
-    costs = np.concatenate((cost, np.full(n, alone))) + 1.0
-    places = np.concatenate((row, np.arange(n))), np.concatenate((column, m + np.arange(n)))
-    chosen_row, chosen = min_weight_full_bipartite_matching(coo_array((costs, places), shape=(n, m + n)).tocsr())
-    linked = chosen < m
-    return tracks[chosen_row[linked]], detections[chosen[linked]]

@@ -38,7 +38,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from streamtrack.errors import ConfigError, LinkerError, PluginNotFoundError
-from streamtrack.linking.intake import LEAST_SCORE, LEAST_SIGMA_PX, MOST_SCORE, MOST_SIGMA_PX
+from streamtrack.linking.measurement import LEAST_SCORE, LEAST_SIGMA_PX, MOST_SCORE, MOST_SIGMA_PX
 
 SURVIVAL = 1.0 - 1.0 / 50.0
 DETECTION = 0.95

@@ -78,5 +78,5 @@ def _fill(
             velocity_px[d, axis] = track["probability"][DIRECTED] * track["mean"][DIRECTED, axis, VELOCITY]
         for j in range(N_MODELS):
             modes[d, j] = track["probability"][j]
-        if track["travel_time"] > 0.0:
-            diffusion_px2[d] = max(track["travel"] / (4.0 * track["travel_time"]), 0.0)
+        if track["squared_steps_time"] > 0.0:
+            diffusion_px2[d] = max(track["squared_steps"] / (4.0 * track["squared_steps_time"]), 0.0)

@@ -31,16 +31,16 @@ STATE = np.dtype(
         ("mean", np.float64, (N_MODELS, 2, 2)),  # model; y, x; position (px), velocity (px/frame)
         ("covariance", np.float64, (N_MODELS, 3)),
         ("detection", np.int64),  # of this frame, or NONE
-        ("score", np.float64),  # what this frame added to the log-likelihood of the track
+        ("log_likelihood", np.float64),  # what this frame added to the log-likelihood of the track
         ("hits", np.int64),  # detections so far
         ("misses", np.int64),  # frames since the last one
-        ("overlooked", np.int64),  # those of them that were not lost
+        ("missed_detections", np.int64),  # those of them that were not lost
         ("born_index", np.int64),  # frame of the first detection
         ("origin", np.float64, (2,)),  # place of the first detection: y, x
         ("last", np.float64, (3,)),  # last detection: y, x, variance
         ("since", np.float64),  # frame intervals since the last detection
-        ("travel", np.float64),  # sum of squared steps between detections, less their localisation errors, px²
-        ("travel_time", np.float64),  # frame intervals that they took
+        ("squared_steps", np.float64),  # sum of squared steps between detections, less their localisation errors, px²
+        ("squared_steps_time", np.float64),  # frame intervals that they took
     ]
 )
 """A track at one frame."""
@@ -86,7 +86,7 @@ class Evidence(NamedTuple):
         Squared velocities per axis ((px/frame)²) times the probability of directed motion; sum of the probabilities.
     probability, n_tracks
         Model probabilities, shape (N_MODELS,); number of tracks.
-    n_seen, n_overlooked
+    n_seen, n_missed
         Detections, and frames before them in which the particle was there and not detected.
     """
 
@@ -97,4 +97,4 @@ class Evidence(NamedTuple):
     probability: Floats
     n_tracks: int
     n_seen: int
-    n_overlooked: int
+    n_missed: int

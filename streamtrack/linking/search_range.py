@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError, LinkerError
-from streamtrack.linking.intake import MARGIN_PX
+from streamtrack.linking.measurement import MARGIN_PX
 from streamtrack.types import Detections, TrackUpdate
 
 CONFIRMING_HITS = 3

@@ -12,7 +12,7 @@ from streamtrack.linking.calibration import (
 from streamtrack.linking.records import BROWNIAN, DIRECTED, Evidence
 
 
-def evidence(n, step_px=2.0, speed_px=3.0, share=(0.5, 0.5, 0.0), n_overlooked=0):
+def evidence(n, step_px=2.0, speed_px=3.0, share=(0.5, 0.5, 0.0), n_missed=0):
     """What n settled tracks of such motion would say."""
     probability = n * np.array(share)
     return Evidence(
@@ -23,7 +23,7 @@ def evidence(n, step_px=2.0, speed_px=3.0, share=(0.5, 0.5, 0.0), n_overlooked=0
         probability,
         n,
         n,
-        n_overlooked,
+        n_missed,
     )
 
 
@@ -93,7 +93,7 @@ def test_switching_grows_with_the_length_of_a_step():
 def test_learns_how_often_particles_are_detected_and_how_long_they_stay():
     calibration = MotionCalibration()
     for _ in range(100):
-        calibration.learn(evidence(80, n_overlooked=20), 3)
+        calibration.learn(evidence(80, n_missed=20), 3)
     assert calibration.detection == pytest.approx(0.8, abs=0.01)
     assert calibration.death == pytest.approx(0.03, abs=0.002)
 
@@ -104,10 +104,10 @@ def test_a_known_detection_probability_is_kept():
     assert calibration.detection == 0.6
 
 
-@pytest.mark.parametrize(("n_overlooked", "n_died"), [(0, 0), (10**6, 10**6)])
-def test_absurd_rates_are_bounded(n_overlooked, n_died):
+@pytest.mark.parametrize(("n_missed", "n_died"), [(0, 0), (10**6, 10**6)])
+def test_absurd_rates_are_bounded(n_missed, n_died):
     calibration = MotionCalibration()
     for _ in range(100):
-        calibration.learn(evidence(1000, n_overlooked=n_overlooked), n_died)
+        calibration.learn(evidence(1000, n_missed=n_missed), n_died)
     assert 0.5 <= calibration.detection <= 0.995
     assert 0.002 <= calibration.death <= 0.05

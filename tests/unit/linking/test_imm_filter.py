@@ -156,13 +156,13 @@ def test_correction(states, frames):
         for j in range(N_MODELS):
             covariance = matrix(old["covariance"][j])
             gain = covariance @ H / (H @ covariance @ H + seen[VAR])
-            surprise = seen[:2] - old["mean"][j, :, POSITION]
-            np.testing.assert_allclose(track["mean"][j], old["mean"][j] + np.outer(surprise, gain))
+            innovation = seen[:2] - old["mean"][j, :, POSITION]
+            np.testing.assert_allclose(track["mean"][j], old["mean"][j] + np.outer(innovation, gain))
             np.testing.assert_allclose(matrix(track["covariance"][j]), covariance - np.outer(gain, H) @ covariance)
         detected = old["existence"] * 0.9
         real, false = detected * likelihood.sum(), seen[CLUTTER] * (1 - detected)
         assert track["existence"] == pytest.approx(real / (real + false))
-        assert track["score"] == pytest.approx(np.log(real / (seen[CLUTTER] + 5e-5)))
+        assert track["log_likelihood"] == pytest.approx(np.log(real / (seen[CLUTTER] + 5e-5)))
         assert (track["hits"], track["misses"]) == (11, 0)
 
 
@@ -170,7 +170,7 @@ def test_evidence_is_that_of_settled_tracks(states, frames):
     tracks = states[:, NOW]
     tracks["misses"][::3] = 1
     tracks["hits"][::5] = 3
-    tracks["overlooked"] = 2
+    tracks["missed_detections"] = 2
     settled = (tracks["existence"] > 0.9) & (tracks["misses"] == 0) & (tracks["hits"] > 3)
     assert 0 < settled.sum() < N
     before = tracks.copy()
@@ -185,7 +185,7 @@ def test_evidence_is_that_of_settled_tracks(states, frames):
     np.testing.assert_allclose(evidence.probability, tracks["probability"][settled].sum(axis=0))
     assert (evidence.brownian, evidence.directed) == tuple(evidence.probability[[BROWNIAN, DIRECTED]])
     assert evidence.n_tracks == settled.sum()
-    assert (evidence.n_seen, evidence.n_overlooked) == ((before["hits"] > 3).sum(), 2 * (before["hits"] > 3).sum())
+    assert (evidence.n_seen, evidence.n_missed) == ((before["hits"] > 3).sum(), 2 * (before["hits"] > 3).sum())
 
 
 def test_a_missed_particle_keeps_its_prediction_and_exists_less(states, frames):
@@ -195,7 +195,7 @@ def test_a_missed_particle_keeps_its_prediction_and_exists_less(states, frames):
     for name in ("probability", "mean", "covariance", "hits"):
         np.testing.assert_array_equal(tracks[name], before[name])
     np.testing.assert_allclose(tracks["existence"], old * 0.1 / (1 - 0.9 * old))
-    np.testing.assert_allclose(tracks["score"], np.log(1 - 0.9 * old))
+    np.testing.assert_allclose(tracks["log_likelihood"], np.log(1 - 0.9 * old))
     assert (tracks["misses"] == 1).all()
     assert (tracks["detection"] == NONE).all()
 
@@ -274,7 +274,7 @@ def test_brownian_motion_is_recognised_and_tells_its_step(frames):
     step_var = sum(e.step_var for e in evidence) / sum(e.brownian for e in evidence)
     assert np.sqrt(step_var) == pytest.approx(1.7, rel=0.1)
     # With 800 steps the diffusion coefficient, 1.7²/2, is known to about 5 %; localisation alone would add 11 %.
-    assert track["travel"] / (4 * track["travel_time"]) == pytest.approx(1.7**2 / 2, rel=0.08)
+    assert track["squared_steps"] / (4 * track["squared_steps_time"]) == pytest.approx(1.7**2 / 2, rel=0.08)
 
 
 def test_brownian_variance_settles_where_theory_says():

@@ -6,7 +6,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from streamtrack.errors import ConfigError, LinkerError
-from streamtrack.linking import assignment, calibration, gating, imm, imm_filter, intake, readout, revision
+from streamtrack.linking import assignment, calibration, gating, imm, imm_filter, measurement, readout, revision
 from streamtrack.linking.imm import ImmLinker
 from streamtrack.testing.linkers import detections_at
 from streamtrack.types import CONFIRMED, MOTION_MODES, Detections
@@ -427,7 +427,7 @@ def test_the_motion_of_a_new_track_is_not_known():
 
 def compiled_versions():
     """How many versions of each compiled function there are, one per combination of argument types."""
-    modules = (assignment, gating, imm_filter, intake, readout, revision)
+    modules = (assignment, gating, imm_filter, measurement, readout, revision)
     functions = [each for module in modules for each in vars(module).values() if hasattr(each, "signatures")]
     assert len(functions) > 20
     return {function.__qualname__: len(function.signatures) for function in functions}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from streamtrack.linking.intake import LEAST_SCORE, MOST_SCORE, take_in
+from streamtrack.linking.measurement import LEAST_SCORE, MOST_SCORE, measure
 from streamtrack.linking.records import CLUTTER, N_MEASURED, VAR, X, Y
 
 HEIGHT, WIDTH = 50, 80
@@ -10,7 +10,7 @@ HEIGHT, WIDTH = 50, 80
 def take(*rows):
     """Return what is measured of detections y, x, score, sigma, their places, and how many are expected to be real."""
     measured, places = np.zeros((len(rows) + 2, N_MEASURED)), np.zeros(len(rows) + 2, np.int64)
-    n, expected = take_in(np.array(rows, float).reshape(-1, 4).T.copy(), HEIGHT, WIDTH, measured, places)
+    n, expected = measure(np.array(rows, float).reshape(-1, 4).T.copy(), HEIGHT, WIDTH, measured, places)
     return measured[:n], places[:n], expected
 
 

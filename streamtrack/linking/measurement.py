@@ -14,7 +14,7 @@ LEAST_SIGMA_PX, MOST_SIGMA_PX = 0.05, 3.0
 
 
 @compiled
-def take_in(columns: Floats, height: int, width: int, measured: Floats, places: Indices) -> tuple[int, float]:
+def measure(columns: Floats, height: int, width: int, measured: Floats, places: Indices) -> tuple[int, float]:
     """Measure the detections that have a place in the image, a score and a sigma.
 
     A score s says that of such detections a share s is real: their false ones are (1 - s) / s times as dense as

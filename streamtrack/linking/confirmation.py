@@ -7,7 +7,7 @@ from streamtrack.linking.records import Flags, Indices, States
 
 
 @compiled
-def judge(
+def confirm_and_terminate(
     states: States, slots: Indices, now: int, confirmed: Flags, sure: float, doubtful: float, max_misses: int
 ) -> tuple[Indices, Indices]:
     """Go through the live tracks at the end of an update.
