@@ -161,7 +161,8 @@ class Microscope(Protocol):
     def stage_um_per_px(self) -> NDArray[np.float64]:
         """Return the matrix (2, 2) that turns a distance in the image (x, y), px, into one of the stage (x, y), um.
 
-        A particle at (x, y) px comes to the place of (0, 0) px when the stage moves by ``matrix @ (x, y)``.
+        A particle at (x, y) px comes to the place of (0, 0) px when the stage moves by ``matrix @ (x, y)``. Raises
+        MicroscopeError where it was never measured, signs included: a stage that moves the wrong way runs away.
         """
         ...
 

@@ -28,7 +28,7 @@ class SimulatedMicroscope:
         The camera's exposure at the start.
     um_per_px
         Side of a pixel in the sample. The camera looks along the stage's axes: a stage that moves by +1 um shifts the
-        image by -1 um.
+        image by -1 um. None where that was never measured.
     delay_ms
         How long each write takes.
 
@@ -49,7 +49,7 @@ class SimulatedMicroscope:
         presets: dict[str, tuple[str, ...]] | None = None,
         shutters: tuple[str, ...] = ("Shutter",),
         exposure_ms: float = 10.0,
-        um_per_px: float = 0.1,
+        um_per_px: float | None = 0.1,
         delay_ms: float = 0.0,
     ) -> None:
         self.properties = dict(properties or {"Laser.Power": "0"})
@@ -123,6 +123,8 @@ class SimulatedMicroscope:
 
     def stage_um_per_px(self) -> NDArray[np.float64]:
         """Return the matrix (2, 2) from px in the image (x, y) to um of the stage (x, y)."""
+        if self._um_per_px is None:
+            raise MicroscopeError("which way the image moves with the stage was never measured: give um_per_px")
         return self._um_per_px * np.eye(2)
 
     def add_event(self, event: Mapping[str, Any]) -> None:

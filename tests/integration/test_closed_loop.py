@@ -101,7 +101,7 @@ def test_a_bead_is_brought_to_the_middle_and_held_there(core, tmp_path):
         }
     )
     nudges = Nudges(core)
-    with closing(MicroManager.around(core)) as microscope:
+    with closing(MicroManager.around(core, stage_um_per_px=[1.0, 1.0])) as microscope:
         report = Session(config, tmp_path / "out", microscope=microscope).run(nudges)
     assert report["error"] is None
     found = pq.read_table(tmp_path / "out" / "detections.parquet").to_pandas()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError, MicroscopeError
-from streamtrack_drivers.micromanager.geometry import mounting, um_per_px
+from streamtrack_drivers.micromanager.geometry import binning_of, stage_matrix, um_per_px
 from streamtrack_drivers.micromanager.wire import DEFAULT_PORT, Connection, RemoteObject, open_core
 
 BUSY_POLL_S = 0.002
@@ -30,6 +30,8 @@ class PycroManager:
     timeout_s
         Most that a call, or a movement, may take. After a call that is not answered by then Micro-Manager counts as
         dead, and every later one fails at once.
+    stage_um_per_px
+        In place of Micro-Manager's calibration: as of `streamtrack_drivers.micromanager.core.MicroManager`.
 
     Raises
     ------
@@ -39,16 +41,18 @@ class PycroManager:
         If no Micro-Manager answers.
     """
 
-    def __init__(self, *, port: int = DEFAULT_PORT, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, *, port: int = DEFAULT_PORT, timeout_s: float = 5.0, stage_um_per_px: list[Any] | None = None
+    ) -> None:
         if not (0 < port < 65536 and 0 < timeout_s < math.inf):
             raise ConfigError(
                 f"port = {port}, timeout_s = {timeout_s:g}: give a port from 1 to 65535, and seconds above 0"
             )
+        self._matrix = None if stage_um_per_px is None else stage_matrix(stage_um_per_px)
         self._port = port
         self._timeout_s = timeout_s
         self._connection, self._core = open_core(port, timeout_s)
         self._add_event: Callable[[Mapping[str, Any]], None] | None = None
-        self._mounting: NDArray[np.float64] | None = None
         self._devices_of: dict[tuple[str, str], list[str]] = {}
         self._info = {
             "kind": "pycromanager",
@@ -115,11 +119,11 @@ class PycroManager:
     def stage_um_per_px(self) -> NDArray[np.float64]:
         """Return the matrix (2, 2) from a distance in the image (x, y), px, to one of the stage (x, y), um.
 
-        As `streamtrack_drivers.micromanager.core.MicroManager.stage_um_per_px`, from Micro-Manager's calibration.
+        As `streamtrack_drivers.micromanager.core.MicroManager.stage_um_per_px`.
         """
-        if self._mounting is None:  # asked for once: it is a dozen calls
-            self._mounting = mounting(self._camera_setting)
-        return um_per_px(self._core.getPixelSizeAffine(True), self._core.getPixelSizeUm(True), self._mounting)
+        if self._matrix is not None:
+            return self._matrix * binning_of(self._camera_setting("Binning") or "1")
+        return um_per_px(self._core.getPixelSizeAffine(True), self._core.getPixelSizeUm(True))
 
     def hand_events_to(self, add_event: Callable[[Mapping[str, Any]], None]) -> None:
         """Say who takes events: an acquisition that a script of this process runs on Micro-Manager."""

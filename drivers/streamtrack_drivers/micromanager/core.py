@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError, MicroscopeError, one_line
 from streamtrack_drivers.micromanager.deadline import Deadline
-from streamtrack_drivers.micromanager.geometry import mounting, um_per_px
+from streamtrack_drivers.micromanager.geometry import binning_of, stage_matrix, um_per_px
 
 T = TypeVar("T")
-Matrix = tuple[tuple[float, float], tuple[float, float]]
 
 GRACE_S = 1.0
 """How much longer than the core itself we wait, so that its own, better message comes first."""
@@ -42,7 +41,8 @@ class MicroManager:
     adapters
         Folder of the device adapters (the folder of Micro-Manager); by default the one that pymmcore-plus finds.
     stage_um_per_px
-        Matrix, rows x and y, in place of what the core knows: see `stage_um_per_px`.
+        How far the stage has to go, um, for a distance in the image, px without binning; in place of what the core
+        knows. Two numbers, x and y, or the rows of a matrix; see the method `stage_um_per_px`. For one objective.
     timeout_s
         How long a device may take.
 
@@ -59,7 +59,7 @@ class MicroManager:
         *,
         config: Path,
         adapters: Path | None = None,
-        stage_um_per_px: Matrix | None = None,
+        stage_um_per_px: list[Any] | None = None,
         timeout_s: float = 5.0,
     ) -> None:
         if not 0 < timeout_s < math.inf:
@@ -76,7 +76,7 @@ class MicroManager:
         cls,
         core: Any,
         *,
-        stage_um_per_px: Matrix | None = None,
+        stage_um_per_px: Sequence[Any] | None = None,
         timeout_s: float = 5.0,
         add_event: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> "MicroManager":
@@ -98,15 +98,13 @@ class MicroManager:
     def _attach(
         self,
         core: Any,
-        matrix: Matrix | None,
+        matrix: Sequence[Any] | None,
         timeout_s: float,
         add_event: Callable[[Mapping[str, Any]], None] | None,
     ) -> None:
-        if matrix is not None and not abs(np.linalg.det(matrix)) > 0:
-            raise ConfigError(f"stage_um_per_px = {matrix} cannot be inverted: give rows x and y of a matrix")
+        self._matrix = None if matrix is None else stage_matrix(matrix)
         self._core = core
         self._owned = False
-        self._matrix = matrix
         self._add_event = add_event
         self._in_time = Deadline(timeout_s + GRACE_S)
         self._info: dict[str, Any] = _describe(core)
@@ -187,22 +185,21 @@ class MicroManager:
 
         A particle at (x, y) px comes to the place of (0, 0) px when the stage moves by ``matrix @ (x, y)``. It is the
         matrix of the configuration, else Micro-Manager's affine transform, which is defined in the same way (its
-        double click into the image centres by it), else the pixel size and how the camera is mounted. Binning and
-        objective are taken into account.
+        double click into the image centres by it). Binning is taken into account, and by the transform the objective.
 
         Raises
         ------
         MicroscopeError
-            The pixel size is not known.
+            Neither was measured.
         """
         if self._matrix is not None:
-            return np.array(self._matrix, np.float64)
-        return self.call("read the pixel size", lambda: _matrix(self._core))
+            return self._matrix * self._binning()
+        return self.call("read the stage calibration", lambda: _matrix(self._core))
 
     def pixel_size_um(self) -> float | None:
         """Return the side of a pixel, None where it is not known."""
         if self._matrix is not None:
-            return math.sqrt(abs(np.linalg.det(self._matrix)))
+            return math.sqrt(abs(np.linalg.det(self._matrix * self._binning())))
         return self.call("read the pixel size", lambda: self._core.getPixelSizeUm(True)) or None
 
     def add_event(self, event: Mapping[str, Any]) -> None:
@@ -232,6 +229,9 @@ class MicroManager:
                 self.call("unload the devices", lambda: _unload(self._core))
         finally:
             self._in_time.close()
+
+    def _binning(self) -> tuple[int, int]:
+        return binning_of(self.call("read the binning", lambda: _binning(self._core)))
 
     def _move(self, device: str, target_um: tuple[float, ...], start: Callable[[], None]) -> None:
         where = ", ".join(f"{each:g}" for each in target_um)
@@ -335,11 +335,11 @@ def _describe(core: Any) -> dict[str, Any]:
     }
 
 
-def _matrix(core: Any) -> NDArray[np.float64]:
+def _binning(core: Any) -> str:
     camera = core.getCameraDevice()
+    return str(core.getProperty(camera, "Binning")) if camera and core.hasProperty(camera, "Binning") else "1"
 
-    def setting(name: str) -> str | None:
-        return core.getProperty(camera, name) if core.hasProperty(camera, name) else None
 
+def _matrix(core: Any) -> NDArray[np.float64]:
     # Cached: asking every device that a pixel size depends on takes a serial turret 50 ms.
-    return um_per_px(core.getPixelSizeAffine(True), core.getPixelSizeUm(True), mounting(setting))
+    return um_per_px(core.getPixelSizeAffine(True), core.getPixelSizeUm(True))

@@ -61,8 +61,9 @@ class Tap:
         Folder of the results.
     core
         What ``pycromanager.Core()`` returned: says how large the images are. One of the Python backend, or a
-        ``CMMCorePlus``, becomes the run's microscope, too. With the Java backend commands go through the
-        ``[microscope]`` of the file (``kind = "pycromanager"``), which has a socket of its own.
+        ``CMMCorePlus``, becomes the run's microscope, too; of the file's ``[microscope]`` only ``stage_um_per_px``
+        counts then. With the Java backend commands go through that ``[microscope]`` (``kind = "pycromanager"``), which
+        has a socket of its own.
     shape, dtype, pixel_size_um
         Of the images, instead of a core: (H, W), ``uint8`` or ``uint16``.
     overwrite
@@ -197,7 +198,8 @@ class Tap:
 
     def _make_microscope(self, table: PluginConfig | None, core: Any) -> Microscope | None:
         if isinstance(core, pymmcore.CMMCore):
-            return MicroManager.around(core, add_event=self._add_event)
+            matrix = table.settings.get("stage_um_per_px") if table else None
+            return MicroManager.around(core, add_event=self._add_event, stage_um_per_px=matrix)
         if table is None:
             return None
         if table.kind == "micromanager":

@@ -57,7 +57,7 @@ def test_a_configuration_is_needed():
         ({"config": DEMO, "adapters": Path("nowhere")}, ConfigError, "no folder nowhere"),
         ({"config": DEMO, "timeout_s": 0.0}, ConfigError, "seconds above 0"),
         ({"config": DEMO, "timeout_s": float("nan")}, ConfigError, "seconds above 0"),
-        ({"config": DEMO, "stage_um_per_px": ((1.0, 2.0), (2.0, 4.0))}, ConfigError, "cannot be inverted"),
+        ({"config": DEMO, "stage_um_per_px": [[1.0, 2.0], [2.0, 4.0]]}, ConfigError, "is not understood: give x and y"),
     ],
 )
 def test_wrong_settings_are_one_line(settings, error, message):

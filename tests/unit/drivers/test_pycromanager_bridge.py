@@ -54,8 +54,13 @@ def test_a_move_is_over_when_the_stage_has_arrived(microscope, core):
     assert microscope.stage_um() == pytest.approx((120.0, -40.0), abs=0.1)
 
 
-def test_the_pixel_size_says_how_far_the_stage_has_to_go(microscope):
-    np.testing.assert_allclose(microscope.stage_um_per_px(), np.eye(2))
+def test_the_stage_goes_where_it_was_measured_to_and_binning_counts(microscope, micromanager):
+    with pytest.raises(MicroscopeError, match="never measured: run 'streamtrack calibrate stage"):
+        microscope.stage_um_per_px()  # the demo's transform is no more than its pixel size
+    measured = PycroManager(port=micromanager.port, stage_um_per_px=[[0.0, -0.5], [0.5, 0.0]])
+    measured.set_property("Camera", "Binning", "2")
+    np.testing.assert_allclose(measured.stage_um_per_px(), [[0.0, -1.0], [1.0, 0.0]])
+    measured.close()
 
 
 def test_the_report_names_versions_and_devices(microscope):
