@@ -28,6 +28,7 @@ from pymmcore_plus import CMMCorePlus
 from streamtrack.bench.computer import describe, memory_mib
 from streamtrack.bench.summary import percentiles
 from streamtrack.config import RunConfig
+from streamtrack.power import switch_interval_s
 from streamtrack.session import Session
 from streamtrack.types import Detections, Frame, LostFrame, Pixels, SourceInfo
 from streamtrack_drivers.micromanager import MicroManager, MicroManagerSource
@@ -35,8 +36,6 @@ from streamtrack_drivers.micromanager import MicroManager, MicroManagerSource
 SIZE_PX = 256
 EXPOSURE_MS = 9.0
 WARM_UP_FRAMES = 100
-THREAD_SWITCH_S = 5e-4
-"""As `streamtrack live` sets it."""
 CAMERA = {
     "OnCameraCCDXSize": SIZE_PX,
     "OnCameraCCDYSize": SIZE_PX,
@@ -65,7 +64,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
     arguments = parser.parse_args()
     seconds = 5.0 if arguments.quick else 60 * arguments.minutes
-    sys.setswitchinterval(THREAD_SWITCH_S)
+    sys.setswitchinterval(switch_interval_s())
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         pace = measure(seconds, 0.0, Path(folder) / "pace")
         slow = measure(max(seconds / 10, 3.0), 0.030, Path(folder) / "slow")

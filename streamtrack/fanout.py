@@ -1,6 +1,7 @@
 """Carries results to sinks and commands to actuators, one worker thread each, so that none of them stalls the loop."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from streamtrack.config import Mode
 from streamtrack.errors import SinkError
 from streamtrack.protocols import Actuator, Sink
 from streamtrack.types import FrameResult, SourceInfo
-from streamtrack.workers import SinkWorker
+from streamtrack.workers import SinkWorker, Worker
 
 ACTUATOR_FINISH_S = 10.0
-"""How long an actuator may take for the commands that wait when the run ends."""
+"""How long actuators may take for the commands that wait when the run ends."""
+LOG_FINISH_S = 10.0
+"""How long the last lines of the command log may take."""
 
 
 class Fanout:
@@ -77,12 +80,29 @@ class Fanout:
             worker.offer(result)
 
     def finish(self, timeout_s: float) -> None:
-        """Let every worker finish what it was given; actuators, which make the hardware safe, come first."""
-        for actuator in self._actuators.values():
-            actuator.finish(min(timeout_s, ACTUATOR_FINISH_S))
-        for sink in self._sinks.values():
-            sink.finish(timeout_s)
-        self._log.finish(timeout_s)
+        """Let every worker finish what it was given: actuators, then sinks."""
+        self.finish_actuators()
+        self.finish_sinks(timeout_s)
+
+    def finish_actuators(self) -> None:
+        """Let every actuator carry out the commands that wait, and make its hardware safe."""
+        self._finish(self._actuators.values(), ACTUATOR_FINISH_S)
+
+    def finish_sinks(self, timeout_s: float, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Let every sink finish its files; in a hurry those that are not critical are left unfinished."""
+        workers = self._sinks.values()
+        self._finish([worker for worker in workers if worker.sink.critical], timeout_s)
+        self._finish([worker for worker in workers if not worker.sink.critical], timeout_s, hurry)
+        self._log.finish(LOG_FINISH_S)
+
+    def _finish(
+        self, workers: Iterable[Worker[Any]], timeout_s: float, leave: Callable[[], bool] = lambda: False
+    ) -> None:
+        end_s = time.monotonic() + timeout_s
+        for worker in workers:
+            worker.channel.close()
+        for worker in workers:
+            worker.finish(max(0.0, end_s - time.monotonic()), leave)
 
     def halt(self) -> None:
         """Drop all commands that wait: none is sent from now on."""

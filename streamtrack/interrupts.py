@@ -1,28 +1,248 @@
-"""Ctrl-C as a request to stop, heard between two steps and not in the middle of one."""
+"""Requests to stop, heard by a thread that does nothing else and at once makes safe what has to be.
 
+The thread waits on a socket. The interpreter's own C handler writes each signal to it (`signal.set_wakeup_fd`), so that
+Ctrl-C is heard also while the main thread is in a C call that does not return, such as compiling. The thread opens no
+file and takes no lock that others hold for longer than a moment: a folder that hangs keeps it from nothing.
+"""
+
+import _thread
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from streamtrack.waiting import joined_within, set_within
+
+SAFE_TIMEOUT_S = 15.0
+"""How long making safe may take before its thread is left behind."""
+CONSOLE_S = 4.5
+"""Windows ends a process 5 s after its console was closed, whatever it does."""
+CLOSING_EVENTS = (2, 5, 6)
+"""Console closed, log-off, shut-down; Ctrl-C and Ctrl-Break come as signals."""
+ASKED, OVER = 0xFF, 0xFE
+"""What is written to the thread besides the numbers of signals."""
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that end a program here: Ctrl-C, ``kill``, a terminal that was closed, Ctrl-Break."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+def hear_as_ctrl_c() -> None:
+    """Let each of these signals raise KeyboardInterrupt from now on; an ignored one (``nohup``) stays ignored."""
+    for number in stop_signals():
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
+@contextmanager
+def heard_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[tuple[signal.Signals, ...]]:
+    """Have these signals call ``handler``, but ignored ones; only the main thread can, elsewhere this does nothing."""
+    previous: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        previous = {number: signal.getsignal(number) for number in stop_signals()}
+        previous = {number: old for number, old in previous.items() if old not in (signal.SIG_IGN, None)}
+    for number in previous:
+        signal.signal(number, handler)
+    try:
+        yield tuple(previous)
+    finally:
+        for number, old in previous.items():
+            signal.signal(number, old)
 
 
 @contextmanager
 def on_ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` at the first Ctrl-C, on every platform; a second one breaks off what still runs.
+    """Call ``stop`` at the first of these signals, between two steps; a second one breaks off what still runs."""
 
-    Only the main thread hears signals: elsewhere this does nothing.
+    def first(*_: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.default_int_handler)
+        stop()
+
+    with heard_by(first) as numbers:
+        yield
+
+
+class Stop:
+    """A request to stop: by a signal, the console's closing, or `request`. Between ``with`` it is obeyed at once.
+
+    Nothing here waits for the thread that is to be stopped. May be entered again within itself.
     """
+
+    def __init__(self) -> None:
+        self.requested = threading.Event()
+        self._calls: list[Callable[[], object]] = []
+        self._asked = False
+        self._safe = threading.Event()
+        self._over = threading.Event()
+        self._depth = 0
+        self._entered: Any = None
+        self._pen: socket.socket | None = None
+        self._numbers: tuple[signal.Signals, ...] = ()
+        self._breaks_off = 0
+        self._poked = False
+        self._signals = 0
+        self.trouble: str | None = None
+        """What went wrong when something was called."""
+
+    def on_request(self, call: Callable[[], object]) -> None:
+        """Have something called by the safety thread when there is a request, after what was named before it.
+
+        If there has been one, it is called now.
+        """
+        self._calls.append(call)
+        if self._asked:
+            self._attempt(call)
+
+    def request(self) -> None:
+        """Ask to stop. Returns at once; may be called from any thread and from a signal handler."""
+        self._write(ASKED)
+        if self._pen is None:  # heard when the block begins
+            self._asked = True
+            self.requested.set()
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether all that was to be called after a request has been."""
+        return self._safe.is_set()
+
+    @property
+    def insists(self) -> bool:
+        """Whether a second signal came: the user wants to wait for nothing that can be left out."""
+        return self._signals > 1
+
+    def settle(self) -> None:
+        """If there was a request, wait until it was obeyed."""
+        if self.requested.is_set():
+            set_within(self._safe, SAFE_TIMEOUT_S)
+
+    @contextmanager
+    def breaks_off(self) -> Iterator[None]:
+        """Within, a request raises KeyboardInterrupt in the main thread; in another one, at the end of the block."""
+        self._breaks_off += 1
+        try:
+            self._raise_if_requested()
+            yield
+            self._raise_if_requested()
+        finally:
+            self._breaks_off -= 1
+
+    def on_console_event(self, event: int) -> bool:
+        """Obey Windows, which ends the process when this returns: after the block, or after 4.5 s."""
+        if event not in CLOSING_EVENTS:
+            return False
+        self.request()
+        set_within(self._over, CONSOLE_S)
+        return True
+
+    def __enter__(self) -> Self:
+        self._depth += 1
+        if self._depth == 1:
+            self._entered = self._listening()
+            self._entered.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._entered.__exit__(None, None, None)
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        ear, self._pen = socket.socketpair()
+        self._pen.setblocking(False)
+        thread = threading.Thread(target=self._listen, args=(ear,), name="streamtrack-safety", daemon=True)
+        thread.start()
+        if self._asked:
+            self._write(ASKED)
+        with ear, self._pen, _woken_by_signals(self._pen), heard_by(self._on_signal) as self._numbers:
+            with _told_by_console(self.on_console_event):
+                try:
+                    yield
+                finally:
+                    self._write(OVER)
+                    joined_within(thread, SAFE_TIMEOUT_S)
+                    self._over.set()
+
+    def _write(self, number: int) -> None:
+        if self._pen is not None:
+            with suppress(OSError):  # closed: the block is over; full: it is asked already
+                self._pen.send(bytes((number,)))
+
+    def _listen(self, ear: socket.socket) -> None:
+        """Safety thread: wait for a request, and obey the first."""
+        obeyed, heard = False, b""
+        while OVER not in heard:
+            try:
+                heard = ear.recv(64)
+            except OSError:
+                return
+            if not obeyed and not {ASKED, *self._numbers}.isdisjoint(heard):
+                obeyed = True
+                self._obey()
+
+    def _obey(self) -> None:
+        self._asked = True
+        self.requested.set()
+        for call in self._calls:
+            self._attempt(call)
+        self._safe.set()
+        if self._breaks_off and self._numbers:  # the main thread hears nothing but a signal
+            self._poked = True
+            _thread.interrupt_main(self._numbers[0])
+
+    def _attempt(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except BaseException as error:  # what follows has to be called all the same
+            self.trouble = self.trouble or f"{type(error).__name__}: {error}"
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._poked:
+            self._poked = False
+        else:
+            self._signals += number != getattr(signal, "SIGHUP", None)  # a terminal that closes sends two
+            self._write(ASKED)  # the C handler has written already, unless somebody else took its socket
+        if self._breaks_off:
+            raise KeyboardInterrupt
+
+    def _raise_if_requested(self) -> None:
+        if self.requested.is_set():
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _woken_by_signals(pen: socket.socket) -> Iterator[None]:
+    """Have the interpreter write the number of each signal to a socket, whatever the main thread is doing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def first(*_: object) -> None:
-        signal.signal(signal.SIGINT, previous)
-        stop()
-
-    signal.signal(signal.SIGINT, first)
+    previous = signal.set_wakeup_fd(pen.fileno(), warn_on_full_buffer=False)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        signal.set_wakeup_fd(previous)
+
+
+@contextmanager
+def _told_by_console(handler: Callable[[int], bool]) -> Iterator[None]:
+    """Have Windows call ``handler`` in a thread of its own when the console closes; other systems send a signal."""
+    if sys.platform != "win32":
+        yield
+        return
+    import ctypes
+
+    routine = ctypes.WINFUNCTYPE(ctypes.c_int, ctypes.c_uint)(handler)  # kept alive until the end of the block
+    ctypes.windll.kernel32.SetConsoleCtrlHandler(routine, True)
+    try:
+        yield
+    finally:
+        ctypes.windll.kernel32.SetConsoleCtrlHandler(routine, False)

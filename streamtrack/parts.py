@@ -1,6 +1,6 @@
 """Builds everything that takes part in a run."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -40,7 +40,7 @@ class Parts:
     _open: ExitStack
 
     def close(self) -> None:
-        """Close the source, the engine and the actuators, the microscope last. May be called twice."""
+        """Close source, engine and actuators, make the microscope safe, and close it last. May be called twice."""
         self._open.close()
 
 
@@ -58,12 +58,20 @@ class Given:
     sinks: Mapping[str, Sink] = field(default_factory=dict)
 
 
-def build_parts(config: RunConfig, given: Given = Given()) -> Parts:
-    """Build every plug-in of a run that is not given; raises StreamtrackError, and then leaves none of them open."""
+def build_parts(
+    config: RunConfig, given: Given = Given(), on_guard: Callable[[Guard], None] = lambda guard: None
+) -> Parts:
+    """Build every plug-in of a run that is not given; raises StreamtrackError, and then leaves none of them open.
+
+    ``on_guard`` is called as soon as there is a guard: what comes after it may take long.
+    """
     with ExitStack() as opened:
         builder = _Builder(opened)
         microscope = given.microscope or builder.one("microscope", "microscopes", config.microscope)
         guard = Guard(microscope, config.safety, config.mode) if microscope else None
+        if guard is not None:
+            opened.callback(guard.close)
+            on_guard(guard)
         linker = builder.one("linker", "linkers", config.linker)
         engine = given.engine or builder.one("engine", "engines", config.engine)
         triggers = builder.several("triggers", "triggers", config.triggers)

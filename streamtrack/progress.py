@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -37,7 +38,8 @@ class FrameProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        with suppress(OSError):
+            self._bar.stop()
         if self._notebook:
             print()
 
@@ -48,6 +50,10 @@ class FrameProgress:
         if now_s < self._next_s and done != progress.n_frames:
             return
         self._next_s = now_s + REFRESH_S
+        with suppress(OSError):  # the terminal is gone: no reason to end the run
+            self._show(progress, done)
+
+    def _show(self, progress: RunProgress, done: int) -> None:
         lost = f"{progress.lost} lost" if progress.lost else ""
         if self._notebook:
             print(f"\rtracking {done}/{progress.n_frames or '?'} frames {lost}", end="", flush=True)

@@ -30,6 +30,11 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @property
+    def has_report(self) -> bool:
+        """Whether a run has left its report here."""
+        return (self.path / REPORT_NAME).exists()
+
     def check(self, overwrite: bool) -> None:
         """Raise ConfigError where the folder holds results that may not be replaced."""
         if self.path.exists() and not self.path.is_dir():
@@ -47,8 +52,7 @@ class RunFolder:
         """Make the folder, or remove from it what an earlier run left; raises ConfigError."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            names = (*RESULT_NAMES, STOP_NAME)
-            for old in (*(self.path / name for name in names), *self.path.glob("*.partial*")):
+            for old in (*(self.path / name for name in RESULT_NAMES), *self.path.glob("*.partial*")):
                 if old.is_dir():
                     remove_tree(old)
                 else:

@@ -7,26 +7,29 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from streamtrack.actuators.guard import Guard
 from streamtrack.channel import Channel, ChannelClosed, Policy, Put
 from streamtrack.clock import monotonic_ns
 from streamtrack.config import RunConfig
 from streamtrack.errors import SinkError, SourceError, StreamtrackError
 from streamtrack.fanout import Fanout
 from streamtrack.garbage import frozen_gc
-from streamtrack.interrupts import on_ctrl_c
+from streamtrack.interrupts import Stop
 from streamtrack.metrics.latency import LatencyHistogram
 from streamtrack.parts import Given, build_parts
+from streamtrack.power import awake
 from streamtrack.protocols import Engine, FrameSource, Microscope, Sink
 from streamtrack.report import LossLedger, Status, machine, versions, write_report
-from streamtrack.run_folder import STOP_NAME, RunFolder
+from streamtrack.run_folder import RunFolder
 from streamtrack.step import Step
+from streamtrack.stop_file import StopFile, unsafe
 from streamtrack.types import Frame, FrameResult, LostFrame
 from streamtrack.waiting import joined_within
 
@@ -34,10 +37,6 @@ QUEUED = {Policy.BLOCK: 8, Policy.LATEST: 2, Policy.DROP_NEWEST: 2}
 """Frames that may wait for the loop, unless the configuration says otherwise."""
 POLL_S = 0.5
 """How often a waiting thread looks whether it should stop."""
-WATCH_S = 0.05
-"""How soon a stop file is seen and the microscope made safe."""
-SAFE_TIMEOUT_S = 10.0
-"""How long making the microscope safe may take."""
 FINISH_TIMEOUT_S = 600.0
 """How long a sink may take to finish its files after the last frame."""
 STAGES = ("read", "queue", "detect", "link", "decide", "total")
@@ -67,6 +66,9 @@ class Session:
         microscope open.
     sinks
         Ready-made ones by name, besides those of the configuration.
+    stop
+        Requests to end the run, where they are heard already; by default they are heard during `run`. One that comes
+        before raises KeyboardInterrupt.
     """
 
     def __init__(
@@ -79,19 +81,26 @@ class Session:
         engine: Engine | None = None,
         microscope: Microscope | None = None,
         sinks: Mapping[str, Sink] | None = None,
+        stop: Stop | None = None,
     ) -> None:
         self._run_folder = RunFolder(folder)
         self._run_folder.check(overwrite)
         self._config = config
         self._folder = folder
-        self._parts = build_parts(config, Given(source, engine, microscope, sinks or {}))
+        self._stop = stop or Stop()
+        self._guard: Guard | None = None
+        with ExitStack() as opened:
+            opened.enter_context(StopFile(folder, self._stop, self._safety))
+            with self._stop.breaks_off():
+                self._parts = build_parts(config, Given(source, engine, microscope, sinks or {}), self._protect)
+            opened.callback(self._parts.close)
+            self._open = opened.pop_all()
         self._source, self._engine, self._linker = self._parts.source, self._parts.engine, self._parts.linker
         self._info = self._source.info
         self._ledger = LossLedger()
         self._latency = {stage: LatencyHistogram() for stage in STAGES}
         self._counts: Counter[str] = Counter()
-        self._stop = threading.Event()
-        self._stopped_by_user = threading.Event()
+        self._ended = threading.Event()
         self._fanout: Fanout | None = None
         self._last_frame = {"detections": 0, "tracks": 0}
         self._interrupted = False
@@ -106,34 +115,47 @@ class Session:
         Errors in the middle of a run do not raise: the report's status is ``failed`` and its ``error`` says why. Raises
         StreamtrackError when the run cannot begin.
         """
-        try:
-            return self._run(on_progress)
-        finally:
-            self._parts.close()
+        with self._stop, self._open:
+            try:
+                return self._run(on_progress)
+            finally:
+                self._make_safe()
+                self._stop.settle()
 
     def _run(self, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
-        self._engine.prepare(self._info.shape, self._info.dtype)
-        self._linker.prepare(self._info.shape)
-        channel = self._make_channel()
-        fanout = Fanout(
-            self._parts.sinks,
-            self._parts.actuators,
-            lossless=self._policy is Policy.BLOCK,
-            mode=self._config.mode,
-        )
-        self._fanout = fanout
+        try:
+            with self._stop.breaks_off():
+                self._engine.prepare(self._info.shape, self._info.dtype)
+                self._linker.prepare(self._info.shape)
+        except KeyboardInterrupt:
+            return self._stopped_early()
+        fanout = self._start_fanout()
+        write_report(self._folder, self._report("running", None, {}))
+        with frozen_gc(), awake() if self._info.live else nullcontext():
+            error = self._drive(self._make_channel(), fanout, on_progress)
+        error = "; ".join(filter(None, (*unsafe(self._safety()), self._stop.trouble, error))) or None
+        report = self._report(self._status(error), error, fanout.outcome())
+        write_report(self._folder, report)
+        return report
+
+    def _start_fanout(self) -> Fanout:
+        lossless = self._policy is Policy.BLOCK
+        fanout = Fanout(self._parts.sinks, self._parts.actuators, lossless=lossless, mode=self._config.mode)
         self._run_folder.clear()
         try:
             fanout.start(self._folder, self._info)
         except StreamtrackError:
             self._run_folder.clear()  # a sink that did open has left empty tables
             raise
-        write_report(self._folder, self._report("running", None, {}))
-        with on_ctrl_c(self.stop), frozen_gc(), self._watch(fanout):
-            error = self._drive(channel, fanout, on_progress)
-        self._make_safe()
-        report = self._report(self._status(error), error, fanout.outcome())
-        write_report(self._folder, report)
+        self._fanout = fanout
+        return fanout
+
+    def _stopped_early(self) -> dict[str, Any]:
+        """Return the report of a run that was stopped before its first frame; results of an earlier one stay."""
+        report = self._report("interrupted", None, {})
+        if not self._run_folder.has_report:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_report(self._folder, report)
         return report
 
     @property
@@ -152,57 +174,69 @@ class Session:
     def stop(self) -> None:
         """End the run early: the frame in hand is finished, what is decided is written, the status is ``interrupted``.
 
-        No command is sent any more, and the microscope is made safe at once. Ctrl-C calls it during :meth:`run`, and so
-        does a file named ``stop`` in the run's folder. May be called from any thread.
+        No command is sent any more, and the microscope is made safe at once. Ctrl-C and the other signals that end
+        programs do the same during :meth:`run`, and so does a file named ``stop`` in the run's folder. May be called
+        from any thread.
         """
-        self._stopped_by_user.set()
-        self._stop.set()
+        self._stop.request()
 
-    @contextmanager
-    def _watch(self, fanout: Fanout) -> Iterator[None]:
-        """Look for the stop file, and make the microscope safe without waiting for the loop when the run is stopped."""
-        over = threading.Event()
-
-        def watch() -> None:
-            while not over.wait(WATCH_S):
-                if (self._folder / STOP_NAME).exists():
-                    self.stop()
-                if self._stopped_by_user.is_set():
-                    fanout.halt()
-                    self._make_safe()
-                    return
-
-        watcher = threading.Thread(target=watch, name="streamtrack-safety", daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            over.set()
-            joined_within(watcher, SAFE_TIMEOUT_S)
-            (self._folder / STOP_NAME).unlink(missing_ok=True)
+    def _protect(self, guard: Guard) -> None:
+        self._guard = guard
+        self._stop.on_request(guard.make_safe)
 
     def _make_safe(self) -> None:
-        if self._parts.guard is not None:
-            self._parts.guard.make_safe()
+        if self._guard is not None:
+            self._guard.make_safe()
+
+    def _safety(self) -> dict[str, Any]:
+        return self._guard.outcome() if self._guard is not None else {}
 
     def _drive(self, channel: Channel[Frame], fanout: Fanout, on_progress: Callable[[Progress], None]) -> str | None:
         """Run source, loop and fan-out; return what went wrong. Every thread is ended and every sink closed."""
+
+        def break_off() -> None:
+            self._ended.set()
+            channel.fail("interrupted")
+            fanout.halt()
+
         reader = threading.Thread(target=self._read, args=(channel,), name="streamtrack-source", daemon=True)
         reader.start()
-        error = None
+        self._stop.on_request(break_off)
+        error = self._caught(lambda: self._loop(channel, fanout, on_progress))
+        self._interrupted |= self._stop.requested.is_set()
+        error = error or self._source_error
+        late = self._shut_down(channel, fanout, reader)
+        return error or self._source_error or late or fanout.critical_failure
+
+    def _shut_down(self, channel: Channel[Frame], fanout: Fanout, reader: threading.Thread) -> str | None:
+        """End every thread and close every sink, whatever goes wrong meanwhile; return that.
+
+        The light goes off before the files are finished.
+        """
+        self._ended.set()
+        channel.fail("interrupted" if self._interrupted else "the run ended")
+        steps: tuple[Callable[[], object], ...] = (
+            fanout.finish_actuators,
+            self._make_safe,
+            self._source.close,
+            lambda: joined_within(reader, 10 * POLL_S),
+            lambda: fanout.finish_sinks(FINISH_TIMEOUT_S, lambda: self._stop.insists),
+        )
+        errors = [self._caught(step) for step in steps]
+        return next(filter(None, errors), None)
+
+    def _caught(self, call: Callable[[], object]) -> str | None:
+        """Return the error of a call in one line, None if there was none."""
         try:
-            self._loop(channel, fanout, on_progress)
+            call()
         except StreamtrackError as failure:
-            error = str(failure)
-        except Exception as failure:
-            error = f"{type(failure).__name__}: {failure}"
-            self._traceback = traceback.format_exc()
+            return str(failure)
         except KeyboardInterrupt:
-            self._stop.set()
-        interrupted = self._stop.is_set()
-        self._shut_down(channel, fanout, reader, "interrupted" if interrupted else "the run ended")
-        self._interrupted = interrupted
-        return error or self._source_error or fanout.critical_failure
+            self._interrupted = True
+        except BaseException as failure:  # sys.exit() in a plug-in is an error of that plug-in
+            self._traceback = traceback.format_exc()
+            return f"{type(failure).__name__}: {failure}"
+        return None
 
     def _status(self, error: str | None) -> Status:
         if error is not None:
@@ -211,18 +245,11 @@ class Session:
             return "interrupted"
         return "incomplete" if self._ledger.count else "completed"
 
-    def _shut_down(self, channel: Channel[Frame], fanout: Fanout, reader: threading.Thread, cause: str) -> None:
-        self._stop.set()
-        channel.fail(cause)
-        self._source.close()
-        joined_within(reader, 10 * POLL_S)
-        fanout.finish(FINISH_TIMEOUT_S)
-
     def _read(self, channel: Channel[Frame]) -> None:
         """Source thread: put every frame, note every lost one, and end the channel."""
         try:
             frames = iter(self._source.frames())
-            while not self._stop.is_set():
+            while not self._ended.is_set():
                 asked = monotonic_ns()
                 item = next(frames, None)
                 if item is None:
@@ -235,7 +262,7 @@ class Session:
                     self._put(channel, item)
         except StreamtrackError as error:
             self._source_error = str(error)
-        except Exception as error:
+        except BaseException as error:
             self._source_error = f"the source failed: {type(error).__name__}: {error}"
         finally:
             channel.close()
@@ -262,7 +289,7 @@ class Session:
         """Wait for a frame in short steps, so that Ctrl-C is heard on every platform."""
         stall_s = self._config.ingest.stall_timeout_s
         give_up_s = time.monotonic() + stall_s
-        while not self._stop.is_set():
+        while not self._ended.is_set():
             try:
                 return channel.get(POLL_S)
             except ChannelClosed:
@@ -311,7 +338,7 @@ class Session:
             "linker": dict(self._linker.info),
             "microscope": dict(self._parts.microscope.info) if self._parts.microscope else None,
             "rules": self._rules(),
-            "safety": self._parts.guard.outcome() if self._parts.guard else None,
+            "safety": self._safety() or None,
             "outputs": {key: value for key, value in fanout.items() if key != "write_ms"},
             "config": self._full_config(),
             "versions": versions(),
@@ -342,6 +369,7 @@ class Session:
             "latency_ms": self._latencies(),
             "rules": self._rules(),
             "actuators": fanout.outcome()["actuators"] if fanout else {},
+            "stopping": self._safety() if self._stop.is_safe else None,
         }
 
     def _full_config(self) -> dict[str, Any]:

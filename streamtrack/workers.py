@@ -2,6 +2,7 @@
 
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -45,11 +46,14 @@ class Worker(ABC, Generic[T]):
             if monotonic_ns() > give_up_ns:
                 self._fail(TimeoutError(f"took nothing for {STUCK_S:g} s"))
 
-    def finish(self, timeout_s: float) -> None:
-        """Let the worker empty its queue and finish; one that does not is named in ``error`` and left behind."""
+    def finish(self, timeout_s: float, leave: Callable[[], bool] = lambda: False) -> None:
+        """Let the worker empty its queue and finish; one that does not is named in ``error`` and left behind.
+
+        It is also left behind as soon as ``leave()``.
+        """
         self.channel.close()
-        if not joined_within(self._thread, POLL_S if self.error else timeout_s):
-            self.error = self.error or f"still busy after {timeout_s:g} s"
+        if not joined_within(self._thread, POLL_S if self.error else timeout_s, leave):
+            self.error = self.error or ("left unfinished" if leave() else f"still busy after {timeout_s:g} s")
             self.channel.fail(self.error)
 
     @abstractmethod

@@ -16,9 +16,10 @@ from streamtrack.cli.live import live
 from streamtrack.cli.plugins import plugins
 from streamtrack.cli.recover import recover
 from streamtrack.cli.relink import relink
+from streamtrack.cli.saying import say_error
 from streamtrack.cli.stop import stop
 from streamtrack.cli.track import track
-from streamtrack.errors import StreamtrackError
+from streamtrack.errors import StreamtrackError, one_line
 from streamtrack.registry import load, names
 
 PLUGIN_HELP = {
@@ -29,12 +30,15 @@ PLUGIN_HELP = {
 
 
 def main() -> None:
-    """Run the command line; a StreamtrackError becomes one line on stderr and exit code 2."""
+    """Run the command line; what a user can do something about becomes one line on stderr and exit code 2."""
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of a damaged file, our one line says too
     try:
         make_app()()
     except StreamtrackError as error:
-        print(f"streamtrack: {error}", file=sys.stderr)
+        say_error(str(error))
+        sys.exit(2)
+    except (MemoryError, RecursionError, UnicodeError, OSError) as error:  # the computer's limits, not a bug
+        say_error(one_line(error))
         sys.exit(2)
 
 

@@ -6,10 +6,8 @@ from typing import Annotated
 
 import typer
 
-from streamtrack.cli.track import ENGINE_HELP, EXIT_CODES, WEIGHTS_HELP, make_config, report_lines
-
-THREAD_SWITCH_S = 5e-4
-"""How long one Python thread may keep the others waiting; the interpreter's own 5 ms is a frame at 200 frames/s."""
+from streamtrack.cli.track import ENGINE_HELP, EXIT_CODES, WEIGHTS_HELP, make_config, say_report, stoppable
+from streamtrack.power import switch_interval_s
 
 
 def live(
@@ -28,18 +26,15 @@ def live(
     Writes what 'track' writes, and commands.jsonl. Ctrl-C or 'streamtrack stop FOLDER' ends the run and makes the
     microscope safe. Exit codes are those of 'track'.
     """
-    from rich.console import Console
+    with stoppable() as stop:
+        with stop.breaks_off():
+            from streamtrack.cli.live_view import LiveView
+            from streamtrack.session import Session
 
-    from streamtrack.cli.live_view import LiveView
-    from streamtrack.session import Session
-
-    run_config = make_config(None, config, engine={"kind": engine, "weights": weights}, mode=mode)
-    session = Session(run_config, out, overwrite=overwrite)
-    sys.setswitchinterval(THREAD_SWITCH_S)
-    with LiveView(session.snapshot):
-        report = session.run()
-    for line in report_lines(report, out):
-        Console(highlight=False).print(line, soft_wrap=True, markup=False)
-    if report["error"]:
-        print(f"streamtrack: {report['error']}", file=sys.stderr)
+            run_config = make_config(None, config, engine={"kind": engine, "weights": weights}, mode=mode)
+        session = Session(run_config, out, overwrite=overwrite, stop=stop)
+        sys.setswitchinterval(switch_interval_s())
+        with LiveView(session.snapshot):
+            report = session.run()
+        say_report(report, out)
     raise typer.Exit(EXIT_CODES[report["status"]])

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamtrack.commands import FATES
+from streamtrack.stop_file import made_safe, unsafe
 from streamtrack.waiting import joined_within
 
 REFRESH_S = 0.5
@@ -46,12 +48,14 @@ class LiveView:
     ) -> None:
         self._over.set()
         joined_within(self._thread, 2 * REFRESH_S)
-        self._live.stop()
+        with suppress(OSError):
+            self._live.stop()
 
     def _draw(self) -> None:
         while not self._over.wait(REFRESH_S):
             state = self._snapshot()
-            self._live.update(render(state, self._rates(state["frames"])), refresh=True)
+            with suppress(OSError):  # the terminal is gone; the run goes on, or is stopped by the signal that says so
+                self._live.update(render(state, self._rates(state["frames"])), refresh=True)
 
     def _rates(self, frames: Mapping[str, Any]) -> tuple[float, float]:
         """Return frames per second that came in and that were processed, since the last call."""
@@ -73,7 +77,13 @@ def _head(state: Mapping[str, Any], rates: tuple[float, float]) -> list[Text]:
     counts = f"{frames['processed']} frames, {rates[0]:.1f}/s in, {rates[1]:.1f}/s done"
     lines = [title, Text(f"{counts}; {last['detections']} detections, {last['tracks']} tracks")]
     causes = sorted(frames["lost_by_cause"].items(), key=lambda item: -item[1])
-    return lines + [Text(f"lost {count}: {cause}", style="yellow") for cause, count in causes[:3]]
+    lines += [Text(f"lost {count}: {cause}", style="yellow") for cause, count in causes[:3]]
+    return lines if state["stopping"] is None else [*_stopping(state["stopping"]), *lines]
+
+
+def _stopping(safety: Mapping[str, Any]) -> list[Text]:
+    lines = [Text(f" {each} ", style="bold white on red") for each in unsafe(safety)]
+    return [*lines, Text(f"{made_safe(safety)}; finishing the files (Ctrl-C again leaves pictures out)", style="bold")]
 
 
 def _stages(latency_ms: Mapping[str, Mapping[str, float]]) -> Table:

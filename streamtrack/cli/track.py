@@ -1,13 +1,17 @@
 """``streamtrack track``: from a movie to detections, tracks and a report."""
 
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from streamtrack.cli.saying import say, say_error
 from streamtrack.config import RunConfig, read_toml, source_from_text, validate
 from streamtrack.errors import ConfigError
+from streamtrack.interrupts import Stop
+from streamtrack.stop_file import unsafe
 
 MOST_CAUSES = 5
 """Of lost frames, that the summary names; the report has all."""
@@ -82,19 +86,35 @@ def make_config(
 
 def run(config: RunConfig, out: Path, overwrite: bool) -> dict[str, Any]:
     """Run a session under a progress bar and print what came of it; return the report."""
-    from rich.console import Console
+    with stoppable() as stop:
+        with stop.breaks_off():
+            from streamtrack.progress import FrameProgress
+            from streamtrack.session import Session
 
-    from streamtrack.progress import FrameProgress
-    from streamtrack.session import Session
-
-    session = Session(config, out, overwrite=overwrite)
-    with FrameProgress() as progress:
-        report = session.run(progress.update)
-    for line in report_lines(report, out):
-        Console(highlight=False).print(line, soft_wrap=True, markup=False)
-    if report["error"]:
-        print(f"streamtrack: {report['error']}", file=sys.stderr)
+        session = Session(config, out, overwrite=overwrite, stop=stop)
+        with FrameProgress() as progress:
+            report = session.run(progress.update)
+        say_report(report, out)
     return report
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Hear requests to stop from now on; one that ends the preparations ends the command, with exit code 130."""
+    try:
+        with Stop() as stop:
+            yield stop
+    except KeyboardInterrupt:
+        say_error("stopped before the first frame")
+        raise typer.Exit(EXIT_CODES["interrupted"]) from None
+
+
+def say_report(report: dict[str, Any], out: Path) -> None:
+    """Print what a user wants to read after a run; what could not be made safe is red."""
+    say(*report_lines(report, out))
+    if report["error"]:
+        alarm = unsafe(report["safety"] or {})
+        say_error(report["error"], alarm=bool(alarm))
 
 
 def report_lines(report: dict[str, Any], out: Path) -> list[str]:
