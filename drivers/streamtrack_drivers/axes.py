@@ -18,6 +18,12 @@ from numpy.typing import NDArray
 from streamtrack.errors import SourceError, foreign_errors
 from streamtrack.types import MIN_FRAME_PX
 
+MAX_FRAMES = 100_000_000
+"""A day at a kilohertz. What claims more would be days of lost frames."""
+MAX_PIXELS = 2**28
+"""Of a frame; no network takes more."""
+
+_MOST_NAMED = 50
 EXAMPLES = {2: "YX", 3: "TYX", 4: "TCYX", 5: "TCZYX"}
 
 # "i" and "q" are tifffile's letters for an axis of which the file says nothing: in a movie that is time.
@@ -106,6 +112,8 @@ class MovieView:
                 f"frames of {size['Y']} x {size['X']} px are too small: at least {MIN_FRAME_PX} x {MIN_FRAME_PX} px"
                 f" are needed (axes {axes}; if they are read wrongly, pass --axes)"
             )
+        if size["Y"] * size["X"] > MAX_PIXELS:
+            raise SourceError(f"frames of {size['Y']} x {size['X']} px are too large: cut out the part to track")
         return cls(
             axes,
             shape,
@@ -147,8 +155,8 @@ class MovieView:
 
 
 def _select_channel(channel: int | str | None, count: int, names: Sequence[str]) -> int:
-    labels = [f"{i} ({names[i]})" if i < len(names) and names[i] else str(i) for i in range(count)]
-    choices = ", ".join(labels)
+    labels = [f"{i} ({names[i]})" if i < len(names) and names[i] else str(i) for i in range(min(count, _MOST_NAMED))]
+    choices = ", ".join(labels + ["..."] * (count > _MOST_NAMED))
     if channel is None and count == 1:
         return 0
     if channel is None:
@@ -175,15 +183,15 @@ def _select_plane(z: int | Literal["max"] | None, count: int, axes: str) -> int 
 
 def _select_frames(frames: str | None, count: int) -> range:
     """Return the half-open, python-like range ``A:B`` of ``count`` frames."""
-    if frames is None:
-        return range(count)
-    match = re.fullmatch(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*", frames)
+    match = re.fullmatch(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*", ":" if frames is None else frames)
     if match is None:
         raise SourceError(f"frames {frames!r} is not a range: give --frames A:B, for example --frames 0:{count}")
     first, last = (int(end) if end else None for end in match.groups())
     selected = range(count)[first:last]
     if not selected:
         raise SourceError(f"frames {frames!r} selects none of the {count} frames: choose within --frames 0:{count}")
+    if selected.stop - selected.start > MAX_FRAMES:
+        raise SourceError(f"claims {count} frames: if it really has so many, choose --frames A:B, {MAX_FRAMES} at most")
     return selected
 
 

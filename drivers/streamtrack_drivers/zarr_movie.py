@@ -1,10 +1,11 @@
 """Movies in zarr: plain arrays of format 2 and 3, OME-Zarr 0.4 and 0.5."""
 
+import math
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.abc.store import ByteRequest, RangeByteRequest, Store
+from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore, ZipStore
 
@@ -28,56 +29,30 @@ from streamtrack_drivers.axes import (
     resolve_axes,
     square_pixel_um,
 )
+from streamtrack_drivers.zarr_chunks import MissingChunkError, checked
 
 BLOCK_BYTES = 256 * 2**20
 """Most that is read at once; a single frame (with ``z="max"``: a single stack) is read whole in any case."""
-BLOCK_FRAMES, SMALL_BLOCK_BYTES = 16, 32 * 2**20
-"""Chunks are read together up to so many frames and bytes: per call zarr costs as much as decoding a chunk."""
+BLOCK_FRAMES, SMALL_BLOCK_BYTES, BLOCK_CHUNKS = 16, 32 * 2**20, 4096
+"""Chunks are read together up to so many frames, bytes, chunks: per call zarr costs as much as decoding a chunk."""
+MAX_CHUNKS_PER_FRAME = 2**16
+"""Each costs some kilobytes and a fifth of a millisecond."""
 
-_BLOSC_HEADER = 16
+_MAX_DEPTH = 8
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 
 
 class ChunkStore(WrapperStore[Store]):
-    """A store that raises for an absent chunk, which zarr would silently read as ``fill_value``, and for a cut one.
+    """A store that raises `MissingChunkError` for an absent chunk, which zarr would read as its fill value."""
 
-    Attributes
-    ----------
-    blosc
-        Whether every object but metadata is a Blosc buffer. Decompression trusts the length in its header and reads
-        on into foreign memory where the buffer is cut off (numcodecs 0.16.6, issue 228), so it is compared here.
-    """
-
-    blosc = False
+    supports_sync_io = False  # or a later zarr reads from the store below, past `get`
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Return the bytes under a key; None for absent metadata only."""
         value = await super().get(key, prototype, byte_range)
         if value is None and PurePosixPath(key).name not in _METADATA:
-            raise _AbsentChunkError(f"{key} is not there")
-        if value is None or PurePosixPath(key).name in _METADATA:
-            return value
-        if isinstance(byte_range, RangeByteRequest):
-            expected = byte_range.end - byte_range.start
-        else:
-            expected = _blosc_length(value) if self.blosc else 0
-        if len(value) < expected:
-            raise _CutChunkError(f"{key} is cut off: {len(value)} of {expected} bytes are there")
+            raise MissingChunkError(f"{key} is not there")
         return value
-
-
-class _AbsentChunkError(Exception):
-    """A chunk has no entry in the store."""
-
-
-class _CutChunkError(Exception):
-    """A chunk has fewer bytes than it should."""
-
-
-def _blosc_length(buffer: Buffer) -> int:
-    """Return the length that the header of a Blosc buffer gives; a whole header is needed at least."""
-    header = buffer[:_BLOSC_HEADER].to_bytes()
-    return max(_BLOSC_HEADER, int.from_bytes(header[12:16], "little"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +119,7 @@ class ArraySource:
             frame_interval_s=image.frame_interval_s,
             details={"stored_dtype": array.dtype.str, "chunks": list(array.chunks), **self._view.details(), **details},
         )
-        self._fill = array.fill_value if array.shards is not None else None
+        self._chunks_per_frame = _chunks_per_frame(self._view, array.chunks)
         self._closed = threading.Event()
         self._reading = threading.Lock()
         self._files = files.pop_all()
@@ -163,8 +138,6 @@ class ArraySource:
                     return
                 if isinstance(image, str):
                     yield LostFrame(index, image)
-                elif self._fill is not None and (image == self._fill).all():
-                    yield LostFrame(index, f"unwritten {self._part}: every pixel is the fill value {self._fill}")
                 else:
                     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which is masked later
                         pixels = np.ascontiguousarray(image, dtype=self._dtype)
@@ -181,7 +154,8 @@ class ArraySource:
         view = self._view
         frame_bytes = view.pixels_per_frame * self._array.dtype.itemsize
         per_chunk = self._array.chunks[view.axes.index("T")] if "T" in view.axes else 1
-        per_block = max(per_chunk, min(BLOCK_FRAMES, SMALL_BLOCK_BYTES // frame_bytes) // per_chunk * per_chunk)
+        few = min(BLOCK_FRAMES, SMALL_BLOCK_BYTES // frame_bytes, BLOCK_CHUNKS // self._chunks_per_frame)
+        per_block = max(per_chunk, few // per_chunk * per_chunk)
         most = max(1, BLOCK_BYTES // frame_bytes)
         for start, stop in _cut(view.frames.start, view.frames.stop, per_block, most):
             images = self._read(start, stop)
@@ -199,11 +173,21 @@ class ArraySource:
                 return "closed"
             try:
                 return self._view.images(np.asarray(self._array[self._view.key(start, stop)]))
-            except MemoryError:
-                raise
+            except MemoryError as error:
+                raise SourceError(f"{self._info.name}: a frame takes more memory than there is") from error
             except Exception as error:  # whatever a codec raises on damaged bytes
-                kind = "missing" if isinstance(error, _AbsentChunkError) else "unreadable"
+                kind = "missing" if isinstance(error, MissingChunkError) else "unreadable"
                 return f"{kind} {self._part}: {one_line(error)}"
+
+
+def _chunks_per_frame(view: MovieView, chunks: tuple[int, ...]) -> int:
+    """Return how many chunks have to be read for one frame; raises SourceError if that would take for ever."""
+    needed = "ZYX" if view.z == "max" else "YX"
+    sides = zip(view.axes, view.shape, chunks, strict=True)
+    n_chunks = math.prod(-(-size // chunk) for axis, size, chunk in sides if axis in needed)
+    if n_chunks > MAX_CHUNKS_PER_FRAME:
+        raise SourceError(f"chunks of shape {chunks} make {n_chunks} a frame, too many: rewrite it with larger ones")
+    return n_chunks
 
 
 def _cut(start: int, stop: int, multiple: int, most: int) -> Iterator[tuple[int, int]]:
@@ -217,12 +201,11 @@ def _cut(start: int, stop: int, multiple: int, most: int) -> Iterator[tuple[int,
 class ZarrSource(ArraySource):
     """A movie in a zarr array or an OME-Zarr image, in a folder or a zip file.
 
-    Zarr has no way to tell a chunk that was lost from one that was never written because all its pixels equal the
-    fill value (``write_empty_chunks=False``, the default of zarr-python and tensorstore). Here an absent chunk means
-    that the frame is lost: a camera's offset and noise never make such a frame, while an interrupted acquisition or
-    copy leaves just that. A processed movie with constant tiles can be rewritten with
-    ``zarr.config.set({"array.write_empty_chunks": True})``. In a sharded array the shards are the objects that can
-    be absent; there, a frame that holds nothing but the fill value counts as lost too.
+    A frame is lost when a chunk of it, be it a whole frame or a part, is not there: not in the store, or not in the
+    index of its shard. Zarr has no way to tell a chunk that was lost from one that was never written because all its
+    pixels equal the fill value (``write_empty_chunks=False``, the default of zarr-python and tensorstore), but a
+    camera's offset and noise never make such a chunk, while an interrupted acquisition or copy leaves just that. A
+    processed movie with constant tiles can be rewritten with ``zarr.config.set({"array.write_empty_chunks": True})``.
 
     Parameters
     ----------
@@ -260,12 +243,12 @@ class ZarrSource(ArraySource):
         with naming(path), ExitStack() as files:
             store, inner = _open_store(Path(path).expanduser())
             files.callback(store.close)
-            chunks = ChunkStore(store)
-            image = _find_image(_open_node(chunks, inner), level)
-            chunks.blosc = _ends_in_blosc(image.array)
-            details = {"format": f"zarr {image.array.metadata.zarr_format}", "array": image.array.path, "level": level}
+            image = _find_image(_open_node(store, inner), level)
+            stored = image.array
+            frame_dtype(stored.dtype)
+            details = {"format": f"zarr {stored.metadata.zarr_format}", "array": stored.path, "level": level}
             super().__init__(
-                image,
+                replace(image, array=checked(stored)),
                 path=path,
                 channel=channel,
                 z=z,
@@ -289,12 +272,6 @@ def _open_store(path: Path) -> tuple[Store, str]:
     except zipfile.BadZipFile:
         raise SourceError("is a file, not a zarr folder or zip file: for TIFF use the source 'tiff'") from None
     return ZipStore(file, mode="r"), "/".join(path.relative_to(file).parts)
-
-
-def _ends_in_blosc(array: zarr.Array[Any]) -> bool:
-    """Return whether the stored objects are Blosc buffers as they are."""
-    names = [type(codec).__name__ for codec in array.compressors[-1:]]  # of zarr or of numcodecs
-    return array.shards is None and names in (["BloscCodec"], ["Blosc"])
 
 
 def _open_node(store: Store, inner: str) -> zarr.Array[Any] | zarr.Group:
@@ -340,10 +317,11 @@ def _only_image(group: zarr.Group) -> zarr.Array[Any] | zarr.Group:
 
 
 def _walk(group: zarr.Group, prefix: str = "") -> Iterator[tuple[str, zarr.Array[Any] | zarr.Group]]:
-    """Yield the arrays and multiscale images below a group."""
+    """Yield the arrays and multiscale images below a group, as deep as anyone stores them; links may make circles."""
     for name, node in sorted(group.members(), key=lambda member: member[0]):
         if isinstance(node, zarr.Group) and _ome(node) is None:
-            yield from _walk(node, f"{prefix}{name}/")
+            if prefix.count("/") < _MAX_DEPTH:
+                yield from _walk(node, f"{prefix}{name}/")
         else:
             yield prefix + name, node
 
