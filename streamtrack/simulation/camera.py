@@ -31,6 +31,8 @@ class Camera:
         Pixels never show more.
     smoothing_sigma_px
         Of a Gaussian filter in the camera or its software, which leaves neighbouring pixels with common noise.
+    noise_free
+        Counts are the mean itself, as in simulations of others.
     """
 
     gain: float = 1.0
@@ -40,10 +42,11 @@ class Camera:
     dark_e: NDArray[np.float32] | Literal[0] = 0
     full_scale_counts: float = _LARGEST_COUNT
     smoothing_sigma_px: float = 0.0
+    noise_free: bool = False
 
     def expose(self, rng: np.random.Generator, mean_e: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return a frame (H, W), whole counts >= 0, for the mean number of electrons in each pixel."""
-        electrons = shot_noise.expose(rng, mean_e)
+        electrons = mean_e.copy() if self.noise_free else shot_noise.expose(rng, mean_e)
         if self.electron_multiplying:
             electrons = rng.standard_gamma(electrons, dtype=np.float32)
         if self.read_noise_e > 0:

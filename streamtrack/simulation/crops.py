@@ -7,8 +7,17 @@ from math import exp, log, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrack.simulation.backgrounds import Background, haze, random_waves
+from streamtrack.simulation.backgrounds import Background, haze, random_discs, random_slope, random_waves
 from streamtrack.simulation.camera import CHALLENGE_CAMERA, Camera, hot_pixels
+from streamtrack.simulation.everyday import (
+    History,
+    blobs,
+    border,
+    brightness_of_kinds,
+    cut_history,
+    enlarge,
+    with_outliers,
+)
 from streamtrack.simulation.motion import simulate_moments
 from streamtrack.simulation.render import Comet, add_spots, amplitude_from_snr, round_spot
 from streamtrack.simulation.scenarios import (
@@ -25,13 +34,27 @@ Range = tuple[float, float]
 POINTS_MARGIN_PX = 2.0
 """Particles count as points of a crop up to this far outside its pixels."""
 
-LOG_UNIFORM = ("density", "snr", "brownian_sigma_px", "background_e", "background_wave_px", "gain", "hot_share")
+LOG_UNIFORM = (
+    "density",
+    "snr",
+    "bright_snr",
+    "population_ratio",
+    "outlier_ratio",
+    "blob_sigma_px",
+    "enlarged",
+    "brownian_sigma_px",
+    "background_e",
+    "background_wave_px",
+    "gain",
+    "hot_share",
+)
 """Ranges of `CropRanges` that must lie above 0."""
 
 _SCENARIO_SHARES = tuple({"vesicle": 0.25, "receptor": 0.25, "microtubule": 0.5}[name] for name in SCENARIO_NAMES)
 """Heads of comets are the hardest to find."""
 
 _HAZE_SIGMA_PX = (4.0, 20.0)
+_HAZE_NOISES = 40.0  # brighter ones are `blobs`
 _MEMORYLESS_STEP_PX = 30.0
 
 
@@ -88,6 +111,29 @@ class CropRanges:
         Real cameras: share of crops that are cut off between the mean background and a particle's peak.
     smoothed_fraction, smoothing_sigma_px
         Real cameras: share of crops that went through a Gaussian filter, and its sigma.
+    bright_fraction, bright_snr
+        Real cameras: share of crops of another SNR, which is log-uniform; of these `noise_free_fraction` without noise.
+    fast_fraction, fast_px
+        Real cameras: share of crops whose particles all move straight on, and their speeds, px per frame.
+    cut_fraction, shift_px
+        Real cameras: share of crops with frames before that may not be believed (light goes on or off, the field
+        jumps or drifts), and how far the field moves.
+    population_fraction, population_ratio
+        Real cameras: share of crops with two kinds of particles or a wide range of them; brightest over faintest.
+    outlier_fraction, outlier_ratio
+        Real cameras: share of crops in which a few particles are so many times brighter.
+    blob_fraction, blob_sigma_px
+        Real cameras: share of crops with one or two huge objects.
+    slope_fraction, steepest_slope
+        Real cameras: share of crops whose background rises to one side; by what part of the mean at most.
+    stripe_fraction, stripe_px, stripe_contrast
+        Real cameras: share of crops with stripes, their period, and brightest over darkest.
+    disc_fraction, disc_radius_px, disc_contrast
+        Real cameras: share of crops with one to three bright discs with a sharp edge.
+    border_fraction
+        Real cameras: share of crops of which a part is one constant value in all frames.
+    enlarged_fraction, enlarged
+        Real cameras: share of crops that were interpolated to so many times their size.
     """
 
     camera_fraction: float = 0.4
@@ -123,6 +169,30 @@ class CropRanges:
     saturated_fraction: float = 0.1
     smoothed_fraction: float = 0.15
     smoothing_sigma_px: Range = (0.4, 1.0)
+    bright_fraction: float = 0.0
+    bright_snr: Range = (12.0, 200.0)
+    noise_free_fraction: float = 0.0
+    fast_fraction: float = 0.0
+    fast_px: Range = (8.0, 40.0)
+    cut_fraction: float = 0.0
+    shift_px: Range = (4.0, 40.0)
+    population_fraction: float = 0.0
+    population_ratio: Range = (3.0, 30.0)
+    outlier_fraction: float = 0.0
+    outlier_ratio: Range = (10.0, 200.0)
+    blob_fraction: float = 0.0
+    blob_sigma_px: Range = (6.0, 20.0)
+    slope_fraction: float = 0.0
+    steepest_slope: float = 0.7
+    stripe_fraction: float = 0.0
+    stripe_px: Range = (10.0, 24.0)
+    stripe_contrast: Range = (1.0, 2.2)
+    disc_fraction: float = 0.0
+    disc_radius_px: Range = (25.0, 90.0)
+    disc_contrast: Range = (2.0, 12.0)
+    border_fraction: float = 0.0
+    enlarged_fraction: float = 0.0
+    enlarged: Range = (1.5, 3.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,6 +229,8 @@ class _Scene:
     flicker_log_sd: float = 0.0
     cells: Background | None = None
     """Particles are where this is above 1."""
+    history: History | None = None
+    border: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,22 +266,62 @@ def sample_crops(
 
 
 def _sample_crop(rng: np.random.Generator, size_px: int, n_before: int, n_after: int, ranges: CropRanges) -> _Crop:
-    snr = _log_uniform(rng, ranges.snr)
-    is_camera = rng.random() < ranges.camera_fraction
-    scene = _camera_scene(rng, snr, size_px, ranges) if is_camera else _challenge_scene(rng, snr)
     n_frames = n_before + 1 + n_after
+    snr = _log_uniform(rng, ranges.snr)
+    if rng.random() >= ranges.camera_fraction:
+        return _show(rng, _challenge_scene(rng, snr), size_px, n_before, n_frames, ranges)
+    if rng.random() >= ranges.enlarged_fraction:
+        scene = _camera_scene(rng, snr, size_px, n_before, n_frames, ranges)
+        return _show(rng, scene, size_px, n_before, n_frames, ranges)
+    factor = _log_uniform(rng, ranges.enlarged)
+    small_px = round(size_px / factor)
+    widest = ranges.spot_sigma_px[1] / factor
+    narrow = replace(ranges, camera_comet_fraction=0.0, spot_sigma_px=(min(ranges.spot_sigma_px[0], widest), widest))
+    scene = _camera_scene(rng, snr, small_px, n_before, n_frames, narrow)
+    return _enlarged(_show(rng, scene, small_px, n_before, n_frames, ranges), size_px, int(rng.integers(1, 4)))
+
+
+def _enlarged(crop: _Crop, size_px: int, order: int) -> _Crop:
+    factor = size_px / crop.noisy.shape[-1]
+    noisy = np.rint(enlarge(crop.noisy, size_px, order)).clip(0.0)
+    signal, background = (enlarge(image, size_px, 1) for image in (crop.signal, crop.background))
+    return _Crop(noisy, signal, background, (crop.points + 0.5) * factor - 0.5)
+
+
+def _show(
+    rng: np.random.Generator, scene: _Scene, size_px: int, n_before: int, n_frames: int, ranges: CropRanges
+) -> _Crop:
+    """Draw the frames of a scene as its camera takes them."""
     moments = simulate_moments(rng, scene.motion, _density(rng, ranges), n_frames, (size_px, size_px))
     brightness = scene.relative_amplitudes(1 + max(int(p["particle"].max(initial=-1)) for p in moments))
-    pixel = np.arange(size_px, dtype=np.float32)
-    background_e = scene.background.at(pixel[:, None], pixel) + scene.haze_e
+    history = scene.history or History(n_frames)
     noisy = np.zeros((n_frames, size_px, size_px), np.float32)
     moments = [_in_cells(scene, particles) for particles in moments]
-    signals_e = [_draw(rng, scene, particles, brightness, size_px) for particles in moments]
+    signals_e = [
+        _draw(rng, scene, particles, brightness, size_px, shift_px, spots)
+        for particles, shift_px, spots in zip(moments, history.shift_px, history.spots, strict=True)
+    ]
+    backgrounds_e = _backgrounds(scene, history, size_px)
     for frame in range(_first_known(rng, n_before, ranges), n_frames):
-        noisy[frame] = scene.camera.expose(rng, signals_e[frame] + background_e)
+        noisy[frame] = scene.camera.expose(rng, history.light[frame] * (signals_e[frame] + backgrounds_e[frame]))
     gain, offset = np.float32(scene.camera.gain), np.float32(scene.camera.offset_counts)
-    points = _points(moments[n_before], size_px)
-    return _Crop(noisy, gain * signals_e[n_before], gain * background_e + offset, points)
+    points = _points(moments[n_before] if history.spots[n_before] else moments[n_before][:0], size_px)
+    signal = gain * signals_e[n_before]
+    if scene.border is not None:
+        noisy[:, scene.border] = signal[scene.border] = 0.0
+        nearest = np.rint(points).astype(np.intp).clip(0, size_px - 1)
+        points = points[~scene.border[nearest[:, 0], nearest[:, 1]]]
+    return _Crop(noisy, signal, gain * backgrounds_e[n_before] + offset, points)
+
+
+def _backgrounds(scene: _Scene, history: History, size_px: int) -> list[NDArray[np.float32]]:
+    """Return the electrons (S, S) of background and haze in each frame."""
+    pixel = np.arange(size_px, dtype=np.float32)
+    still = scene.background.at(pixel[:, None], pixel) + scene.haze_e
+    return [
+        scene.background.at(pixel[:, None] - shift[0], pixel - shift[1]) + scene.haze_e if shift.any() else still
+        for shift in history.shift_px.astype(np.float32)
+    ]
 
 
 def _first_known(rng: np.random.Generator, n_before: int, ranges: CropRanges) -> int:
@@ -229,13 +341,16 @@ def _draw(
     particles: NDArray[np.void],
     brightness: NDArray[np.float64],
     size_px: int,
+    shift_px: NDArray[np.float64],
+    light: float,
 ) -> NDArray[np.float32]:
     """Return the electrons (S, S) of the particles of one frame."""
     y, x = particles["y"], particles["x"]
-    amplitude = amplitude_from_snr(scene.snr, scene.background.at(y, x)) * brightness[particles["particle"]]
+    amplitude = amplitude_from_snr(scene.snr, scene.background.at(y, x)) * brightness[particles["particle"]] * light
     if scene.flicker_log_sd:
         amplitude *= rng.lognormal(0.0, scene.flicker_log_sd, len(y))
     image = np.zeros((size_px, size_px), np.float32)
+    y, x = y + shift_px[0], x + shift_px[1]
     add_spots(image, y, x, amplitude, np.arctan2(particles["vy"], particles["vx"]), scene.motion.profile)
     return image
 
@@ -261,25 +376,72 @@ def _challenge_scene(rng: np.random.Generator, snr: float) -> _Scene:
     return _Scene(SCENARIOS[name], lambda n: relative_amplitudes(rng, name, n), snr, Background(BACKGROUND_E))
 
 
-def _camera_scene(rng: np.random.Generator, snr: float, size_px: int, ranges: CropRanges) -> _Scene:
-    background = Background(
-        _log_uniform(rng, ranges.background_e),
-        random_waves(rng, 4, rng.uniform(*ranges.background_contrast), ranges.background_wave_px),
+def _camera_scene(
+    rng: np.random.Generator, snr: float, size_px: int, n_before: int, n_frames: int, ranges: CropRanges
+) -> _Scene:
+    is_bright, is_cut, has_blobs, has_border = rng.random(4) < (
+        ranges.bright_fraction,
+        ranges.cut_fraction,
+        ranges.blob_fraction,
+        ranges.border_fraction,
     )
+    snr = _log_uniform(rng, ranges.bright_snr) if is_bright else snr
+    background = _camera_background(rng, size_px, ranges)
     peak_e = float(amplitude_from_snr(snr, background.mean_e))
-    log_sd = rng.uniform(*ranges.amplitude_log_sd)
     has_haze, has_cells = rng.random(2) < (ranges.haze_fraction, ranges.cell_fraction)
     n_haze = rng.poisson(rng.uniform(*ranges.haze_spots)) if has_haze else 0
+    haze_e = haze(rng, size_px, n_haze, _HAZE_SIGMA_PX, min(peak_e, _HAZE_NOISES * sqrt(background.mean_e)))
+    if has_blobs:
+        haze_e += blobs(rng, size_px, ranges.blob_sigma_px, sqrt(background.mean_e))
+    camera = _camera(rng, size_px, background.mean_e, peak_e, ranges)
+    if is_bright and rng.random() < ranges.noise_free_fraction:
+        camera = Camera(camera.gain, camera.offset_counts, noise_free=True)
     return _Scene(
         motion=_camera_motion(rng, ranges),
-        relative_amplitudes=lambda n: rng.lognormal(0.0, log_sd, n),
+        relative_amplitudes=_camera_amplitudes(rng, ranges),
         snr=snr,
         background=background,
-        haze_e=haze(rng, size_px, n_haze, _HAZE_SIGMA_PX, peak_e),
-        camera=_camera(rng, size_px, background.mean_e, peak_e, ranges),
+        haze_e=haze_e,
+        camera=camera,
         flicker_log_sd=rng.uniform(*ranges.flicker_log_sd),
         cells=Background(1.0, random_waves(rng, 3, 2.0, (64.0, 512.0))) if has_cells else None,
+        history=cut_history(rng, n_before, n_frames, ranges.shift_px) if is_cut else None,
+        border=border(rng, size_px) if has_border else None,
     )
+
+
+def _camera_background(rng: np.random.Generator, size_px: int, ranges: CropRanges) -> Background:
+    has_slope, has_stripes, has_discs = rng.random(3) < (
+        ranges.slope_fraction,
+        ranges.stripe_fraction,
+        ranges.disc_fraction,
+    )
+    n_waves = 0 if has_slope else 4
+    waves = random_waves(rng, n_waves, rng.uniform(*ranges.background_contrast), ranges.background_wave_px)
+    if has_stripes:
+        waves += random_waves(rng, 1, rng.uniform(*ranges.stripe_contrast), ranges.stripe_px)
+    return Background(
+        _log_uniform(rng, ranges.background_e),
+        waves,
+        random_slope(rng, size_px, ranges.steepest_slope) if has_slope else (0.0, 0.0, 0.0),
+        random_discs(rng, size_px, int(rng.integers(1, 4)), ranges.disc_radius_px, ranges.disc_contrast)
+        if has_discs
+        else (),
+    )
+
+
+def _camera_amplitudes(rng: np.random.Generator, ranges: CropRanges) -> Callable[[int], NDArray[np.float64]]:
+    """Return what draws the brightness of some particles, relative to the one that the SNR stands for."""
+    log_sd = rng.uniform(*ranges.amplitude_log_sd)
+    has_kinds, has_outliers = rng.random(2) < (ranges.population_fraction, ranges.outlier_fraction)
+
+    def draw(n: int) -> NDArray[np.float64]:
+        brightness = rng.lognormal(0.0, log_sd, n)
+        if has_kinds:
+            brightness *= brightness_of_kinds(rng, n, ranges.population_ratio)
+        return with_outliers(rng, brightness, ranges.outlier_ratio) if has_outliers else brightness
+
+    return draw
 
 
 def _camera_motion(rng: np.random.Generator, ranges: CropRanges) -> Scenario:
@@ -289,6 +451,9 @@ def _camera_motion(rng: np.random.Generator, ranges: CropRanges) -> Scenario:
         profile = Comet(*(rng.uniform(*sigma) for sigma in sigmas))
     else:
         profile = round_spot(rng.uniform(*ranges.spot_sigma_px))
+    if rng.random() < ranges.fast_fraction:
+        slowest, fastest = sorted(rng.uniform(*ranges.fast_px, 2))
+        return Scenario(profile, rng.uniform(*ranges.death), 0.0, (slowest, fastest), 0.5, 0.0, 0.0, 1.0, 1.0)
     slowest, fastest = sorted(rng.uniform(*ranges.speed_px, 2))
     to_directed, to_brownian = rng.uniform(0.0, 0.3, 2) * (rng.random(2) < 0.7)
     directed = to_directed / max(to_directed + to_brownian, 1e-9)
