@@ -55,14 +55,16 @@ class LabCamera:
 class BrightestPixels:
     """Every pixel above the threshold is a particle."""
 
-    def __init__(self, *, threshold: float = 50.0, fail_at: int | None = None, pause_s: float = 0.0) -> None:
-        self._threshold, self._fail_at, self._pause_s = threshold, fail_at, pause_s
+    def __init__(
+        self, *, threshold: float = 50.0, fail_at: int | None = None, pause_s: float = 0.0, dtype: str = "float32"
+    ) -> None:
+        self._threshold, self._fail_at, self._pause_s, self._dtype = threshold, fail_at, pause_s, dtype
         self.info = {"backend": "numpy"}
         self.calls = 0
         self.in_a_row = 0
 
     def prepare(self, shape, dtype):
-        if dtype != "float32":
+        if dtype != self._dtype:
             raise EngineError(f"cannot take {dtype}")
 
     def reset(self):
@@ -76,8 +78,10 @@ class BrightestPixels:
         time.sleep(self._pause_s)
         y, x = np.nonzero(pixels > self._threshold)
         score = np.ones(len(y), np.float32)
-        found = Detections(y.astype(np.float32), x.astype(np.float32), score, pixels[y, x], 0.5 * score)
-        return found, pixels.copy() if denoise else None
+        found = Detections(
+            y.astype(np.float32), x.astype(np.float32), score, pixels[y, x].astype(np.float32), 0.5 * score
+        )
+        return found, pixels.astype(np.float32) if denoise else None
 
     def close(self):
         pass

@@ -1,7 +1,7 @@
 """Tracks what a pymmcore-plus acquisition records, and lets triggers add events to it."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from queue import SimpleQueue
 from typing import Any
 
@@ -9,12 +9,15 @@ import useq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from streamtrack.errors import MicroscopeError
+from streamtrack.errors import MicroscopeError, SourceError, one_line
+from streamtrack_drivers.micromanager.streams import Labels, Stream, Where, camera
 from streamtrack_drivers.micromanager.tap import Tap
 
 POLL_S = 0.02
 MAX_ADDED = 10_000
 """Events that may wait at a time: what a rule adds faster than the camera can record is refused."""
+PLAN_S = 0.1
+"""How long an acquisition is looked through before it begins."""
 
 
 class MdaTap(Tap):
@@ -28,21 +31,22 @@ class MdaTap(Tap):
     Frames are handed over within ``frameReady`` and not copied; see `Tap` for the rest. An acquisition whose triggers
     add no events can be run as ever, ``core.run_mda(sequence)``; it then keeps its hardware sequences.
 
+    Frames have to be of one stream, chosen with ``only={"c": "GFP", "p": 0, "z": 0}`` where there are several. Events
+    without an index belong to different streams when they set different channels or positions; those that triggers add
+    may go elsewhere, and so may yours with an index: ``useq.MDAEvent(index={"t": 3}, x_pos=120)``.
+
     Parameters
     ----------
     run, out, core, **settings
-        As for `Tap`; the core is a ``CMMCorePlus``.
-    only
-        Says of an event whether its frames belong to the movie; by default all do.
+        As for `Tap`; the core is a ``CMMCorePlus``, and a function given as ``only`` is asked about the MDAEvent.
     """
 
-    def __init__(
-        self, run: Any, out: Any, *, core: Any, only: Callable[[useq.MDAEvent], bool] | None = None, **settings: Any
-    ) -> None:
-        self._core, self._only = core, only
+    def __init__(self, run: Any, out: Any, *, core: Any, **settings: Any) -> None:
+        self._core = core
         self._added: SimpleQueue[useq.MDAEvent] = SimpleQueue()
         self._open = self._connected = False
         super().__init__(run, out, core=core, **settings)
+        core.mda.events.sequenceStarted.connect(self._on_start)
         core.mda.events.frameReady.connect(self._on_frame)
         self._connected = True
 
@@ -59,6 +63,8 @@ class MdaTap(Tap):
             How long to wait for further events after the last one.
         """
         self._open = True
+        if isinstance(initial, useq.MDASequence):
+            self._on_start(initial)
         try:
             for event in initial:
                 yield from self._burst()
@@ -72,15 +78,25 @@ class MdaTap(Tap):
         """As `Tap.close`; the core stays as it is."""
         if self._connected:
             self._connected = False
+            self._core.mda.events.sequenceStarted.disconnect(self._on_start)
             self._core.mda.events.frameReady.disconnect(self._on_frame)
         super().close()
 
+    def _on_start(self, sequence: useq.MDASequence, _metadata: object = None) -> None:
+        if not sequence.axis_order:
+            return  # the stand-in for events that come one by one
+        self._source.begin()
+        try:
+            cameras = _cameras(self._core)
+            whole = not any(position.sequence for position in sequence.stage_positions)
+            self._one.plan({**_axes(sequence), "camera": cameras}, _streams(sequence, cameras), complete=whole)
+        except SourceError as error:
+            self._source.fail(str(error))
+        except Exception as error:  # an exception here would end the acquisition
+            self._source.fail(f"the acquisition cannot be read, {type(error).__name__}: {one_line(error)}")
+
     def _on_frame(self, image: NDArray[Any], event: useq.MDAEvent, metadata: Mapping[str, Any]) -> None:
-        tags = metadata.get("camera_metadata") or {}
-        if self._only is None or self._only(event):
-            self._push(image, tags)
-        else:
-            self._source.skip(tags)
+        self._source.push(image, metadata.get("camera_metadata") or {}, _where(event, metadata), event)
 
     def _add_event(self, event: Mapping[str, Any]) -> None:
         if not self._open:
@@ -106,3 +122,61 @@ class MdaTap(Tap):
                 return False
             time.sleep(POLL_S)
         return True
+
+
+def _cameras(core: Any) -> list[Labels]:
+    return [camera(n, core.getPhysicalCameraDevice(n)) for n in range(core.getNumberOfCameraChannels())]
+
+
+def _axes(sequence: useq.MDASequence) -> dict[str, list[Labels]]:
+    """Return what a plan has along each axis but time; what positions plan for themselves is left out."""
+    sizes = {str(axis): size for axis, size in sequence.sizes.items() if size and axis != "t"}
+    axes: dict[str, list[Labels]] = {axis: [(n,) for n in range(size)] for axis, size in sizes.items()}
+    if "c" in axes:
+        axes["c"] = [(each.config, n) for n, each in enumerate(sequence.channels)]
+    if "p" in axes:
+        axes["p"] = [(n, each.name) if each.name else (n,) for n, each in enumerate(sequence.stage_positions)]
+    return axes
+
+
+def _streams(sequence: useq.MDASequence, cameras: list[Labels]) -> Iterator[Stream]:
+    """Yield the streams of one time point, as many as can be had in a short time."""
+    give_up = time.monotonic() + PLAN_S
+    for event in sequence.replace(time_plan=None):
+        if time.monotonic() > give_up:
+            return
+        if event.action.type == "acquire_image":
+            yield from ({**_stream(event), "camera": each} for each in cameras)
+
+
+def _stream(event: useq.MDAEvent) -> dict[str, Labels]:
+    stream: dict[str, Labels] = {str(axis): (at,) for axis, at in event.index.items() if axis not in ("t", "cam")}
+    if not stream and "t" not in event.index and "streamtrack" not in event.metadata:
+        stream = _place_um(event)
+    if event.channel is not None:
+        stream["c"] = (event.channel.config, *stream.get("c", ()))
+    if event.pos_name:
+        stream["p"] = (*stream.get("p", ()), event.pos_name)
+    return stream
+
+
+def _place_um(event: useq.MDAEvent) -> dict[str, Labels]:
+    """Return where an event without an index goes: what it does not set stays as it is."""
+    xy = [f"{axis} = {at:g}" for axis, at in (("x", event.x_pos), ("y", event.y_pos)) if at is not None]
+    place: dict[str, Labels] = {"p": (", ".join(xy),)} if xy else {}
+    return place if event.z_pos is None else {**place, "z": (f"{event.z_pos:g} um",)}
+
+
+def _where(event: useq.MDAEvent, metadata: Mapping[str, Any]) -> Where:
+    index = event.index
+    t = index["t"] // _every(event) if "t" in index else None
+    stream = {**_stream(event), "camera": camera(index.get("cam", 0), metadata.get("camera_device"))}
+    return Where(stream, t, follows=not index.keys() - {"cam"})
+
+
+def _every(event: useq.MDAEvent) -> int:
+    """Return how many time points there are for one of the event's channel."""
+    if event.sequence is None or event.channel is None:
+        return 1
+    config = event.channel.config
+    return next((channel.acquire_every for channel in event.sequence.channels if channel.config == config), 1)

@@ -13,19 +13,27 @@ _EPOCH = datetime(2000, 1, 1)
 
 
 class Numbering:
-    """Turns image numbers into indices that rise by one, and by more where images are missing.
+    """Turns time points or image numbers into indices that rise by one, and by more where images are missing.
 
-    Image numbers start at 0 with every sequence; single snaps have none.
+    Time points are those of the acquisition's plan; they count where they are there. Image numbers start at 0 with
+    every sequence of the camera, whatever it is of; single snaps have none.
     """
 
     def __init__(self) -> None:
-        self._last: int | None = None
+        self._last_number: int | None = None
+        self._last_t: int | None = None
         self._next = 0
         self.restarts = 0
 
-    def place(self, number: int | None) -> range:
+    def begin(self) -> None:
+        """Expect time point 0."""
+        self.restarts += self._next > 0
+        self._last_t = -1
+
+    def place(self, number: int | None, t: int | None = None) -> range:
         """Return the indices that an image brings: its own is the last, those before it are lost."""
-        lost = 0 if number is None else self._missed(number)
+        lost = self._missed(number, self._last_number) if t is None else self._missed(t, self._last_t)
+        self._last_t = self._last_t if t is None else t
         self.skip(number)
         indices = range(self._next, self._next + lost + 1)
         self._next = indices.stop
@@ -34,15 +42,15 @@ class Numbering:
     def skip(self, number: int | None) -> None:
         """Note an image that is none of the movie's: it takes no index and is not missed."""
         if number is not None:
-            self._last = number
+            self._last_number = number
 
-    def _missed(self, number: int) -> int:
-        if self._last is None or number == self._last:  # the first one, or the same moment from another camera
+    def _missed(self, now: int | None, last: int | None) -> int:
+        if now is None or last is None or now == last:  # a snap, the first one, or the same moment again
             return 0
-        missed = number - self._last - 1
+        missed = now - last - 1
         if missed < 0:  # a new sequence: it began at 0
             self.restarts += 1
-            missed = number
+            missed = now
         return missed if missed <= MAX_GAP else 0
 
 

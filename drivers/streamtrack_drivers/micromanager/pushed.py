@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.clock import monotonic_ns
+from streamtrack.errors import SourceError, one_line
 from streamtrack.types import Frame, LostFrame, SourceInfo
 from streamtrack_drivers.micromanager.numbering import ImageTimes, Numbering, image_number
+from streamtrack_drivers.micromanager.streams import NOWHERE, OneStream, Where
 
 WAKE_S = 0.5
 NOT_HANDED_OVER = "not handed over by the acquisition"
@@ -36,23 +38,28 @@ class PushedSource:
         What is known of the frames.
     capacity
         Frames held at most; further ones are lost, and counted, until there is room.
+    one
+        Says which images are frames of the movie; by default all, as long as they are of one stream.
     """
 
-    def __init__(self, info: SourceInfo, capacity: int) -> None:
+    def __init__(self, info: SourceInfo, capacity: int, one: OneStream | None = None) -> None:
         self._static = info
         self._capacity = capacity
+        self._one = one or OneStream()
         self._numbering, self._times = Numbering(), ImageTimes()
         self._queue: deque[Frame | _Lost] = deque()
         self._n_frames = self._late = 0
         self._changed = threading.Condition()
         self._over = False
+        self._error = ""
         self.started = threading.Event()
         """Set when somebody asks for the first frame."""
 
     @property
     def info(self) -> SourceInfo:
-        """As given; ``details`` count the sequences after the first and the images that came after the end."""
-        details = {"restarts": self._numbering.restarts, "after_the_end": self._late}
+        """As given; ``details``: which stream, and counts of sequences after the first and of images left out."""
+        counts = {"restarts": self._numbering.restarts, "after_the_end": self._late, "left_out": self._one.left_out}
+        details = {"stream": self._one.stream, **counts}
         return SourceInfo(
             self._static.name,
             self._static.shape,
@@ -63,8 +70,8 @@ class PushedSource:
             details=details,
         )
 
-    def push(self, image: NDArray[Any], tags: Mapping[str, Any]) -> None:
-        """Take the next image; returns at once. What does not fit the run is counted as lost.
+    def push(self, image: NDArray[Any], tags: Mapping[str, Any], where: Where = NOWHERE, asked: Any = None) -> None:
+        """Take the next image; returns at once and never raises. What does not fit the run is counted as lost.
 
         Parameters
         ----------
@@ -72,14 +79,63 @@ class PushedSource:
             Shape and dtype as announced. It is not copied: leave it as it is from now on.
         tags
             ``ImageNumber`` and ``TimeReceivedByCore`` are used where they are there.
+        where
+            Stream and time point.
+        asked
+            What the user's function is asked about.
         """
         grabbed_ns = monotonic_ns()
-        received = tags.get("TimeReceivedByCore") if isinstance(tags, Mapping) else None
-        with self._changed:
+        try:
             if self._over:
                 self._late += 1
-                return
-            *missed, index = self._numbering.place(image_number(tags))
+            elif self._one.takes(where, asked):
+                self._take(image, tags, where.t, grabbed_ns)
+            else:
+                self._numbering.skip(image_number(tags))
+        except SourceError as error:
+            self.fail(str(error))
+        except Exception as error:  # an exception here would abort the acquisition
+            self.fail(f"an image could not be taken, {type(error).__name__}: {one_line(error)}")
+
+    def begin(self) -> None:
+        """Say that an acquisition begins: its time points count from 0."""
+        self._numbering.begin()
+
+    def fail(self, why: str) -> None:
+        """End the run with an error; images that wait or still come are dropped."""
+        with self._changed:
+            self._error = self._error or why
+        self.close()
+
+    def frames(self) -> Iterator[Frame | LostFrame]:
+        """Yield what was pushed, in order, until `finish` or `close`; raises SourceError after `fail`."""
+        self.started.set()
+        while (item := self._next()) is not None:
+            if isinstance(item, Frame):
+                yield item
+            else:
+                yield from (LostFrame(index, item.cause) for index in range(item.first, item.last + 1))
+
+    def finish(self) -> None:
+        """Say that no image will come any more; those that wait are still delivered."""
+        try:
+            self._one.end()
+        except SourceError as error:
+            self._error = self._error or str(error)
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End a running ``frames()``; images that wait or still come are dropped. May be called twice."""
+        with self._changed:
+            self._queue.clear()
+        self.finish()
+
+    def _take(self, image: NDArray[Any], tags: Mapping[str, Any], t: int | None, grabbed_ns: int) -> None:
+        received = tags.get("TimeReceivedByCore") if isinstance(tags, Mapping) else None
+        with self._changed:
+            *missed, index = self._numbering.place(image_number(tags), t)
             if missed:
                 self._lose(missed[0], missed[-1], NOT_HANDED_OVER)
             cause = self._misfit(image)
@@ -91,35 +147,11 @@ class PushedSource:
                 self._n_frames += 1
             self._changed.notify()
 
-    def skip(self, tags: Mapping[str, Any]) -> None:
-        """Note an image that is none of the movie's, so that it is not taken for a lost one."""
-        with self._changed:
-            self._numbering.skip(image_number(tags))
-
-    def frames(self) -> Iterator[Frame | LostFrame]:
-        """Yield what was pushed, in order, until `finish` or `close`."""
-        self.started.set()
-        while (item := self._next()) is not None:
-            if isinstance(item, Frame):
-                yield item
-            else:
-                yield from (LostFrame(index, item.cause) for index in range(item.first, item.last + 1))
-
-    def finish(self) -> None:
-        """Say that no image will come any more; those that wait are still delivered."""
-        with self._changed:
-            self._over = True
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """End a running ``frames()``; images that wait or still come are dropped. May be called twice."""
-        with self._changed:
-            self._queue.clear()
-        self.finish()
-
     def _next(self) -> Frame | _Lost | None:
         with self._changed:
             while not self._queue:
+                if self._over and self._error:
+                    raise SourceError(self._error)
                 if self._over:
                     return None
                 self._changed.wait(WAKE_S)

@@ -33,6 +33,7 @@ from streamtrack_drivers.micromanager.bridge import PycroManager
 from streamtrack_drivers.micromanager.client_repair import repair_client
 from streamtrack_drivers.micromanager.core import MicroManager
 from streamtrack_drivers.micromanager.pushed import PushedSource
+from streamtrack_drivers.micromanager.streams import OneStream, Only, where_by_tags
 
 DTYPES = {1: "uint8", 2: "uint16"}
 READY_TIMEOUT_S = 1800.0
@@ -50,8 +51,9 @@ class Tap:
     returned at once; the tracking has threads of its own and can neither stop nor crash the acquisition. Images that it
     does not get to see are counted in the report.
 
-    Tap the images of one movie: of several channels, positions or cameras, call ``tap(image, metadata)`` for one of
-    them, from a function of your own. An image must not be written into after it was handed over.
+    The images have to be of one stream: of several channels, positions, planes or cameras choose one with ``only``. A
+    second stream makes the run fail, and leaves the acquisition alone. Indices are time points where the metadata have
+    ``Axes`` with a time. An image must not be written into after it was handed over.
 
     Parameters
     ----------
@@ -66,6 +68,10 @@ class Tap:
         has a socket of its own.
     shape, dtype, pixel_size_um
         Of the images, instead of a core: (H, W), ``uint8`` or ``uint16``.
+    only
+        The stream to track: of each axis the index or name, ``{"channel": "GFP", "z": 0, "position": 0}`` (``c``,
+        ``p``, ``camera`` and axes of your own, too), or a function of an image's metadata that says whether it belongs
+        to the movie.
     overwrite
         Whether results in the folder may be replaced.
     queue_frames
@@ -86,18 +92,20 @@ class Tap:
         shape: tuple[int, int] | None = None,
         dtype: str = "uint16",
         pixel_size_um: float | None = None,
+        only: Only = None,
         overwrite: bool = False,
         queue_frames: int = 64,
     ) -> None:
         repair_client()
         config = _config(run)
-        self._source = PushedSource(_info(core, shape, dtype, pixel_size_um), queue_frames)
+        self._one = OneStream(only)
+        self._source = PushedSource(_info(core, shape, dtype, pixel_size_um), queue_frames, self._one)
         self._event_queue: Any = None
         self._microscope = self._make_microscope(config.microscope, core)
         self._report: dict[str, Any] | None = None
         self._progress: Progress | None = None
         self._error: str | None = None
-        self._fault: str | None = None
+        self._closing = False
         try:
             self._session = Session(
                 config, Path(out), overwrite=overwrite, source=self._source, microscope=self._microscope
@@ -110,7 +118,7 @@ class Tap:
 
     def __call__(self, image: NDArray[Any], metadata: dict[str, Any]) -> tuple[NDArray[Any], dict[str, Any]]:
         """Hand an image over and return it as it is: what pycromanager calls for every image."""
-        self._push(image, metadata)
+        self._source.push(image, metadata, where_by_tags(metadata), metadata)
         return image, metadata
 
     def with_events(
@@ -121,8 +129,7 @@ class Tap:
         Do not use ``with Acquisition(...)`` then: it takes no events after those that it was given.
         """
         self._event_queue = event_queue
-        self._push(image, metadata)
-        return image, metadata
+        return self(image, metadata)
 
     @property
     def report(self) -> dict[str, Any] | None:
@@ -143,11 +150,12 @@ class Tap:
             If the run failed; the report then says how far it came.
         """
         atexit.unregister(self._close_at_exit)
+        self._closing = True
         self._source.finish()
         if not joined_within(self._thread, CLOSE_TIMEOUT_S):
             raise StreamtrackError(f"the run did not end within {CLOSE_TIMEOUT_S:g} s; its report is not complete")
         self._let_go()
-        error, self._error, self._fault = self._error or self._fault, None, None
+        error, self._error = self._error, None
         if error is not None:
             raise StreamtrackError(error)
 
@@ -164,7 +172,7 @@ class Tap:
         try:
             self.close()
         except StreamtrackError as also:  # what ended the block is the news
-            _tell(also)
+            _tell(str(also))
 
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="streamtrack-tap", daemon=True)
@@ -184,17 +192,13 @@ class Tap:
         except Exception as error:
             self._error = f"the run broke off: {type(error).__name__}: {error}"
         finally:
+            if self._error is not None and self._source.started.is_set() and not self._closing:
+                _tell(f"{self._error} (the acquisition goes on)")  # perhaps for hours
             self._source.close()
             self._source.started.set()
 
     def _note(self, progress: Progress) -> None:
         self._progress = progress
-
-    def _push(self, image: NDArray[Any], tags: Mapping[str, Any]) -> None:
-        try:
-            self._source.push(image, tags)
-        except Exception as error:  # an exception here would abort the acquisition
-            self._fault = self._fault or f"an image could not be taken: {type(error).__name__}: {error}"
 
     def _make_microscope(self, table: PluginConfig | None, core: Any) -> Microscope | None:
         if isinstance(core, pymmcore.CMMCore):
@@ -224,7 +228,7 @@ class Tap:
         try:
             self.close()
         except StreamtrackError as error:
-            _tell(error)
+            _tell(str(error))
 
 
 def _config(run: str | Path | RunConfig) -> RunConfig:
@@ -254,5 +258,5 @@ def _ask(core: Any, java_name: str) -> Any:
     return getattr(core, java_name if hasattr(core, java_name) else snake)()
 
 
-def _tell(error: StreamtrackError) -> None:
+def _tell(error: str) -> None:
     print(f"streamtrack: {error}", file=sys.stderr)

@@ -1,14 +1,16 @@
 import json
+import re
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from streamtrack.config import RunConfig
-from streamtrack.errors import MicroscopeError, StreamtrackError
+from streamtrack.errors import ConfigError, MicroscopeError, StreamtrackError
 
 pytest.importorskip("mm_test_adapters")
 pytest.importorskip("pymmcore_plus")
@@ -17,6 +19,7 @@ import useq
 from pymmcore_plus import CMMCorePlus
 
 from streamtrack_drivers.micromanager.mda import MdaTap
+from streamtrack_drivers.micromanager.pushed import NOT_HANDED_OVER
 
 EVERY_FRAME_ADDS = {
     "mode": "armed",
@@ -46,7 +49,8 @@ def core():
 
 
 def make_tap(folder, core, *, only=None, **tables):
-    config = RunConfig.model_validate({"sinks": [{"kind": "memory"}], **tables})
+    engine = {"kind": "brightest", "dtype": "uint16", "threshold": 60_000}
+    config = RunConfig.model_validate({"engine": engine, "sinks": [{"kind": "memory"}], **tables})
     return MdaTap(config, folder, core=core, only=only)
 
 
@@ -137,6 +141,230 @@ def test_frames_of_other_events_are_left_out_and_not_missed(tmp_path, core):
         run(core, sequence)
     assert tap.report["status"] == "completed"
     assert tap.report["frames"]["processed"] == 5
+
+
+EVERYTHING = {
+    "channels": ["DAPI", "FITC"],
+    "stage_positions": [(0, 0, 0), useq.Position(x=40, y=25, z=0, name="cell 2")],
+    "z_plan": {"range": 2, "step": 1},
+    "time_plan": {"interval": 0, "loops": 6},
+}
+
+
+def acquisition(axis_order="tpcz", **changes):
+    return useq.MDASequence(axis_order=axis_order, **{**EVERYTHING, **changes})
+
+
+def refused(tap, core, events):
+    """Run an acquisition beside a run that fails; return the run's error, which is one line."""
+    acquired = []
+    core.mda.events.frameReady.connect(lambda image, event, meta: acquired.append(event))
+    run(core, events)
+    with pytest.raises(StreamtrackError) as caught:
+        tap.close()
+    assert core.mda.status.finish_reason == "completed", "the acquisition is left alone"
+    assert len(acquired) > 1
+    assert tap.report["status"] == "failed"
+    assert tap.report["error"] == str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("axis_order", ["tpcz", "ptzc", "pctz"])
+def test_an_acquisition_of_several_streams_is_refused_before_its_first_frame(tmp_path, core, axis_order):
+    tap = make_tap(tmp_path, core)
+    error = refused(tap, core, acquisition(axis_order, time_plan={"interval": 0, "loops": 2}))
+    assert "p: 0, 1 (cell 2)" in error
+    assert "c: DAPI, FITC" in error
+    assert "z: 0, 1, 2" in error
+    assert "'c': 'DAPI'" in error
+    assert tap.report["frames"]["in"] == 0
+
+
+@pytest.mark.parametrize(
+    ("only", "axis_order"),
+    [
+        ({"c": "FITC", "z": 2, "p": "cell 2"}, "tpcz"),
+        ({"channel": 1, "z": 2, "position": 1}, "ptzc"),
+        (lambda event: (event.channel.config, event.index["z"], event.pos_name) == ("FITC", 2, "cell 2"), "pctz"),
+    ],
+)
+def test_the_chosen_stream_alone_is_tracked_at_its_times(tmp_path, core, only, axis_order):
+    stamps = []
+
+    def note(image, event, meta):
+        if event.channel.config == "FITC" and event.index["z"] == 2 and event.index["p"] == 1:
+            stamps.append(time.perf_counter())
+
+    with make_tap(tmp_path, core, only=only, ingest={"policy": "block"}) as tap:
+        core.mda.events.frameReady.connect(note)
+        run(core, acquisition(axis_order))
+    report = tap.report
+    assert report["status"] == "completed"
+    assert report["source"]["details"]["stream"] == {"p": 1, "c": "FITC", "z": 2, "camera": "Camera"}
+    assert report["source"]["details"]["left_out"] == 66
+    assert [frame.index for frame in tracked()] == [0, 1, 2, 3, 4, 5]
+    times_s = [frame.time_s for frame in tracked()]
+    assert times_s == sorted(times_s)
+    steps_s, true_s = np.diff(times_s), np.diff(stamps)
+    assert np.median(np.abs(steps_s - true_s)) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("only", "error"),
+    [
+        ({"c": "FITZ", "p": 0, "z": 0}, r"no c = 'FITZ' .*\(it has c: DAPI, FITC\); did you mean 'FITC'\?"),
+        ({"c": "DAPI", "p": 2, "z": 0}, r"no p = 2 .*\(it has p: 0, 1 \(cell 2\)\)"),
+        ({"canal": "DAPI"}, "no axis 'canal'; it has p, c, z"),
+        ({"c": "DAPI", "p": 0}, r"several streams .*z: 0, 1, 2.*only=\{'c': 'DAPI', 'p': 0, 'z': 0\}"),
+        (lambda event: event.channel.config == "DAPI", "several streams .*'z': 0"),
+        (lambda event: event.chanel.config == "DAPI", "only failed, AttributeError: .*chanel"),
+        (lambda event: False, "chose none of 24 images"),
+    ],
+)
+def test_a_choice_that_makes_no_single_stream_is_the_runs_error(tmp_path, core, only, error):
+    tap = make_tap(tmp_path, core, only=only)
+    assert re.search(error, refused(tap, core, acquisition(time_plan={"interval": 0, "loops": 2})))
+
+
+@pytest.mark.parametrize("only", [{"t": 3}, {"c": 1.5}, ["DAPI"], "DAPI"])
+def test_what_is_no_choice_is_refused_at_once(tmp_path, core, only):
+    with pytest.raises(ConfigError, match=r"for each axis|all times of a stream"):
+        make_tap(tmp_path, core, only=only)
+
+
+@pytest.mark.parametrize("lone", ["channels", "stage_positions", "z_plan"])
+def test_axes_of_length_1_mix_nothing(tmp_path, core, lone):
+    one = {"channels": ["DAPI"], "stage_positions": [(0, 0, 0)], "z_plan": {"relative": [0]}}
+    with make_tap(tmp_path, core, ingest={"policy": "block"}) as tap:
+        run(core, useq.MDASequence(time_plan=EVERYTHING["time_plan"], **{lone: one[lone]}))
+    assert tap.report["status"] == "completed"
+    assert tap.report["frames"]["processed"] == 6
+
+
+def test_events_one_by_one_are_refused_at_the_second_stream(tmp_path, core):
+    tap = make_tap(tmp_path, core)
+    error = refused(tap, core, list(acquisition("tpzc")))
+    assert "(c: DAPI, FITC)" in error
+    assert tap.report["frames"]["in"] <= 1
+
+
+def test_a_plan_that_goes_through_the_tap_is_looked_at_before_the_first_frame(tmp_path, core):
+    tap = make_tap(tmp_path, core)
+    assert "c: DAPI, FITC" in refused(tap, core, tap.events(acquisition(), hold_s=0.0))
+    assert tap.report["frames"]["in"] == 0
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [{"channel": "DAPI"}, {"channel": "FITC"}],
+        [{"x_pos": 0, "y_pos": 0}, {"x_pos": 500, "y_pos": 0}],
+        [{"z_pos": 0}, {"z_pos": 5}],
+        [{"pos_name": "a"}, {"pos_name": "b"}],
+        [{"index": {"t": 0, "g": 0}}, {"index": {"t": 0, "g": 1}}],
+    ],
+)
+def test_events_without_a_plan_mix_streams_too(tmp_path, core, places):
+    tap = make_tap(tmp_path, core)
+    error = refused(tap, core, [useq.MDAEvent(**place) for place in places * 3])
+    assert "several streams" in error
+
+
+def test_tiles_of_a_grid_within_a_position_are_streams(tmp_path, core):
+    tiles = useq.MDASequence(grid_plan={"rows": 1, "columns": 2})
+    positions = [useq.Position(x=0, y=0, sequence=tiles)]
+    plan = useq.MDASequence(stage_positions=positions, time_plan=EVERYTHING["time_plan"])
+    assert "'g': 0" in refused(make_tap(tmp_path / "both", core), core, plan)
+    with make_tap(tmp_path / "one", core, only={"g": 1}, ingest={"policy": "block"}) as tap:
+        run(core, plan)
+    assert tap.report["frames"]["processed"] == 6
+
+
+def test_a_channel_that_is_taken_now_and_then_misses_nothing(tmp_path, core):
+    channels = ["DAPI", {"config": "FITC", "acquire_every": 2}]
+    plan = useq.MDASequence(channels=channels, time_plan=EVERYTHING["time_plan"])
+    with make_tap(tmp_path, core, only={"c": "FITC"}, ingest={"policy": "block"}) as tap:
+        run(core, plan)
+    assert tap.report["status"] == "completed"
+    assert [frame.index for frame in tracked()] == [0, 1, 2]
+
+
+def test_a_second_acquisition_of_another_stream_is_refused(tmp_path, core):
+    tap = make_tap(tmp_path, core)
+    run(core, acquisition(channels=["DAPI"], stage_positions=[], z_plan=None))
+    assert "c: DAPI, FITC" in refused(tap, core, acquisition(channels=["FITC"], stage_positions=[], z_plan=None))
+
+
+def test_frames_that_are_lost_within_the_stream_are_counted_and_those_of_others_are_not(tmp_path, core):
+    with make_tap(tmp_path, core, only={"c": "FITC"}, ingest={"policy": "block"}) as tap:
+        source, push = tap._source, tap._source.push
+
+        def lossy(image, tags, where, asked):
+            at = asked.index["t"], asked.channel.config
+            if at not in ((2, "FITC"), (3, "FITC"), (4, "DAPI")):
+                push(image, tags, where, asked)
+
+        source.push = lossy
+        run(core, acquisition(stage_positions=[], z_plan=None))
+    assert [frame.index for frame in tracked()] == [0, 1, 4, 5]
+    assert tap.report["frames"]["lost_frames"] == [{"first": 2, "last": 3, "cause": NOT_HANDED_OVER}]
+
+
+def test_an_event_that_a_trigger_adds_is_of_the_stream_that_the_devices_are_at(tmp_path, core):
+    added = {"exposure": 6.0, "metadata": {"streamtrack": {}}}
+    two = useq.MDASequence(channels=["DAPI", "FITC"], time_plan={"interval": 0, "loops": 2})
+    with make_tap(tmp_path, core, only={"c": "DAPI"}, ingest={"policy": "block"}) as tap:
+        events = []
+        for event in tap.events(two, hold_s=0.0):
+            events.append(event)
+            if len(events) in (1, 3):  # after DAPI, after what was added
+                tap._add_event({**added, "x_pos": 10.0 * len(events)})
+        run(core, events)
+    assert [event.channel.config if event.channel else "added" for event in events] == [
+        *("DAPI", "added", "FITC", "added", "DAPI", "FITC")
+    ]
+    assert tap.report["frames"]["processed"] == 3
+    assert tap.report["source"]["details"]["left_out"] == 3
+
+
+@pytest.fixture
+def two_cameras(core):
+    """Both as one device, as the core has them."""
+    core.loadDevice("Second", "DemoCamera", "DCam")
+    core.loadDevice("Both", "Utilities", "Multi Camera")
+    for device in ("Second", "Both"):
+        core.initializeDevice(device)
+    for name, value in {"OnCameraCCDXSize": "128", "OnCameraCCDYSize": "96", "PixelType": "16bit"}.items():
+        core.setProperty("Second", name, value)
+    core.setProperty("Both", "Physical Camera 1", "Camera")
+    core.setProperty("Both", "Physical Camera 2", "Second")
+    core.setCameraDevice("Both")
+    core.setExposure(10.0)
+    return core
+
+
+@pytest.mark.parametrize("interval", [0, 0.05])
+def test_two_cameras_are_refused_unless_one_is_chosen(tmp_path, two_cameras, interval):
+    """As a hardware sequence, and as single events."""
+    plan = useq.MDASequence(time_plan={"interval": interval, "loops": 6})
+    error = refused(make_tap(tmp_path / "both", two_cameras), two_cameras, plan)
+    assert "camera: Camera, 1 (Second)" in error
+    for only in ({"camera": "Second"}, {"camera": 1}, {"cam": 1}):
+        with make_tap(tmp_path / f"{only}", two_cameras, only=only, ingest={"policy": "block"}) as tap:
+            run(two_cameras, plan)
+        assert tap.report["status"] == "completed"
+        assert tap.report["frames"]["processed"] == 6
+        assert tap.report["source"]["details"]["left_out"] == 6
+
+
+def test_the_refusal_is_told_while_the_acquisition_runs(tmp_path, core, capfd):
+    with make_tap(tmp_path, core) as tap:
+        run(core, acquisition(time_plan={"interval": 0, "loops": 1}))
+        tap._thread.join(TIMEOUT_S)
+        assert "several streams" in capfd.readouterr().err
+        with pytest.raises(StreamtrackError):
+            tap.close()
 
 
 def test_events_are_taken_only_while_the_acquisition_can_run_them(tmp_path, core):

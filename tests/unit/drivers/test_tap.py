@@ -1,6 +1,8 @@
 import inspect
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -31,9 +33,9 @@ def _lab(lab_plugins):
     """The lab's engine takes a bright pixel for a particle."""
 
 
-def make_tap(folder, *, engine=None, sinks=None, **rest):
+def make_tap(folder, *, engine=None, sinks=None, only=None, **rest):
     tables = {"engine": {"kind": "brightest", **(engine or {})}, "sinks": sinks or [{"kind": "memory"}], **rest}
-    return Tap(RunConfig.model_validate(tables), folder, shape=IMAGE.shape, dtype="float32")
+    return Tap(RunConfig.model_validate(tables), folder, shape=IMAGE.shape, dtype="float32", only=only)
 
 
 def tracked():
@@ -110,6 +112,131 @@ def test_metadata_may_be_anything(tmp_path, metadata):
         tap(IMAGE.copy(), metadata)
         push(tap, [1])
     assert tracked() == [0, 1]
+
+
+def acquire(tap, n_times=6, channels=("DAPI", "GFP"), n_positions=2, n_z=3, leave_out=()):
+    """Hand over what pycromanager does of an acquisition, in hardware sequences of one time point."""
+    for t in range(n_times):
+        axes = itertools.product(range(n_positions), channels, range(n_z))
+        for number, (position, channel, z) in enumerate(axes):
+            at = {"time": t, "position": position, "channel": channel, "z": z}
+            if at not in leave_out:
+                tap(IMAGE.copy(), {"Axes": at, "ImageNumber": str(number), "Camera": "Camera"})
+
+
+def error_of(tap):
+    """Close a tap whose run failed; return its error, which is one line."""
+    with pytest.raises(StreamtrackError) as caught:
+        tap.close()
+    assert tap.report["status"] == "failed"
+    assert tap.report["error"] == str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def test_an_acquisition_of_several_streams_is_refused_at_the_second(tmp_path):
+    tap = make_tap(tmp_path)
+    acquire(tap)
+    assert error_of(tap) == (
+        "the acquisition has several streams (z: 0, 1) and would be tracked as one movie:"
+        " choose one, for example only={'p': 0, 'c': 'DAPI', 'z': 0}"
+    )
+
+
+@pytest.mark.parametrize(
+    "only",
+    [
+        {"c": "GFP", "p": 1, "z": 2},
+        {"channel": "GFP", "position": 1, "z": 2},
+        lambda metadata: list(metadata["Axes"].values())[1:] == [1, "GFP", 2],
+    ],
+)
+def test_the_chosen_stream_alone_is_tracked(tmp_path, only):
+    with make_tap(tmp_path, only=only, ingest={"policy": "block"}) as tap:
+        acquire(tap)
+    assert tap.report["status"] == "completed"
+    assert tracked() == [0, 1, 2, 3, 4, 5]
+    assert tap.report["source"]["details"]["stream"] == {"p": 1, "c": "GFP", "z": 2, "camera": "Camera"}
+    assert tap.report["source"]["details"]["left_out"] == 66
+
+
+def test_images_that_are_lost_within_the_stream_are_counted_and_those_of_others_are_not(tmp_path):
+    at = {"position": 1, "channel": "GFP", "z": 2}
+    lost = [{"time": 2, **at}, {"time": 3, **at}, {"time": 4, **at, "z": 1}]
+    with make_tap(tmp_path, only=at, ingest={"policy": "block"}) as tap:
+        acquire(tap, leave_out=lost)
+    assert tap.report["frames"]["lost_frames"] == [{"first": 2, "last": 3, "cause": NOT_HANDED_OVER}]
+    assert tracked() == [0, 1, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("only", "error"),
+    [
+        ({"channel": "GPF"}, r"only: no c = 'GPF' in the acquisition \(it has c: DAPI, GFP\); did you mean 'GFP'\?"),
+        ({"c": "GFP", "p": 2}, r"only: no p = 2 in the acquisition \(it has p: 0, 1\)"),
+        ({"canal": "GFP"}, "only: the acquisition has no axis 'canal'; it has p, c, z, camera"),
+        ({"c": "GFP"}, r"only lets several streams through \(z: 0, 1\) .*only=\{'p': 0, 'c': 'GFP', 'z': 0\}"),
+        (lambda metadata: metadata["Axis"], "only failed, KeyError: 'Axis'"),
+        (lambda metadata: False, "chose none of 72 images"),
+        (lambda metadata: np.zeros(2), "only failed, ValueError"),
+    ],
+)
+def test_a_choice_that_makes_no_single_stream_is_the_runs_error(tmp_path, only, error):
+    tap = make_tap(tmp_path, only=only)
+    acquire(tap)
+    assert re.search(error, error_of(tap))
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        [{"Camera": "Left"}, {"Camera": "Right"}],
+        [{"Camera": "Both", "CameraChannelIndex": 0}, {"Camera": "Both", "CameraChannelIndex": 1}],
+        [{"Camera": "A", "Both-CameraChannelIndex": "0"}, {"Camera": "B", "Both-CameraChannelIndex": "1"}],
+        [{"Channel": "DAPI"}, {"Channel": "GFP"}],
+        [{"SliceIndex": 0}, {"SliceIndex": 1}],
+        [{"PositionIndex": 0}, {"PositionIndex": 1}],
+        [{"Axes": {"time": 0, "row": 0, "column": 0}}, {"Axes": {"time": 0, "row": 0, "column": 1}}],
+        [{"Axes": {"time": 0, "my axis": "a"}}, {"Axes": {"time": 0, "my axis": "b"}}],
+    ],
+)
+def test_streams_are_told_apart_by_all_that_the_metadata_say(tmp_path, tags):
+    tap = make_tap(tmp_path)
+    for number in range(3):
+        for each in tags:
+            tap(IMAGE.copy(), {"ImageNumber": number, **each})
+    assert "several streams" in error_of(tap)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        [{"Camera": "Camera", "CameraChannelIndex": 0}, {"Camera": "Camera"}],  # a snap and a sequence
+        [{"Channel": "DAPI"}, {"Channel": "Default"}, {"Channel": ""}],  # a property of the preset was changed
+        [{"Axes": {"time": 0}}, {"Axes": {"added": 0}}, {"Axes": {"time": 1}}],  # by a trigger
+    ],
+)
+def test_one_stream_may_be_described_in_several_ways(tmp_path, tags):
+    with make_tap(tmp_path, ingest={"policy": "block"}) as tap:
+        for number, each in enumerate(tags):
+            tap(IMAGE.copy(), {"ImageNumber": number, **each})
+    assert tap.report["status"] == "completed"
+    assert tracked() == list(range(len(tags)))
+
+
+def test_what_a_trigger_adds_is_of_the_stream_that_the_devices_are_at(tmp_path):
+    axes = [{"time": 0, "channel": "DAPI"}, {"added": 0}, {"time": 0, "channel": "GFP"}, {"added": 1}]
+    with make_tap(tmp_path, only={"c": "DAPI"}, ingest={"policy": "block"}) as tap:
+        for each in (*axes, {"added": 2, "channel": "DAPI"}):
+            tap(IMAGE.copy(), {"Axes": each})
+    assert tracked() == [0, 1, 2]
+    assert tap.report["source"]["details"]["left_out"] == 2
+
+
+@pytest.mark.parametrize("only", [{"time": 3}, {"c": 1.5}, ["DAPI"], "DAPI"])
+def test_what_is_no_choice_is_refused_at_once(tmp_path, only):
+    with pytest.raises(ConfigError, match=r"for each axis|all times of a stream"):
+        make_tap(tmp_path, only=only)
 
 
 def test_a_failed_run_lets_the_acquisition_go_on_and_says_why_at_the_end(tmp_path):
@@ -195,7 +322,8 @@ tap = Tap({str(config)!r}, {str(tmp_path / "out")!r}, shape=(48, 64), dtype="flo
 for number in range(5):
     tap(np.zeros((48, 64), np.float32), {{"ImageNumber": number}})
 """
-    environment = {**os.environ, "PYTHONPATH": str(LAB_PACKAGE)}
+    python_path = os.pathsep.join((str(LAB_PACKAGE), os.environ.get("PYTHONPATH", "")))
+    environment = {**os.environ, "PYTHONPATH": python_path}
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60, env=environment)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["status"] == "completed"

@@ -47,6 +47,24 @@ def test_a_skipped_image_is_not_missed():
     assert list(numbering.place(2)) == [1]
 
 
+def test_time_points_go_before_the_numbers_of_a_sequence_with_other_streams_in_it():
+    numbering = Numbering()
+    assert list(numbering.place(0, t=0)) == [0]
+    assert list(numbering.place(4, t=1)) == [1]
+    assert list(numbering.place(12, t=3)) == [2, 3]
+    assert list(numbering.place(0)) == [4], "of an event that was added"
+    assert list(numbering.place(1, t=4)) == [5]
+
+
+def test_an_acquisition_that_begins_is_expected_at_time_point_0():
+    numbering = Numbering()
+    numbering.begin()
+    assert list(numbering.place(None, t=1)) == [0, 1]
+    numbering.begin()
+    assert list(numbering.place(None, t=0)) == [2]
+    assert numbering.restarts == 1
+
+
 @given(st.lists(st.none() | st.integers(0, 500), max_size=50))
 def test_indices_rise_without_a_gap_whatever_the_camera_says(numbers):
     all_indices = list(itertools.chain.from_iterable(indices(*numbers)))

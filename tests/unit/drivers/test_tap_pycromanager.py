@@ -51,7 +51,8 @@ def Acquisition(**settings):
 core = Core(port=int(sys.argv[1]))
 """
 N = 40
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "lab_package")}
+LAB_PACKAGE = Path(__file__).parents[2] / "lab_package"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join((str(LAB_PACKAGE), os.environ.get("PYTHONPATH", "")))}
 
 
 @pytest.fixture
