@@ -13,6 +13,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 PATIENCE_S = 2.0
 """How long to try again while another program holds a file."""
@@ -20,7 +23,10 @@ POLL_S = 0.02
 
 
 def replace_file(partial: Path, final: Path) -> None:
-    """Move a complete file to its name, in one step; where that name or ``partial`` is held, by copying its content.
+    """Move a complete file or folder to its name, in one step.
+
+    Where one of two files is still held after `PATIENCE_S`, its content is copied: most programs that hold a file let
+    others read it and write into it.
 
     Raises
     ------
@@ -36,6 +42,16 @@ def replace_file(partial: Path, final: Path) -> None:
             os.unlink(partial)
 
 
+def replace_at_once(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, for the moment only and without any waiting.
+
+    Raises PermissionError where another program holds it.
+    """
+    partial = partial_of(path)
+    partial.write_bytes(data)
+    os.replace(partial, path)
+
+
 def remove_file(path: Path) -> None:
     """Delete a file, or a link, if it is there."""
     with suppress(FileNotFoundError):
@@ -48,32 +64,36 @@ def remove_tree(path: Path) -> None:
         patiently(lambda: shutil.rmtree(path))
 
 
-def write_text_durably(path: Path, text: str) -> None:
-    """Write a text in UTF-8 so that it survives a power cut, and a reader sees the old one or the new one.
+def partial_of(path: Path) -> Path:
+    """Return what the functions here call a file while they write it."""
+    return path.with_name(f"{path.name}.partial")
 
-    Where there is no room for both, or the file cannot be replaced, the old one is written over.
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file so that it survives a power cut, and a reader sees the old one or the new one.
+
+    Where the file cannot be replaced, or the disk is full and the data no longer than the old ones, they are written
+    over the old ones.
     """
-    data = text.encode()
-    partial = path.with_name(f"{path.name}.partial")
+    partial = partial_of(path)
     try:
         _write(partial, data)
         patiently(lambda: os.replace(partial, path))
-    except OSError:
+    except OSError as error:
         with suppress(OSError):
             os.unlink(partial)
-        if not path.exists():
+        if not path.is_file() or not (isinstance(error, PermissionError) or len(data) <= path.stat().st_size):
             raise
         _write_over(path, data)
     _sync_folder(path.parent)
 
 
-def patiently(call: Callable[[], object]) -> None:
+def patiently(call: Callable[[], T]) -> T:
     """Call until it is not refused with PermissionError, for `PATIENCE_S` at most; then raise that."""
     give_up_s = time.monotonic() + PATIENCE_S
     while True:
         try:
-            call()
-            return
+            return call()
         except OSError as error:  # a folder counts as not empty while a deleted file in it is still held
             held = isinstance(error, PermissionError) or error.errno == errno.ENOTEMPTY
             if not held or time.monotonic() > give_up_s:

@@ -101,6 +101,14 @@ def build_parts(
     raise AssertionError("not reached: nothing in the block above is suppressed")
 
 
+def files_of(sinks: Mapping[str, Sink]) -> list[str]:
+    """Return every name that these sinks may write; raises ConfigError on one that does not say."""
+    silent = [name for name, sink in sinks.items() if not hasattr(sink, "files")]
+    if silent:
+        raise ConfigError(f"sink {silent[0]!r} does not say what it writes; give its class the names as 'files'")
+    return [file for sink in sinks.values() for file in sink.files]
+
+
 class _Builder:
     """Builds plug-ins, notes their settings, and has those that hold something closed in the end."""
 

@@ -210,6 +210,16 @@ class Sink(Protocol):
     critical: bool
     """A run whose critical sink failed is a failed run."""
 
+    @property
+    def files(self) -> Sequence[str]:
+        """Every name that it may write into the run's folder, unfinished files included; those of folders end in ``/``.
+
+        None of them is there when it is opened: a run that finds one is refused, or removes it where the user said
+        ``--overwrite``. A folder is removed only with a mark in it: a zarr group with ``{"streamtrack": {}}`` among its
+        attributes, or a folder of nothing but such groups.
+        """
+        ...
+
     def open(self, folder: Path, source: SourceInfo) -> None:
         """Start writing into an existing folder; raises SinkError."""
         ...

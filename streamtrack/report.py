@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import os
 import platform
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from streamtrack.errors import ConfigError
-from streamtrack.files import write_text_durably
+from streamtrack.files import write_durably
 from streamtrack.types import LostFrame
 
 Status = Literal["running", "completed", "incomplete", "interrupted", "failed"]
@@ -23,11 +24,23 @@ Status = Literal["running", "completed", "incomplete", "interrupted", "failed"]
 REPORT_NAME = "report.json"
 COMMANDS_NAME = "commands.jsonl"
 
+LEAST_ROOM = 65_536
+"""Bytes that a report's file has from the start: more than any report without a long list of lost frames."""
+
 PACKAGES = ("streamtrack", "numpy", "numba", "onnxruntime", "zarr", "tifffile", "pyarrow", "trackpy", "torch")
+
+
+MOST_RANGES = 1000
+"""Of lost frames, that the report lists."""
+MOST_CAUSES = 100
+OTHER_CAUSES = "other causes"
+NO_INTERVAL = "the frame interval is not known: times are in frames, and so are vy, vx and diffusion, not in seconds"
 
 
 class LossLedger:
     """Every lost frame with its cause, as ranges of consecutive indices: 16 bytes each, however long the run.
+
+    After `MOST_CAUSES` different causes, further ones are `OTHER_CAUSES`.
 
     Safe to use from several threads.
     """
@@ -41,7 +54,8 @@ class LossLedger:
         """Note one lost frame."""
         with self._lock:
             self._count += 1
-            ranges = self._ranges.setdefault(lost.cause, array("q"))
+            known = lost.cause in self._ranges or len(self._ranges) < MOST_CAUSES
+            ranges = self._ranges.setdefault(lost.cause if known else OTHER_CAUSES, array("q"))
             if ranges and ranges[-1] == lost.index - 1:
                 ranges[-1] = lost.index
             else:
@@ -52,15 +66,20 @@ class LossLedger:
         """Frames lost so far."""
         return self._count
 
-    def as_list(self) -> list[dict[str, Any]]:
-        """Return ``{"first", "last", "cause"}`` for each range of consecutive frames lost to one cause, in order."""
+    def as_ranges(self) -> dict[str, Any]:
+        """Return which frames were lost, for the report.
+
+        ``lost_frames`` has ``{"first", "last", "cause"}`` for each range of consecutive frames lost to one cause, in
+        order; of very many the first `MOST_RANGES`, and ``lost_ranges_left_out`` says how many more there are.
+        """
         with self._lock:
-            runs = [
+            runs: list[dict[str, Any]] = [
                 {"first": first, "last": last, "cause": cause}
                 for cause, ranges in self._ranges.items()
                 for first, last in zip(ranges[::2], ranges[1::2], strict=True)
             ]
-        return sorted(runs, key=lambda run: run["first"])
+        runs.sort(key=lambda run: run["first"])
+        return {"lost_frames": runs[:MOST_RANGES], "lost_ranges_left_out": max(len(runs) - MOST_RANGES, 0)}
 
     def by_cause(self) -> dict[str, int]:
         """Return how many frames each cause took."""
@@ -79,10 +98,45 @@ def read_report(folder: Path) -> dict[str, Any]:
     return report
 
 
-def write_report(folder: Path, report: Mapping[str, Any]) -> None:
-    """Write ``report.json`` so that a reader sees the old one or the new one, never half of one."""
-    text = json.dumps(report, indent=2, default=str, allow_nan=False) + "\n"
-    write_text_durably(folder / REPORT_NAME, text)
+def write_report(folder: Path, report: Mapping[str, Any], *, reserve: bool = False) -> None:
+    """Write ``report.json`` so that a reader sees the old one or the new one, and that it survives a power cut.
+
+    Numbers that JSON lacks become texts: ``"inf"``. With ``reserve`` the file is made so long that the last report has
+    room in its place when the disk is full. Raises OSError.
+    """
+    text = json.dumps(_plain(report), indent=2, default=str, allow_nan=False)
+    room = max(LEAST_ROOM, 2 * len(text)) if reserve else 0
+    write_durably(folder / REPORT_NAME, f"{text.ljust(room)}\n".encode())
+
+
+def write_last_report(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """Write the report of a run that has ended, shorter where there is no room, and return what stands there.
+
+    Where nothing can be written the run has failed, and the report that is returned says why.
+    """
+    shorter = {**report, "frames": {**report["frames"], "lost_frames": [], "lost_ranges_left_out": None}}
+    for each in (report, shorter):
+        try:
+            write_report(folder, each)
+        except OSError as error:
+            reason = error.strerror or str(error)
+        else:
+            return each
+    return failed(report, f"cannot write {folder / REPORT_NAME}: {reason}")
+
+
+def failed(report: dict[str, Any], reason: str) -> dict[str, Any]:
+    """Return the report of a run that failed, if not for an earlier reason then for this one."""
+    return {**report, "status": "failed", "error": report["error"] or reason}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with texts for numbers that JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def versions() -> dict[str, str]:

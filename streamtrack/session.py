@@ -23,10 +23,10 @@ from streamtrack.fanout import Fanout
 from streamtrack.garbage import frozen_gc
 from streamtrack.interrupts import Stop
 from streamtrack.metrics.latency import LatencyHistogram
-from streamtrack.parts import Given, build_parts
+from streamtrack.parts import Given, build_parts, files_of
 from streamtrack.power import awake
 from streamtrack.protocols import Engine, FrameSource, Microscope, Sink
-from streamtrack.report import LossLedger, Status, machine, versions, write_report
+from streamtrack.report import NO_INTERVAL, LossLedger, Status, machine, versions
 from streamtrack.run_folder import RunFolder
 from streamtrack.step import Step
 from streamtrack.stop_file import StopFile, unsafe
@@ -83,17 +83,21 @@ class Session:
         sinks: Mapping[str, Sink] | None = None,
         stop: Stop | None = None,
     ) -> None:
-        self._run_folder = RunFolder(folder)
-        self._run_folder.check(overwrite)
         self._config = config
         self._folder = folder
         self._stop = stop or Stop()
         self._guard: Guard | None = None
+        self._run_folder = RunFolder(folder)
         with ExitStack() as opened:
+            opened.callback(self._run_folder.release)
+            self._run_folder.lock()
+            self._run_folder.check(overwrite)  # before any hardware is opened
             opened.enter_context(StopFile(folder, self._stop, self._safety))
             with self._stop.breaks_off():
                 self._parts = build_parts(config, Given(source, engine, microscope, sinks or {}), self._protect)
             opened.callback(self._parts.close)
+            settings = config.source.settings.values() if config.source else ()
+            self._run_folder.check(overwrite, files_of(self._parts.sinks), [self._parts.source.info.name, *settings])
             self._open = opened.pop_all()
         self._source, self._engine, self._linker = self._parts.source, self._parts.engine, self._parts.linker
         self._info = self._source.info
@@ -130,18 +134,15 @@ class Session:
         except KeyboardInterrupt:
             return self._stopped_early()
         fanout = self._start_fanout()
-        write_report(self._folder, self._report("running", None, {}))
         with frozen_gc(), awake() if self._info.live else nullcontext():
             error = self._drive(self._make_channel(), fanout, on_progress)
         error = "; ".join(filter(None, (*unsafe(self._safety()), self._stop.trouble, error))) or None
-        report = self._report(self._status(error), error, fanout.outcome())
-        write_report(self._folder, report)
-        return report
+        return self._run_folder.end(self._report(self._status(error), error, fanout.outcome()))
 
     def _start_fanout(self) -> Fanout:
         lossless = self._policy is Policy.BLOCK
         fanout = Fanout(self._parts.sinks, self._parts.actuators, lossless=lossless, mode=self._config.mode)
-        self._run_folder.clear()
+        self._run_folder.begin(self._report("running", None, {}))
         try:
             fanout.start(self._folder, self._info)
         except StreamtrackError:
@@ -153,10 +154,7 @@ class Session:
     def _stopped_early(self) -> dict[str, Any]:
         """Return the report of a run that was stopped before its first frame; results of an earlier one stay."""
         report = self._report("interrupted", None, {})
-        if not self._run_folder.has_report:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_report(self._folder, report)
-        return report
+        return report if self._run_folder.has_report else self._run_folder.end(report)
 
     @property
     def _policy(self) -> Policy:
@@ -321,11 +319,12 @@ class Session:
             "status": status,
             "error": error,
             "traceback": self._traceback,
+            "remarks": self._remarks(),
             "source": asdict(self._source.info),
             "frames": {
                 "expected": self._info.n_frames,
                 **self._frames(),
-                "lost_frames": self._ledger.as_list(),
+                **self._ledger.as_ranges(),
                 "with_masked_pixels": counts["masked_frames"],
                 "masked_pixels": counts["masked_pixels"],
             },
@@ -339,6 +338,7 @@ class Session:
             "microscope": dict(self._parts.microscope.info) if self._parts.microscope else None,
             "rules": self._rules(),
             "safety": self._safety() or None,
+            "files": list(self._run_folder.files),
             "outputs": {key: value for key, value in fanout.items() if key != "write_ms"},
             "config": self._full_config(),
             "versions": versions(),
@@ -346,6 +346,10 @@ class Session:
             "started": self._started.isoformat(timespec="seconds"),
             "duration_s": round(time.monotonic() - self._begun_s, 3),
         }
+
+    def _remarks(self) -> list[str]:
+        """Return what a reader of the results has to know."""
+        return [*self._run_folder.left_over(), *([NO_INTERVAL] if self._info.time_unit == "frame" else [])]
 
     def _frames(self) -> dict[str, Any]:
         counts, ledger = self._counts, self._ledger

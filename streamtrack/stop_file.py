@@ -16,11 +16,9 @@ from typing import Any, Self
 from streamtrack.errors import ConfigError
 from streamtrack.files import remove_file
 from streamtrack.interrupts import Stop
-from streamtrack.run_folder import STOP_NAME
+from streamtrack.run_folder import ANSWER_NAME, STOP_NAME
 from streamtrack.waiting import joined_within
 
-ANSWER_NAME = "stopping.json"
-"""What the microscope was made safe with, while the files are being finished; then the report has it."""
 LOOK_S = 0.05
 """How often the folder is looked at."""
 LEAVE_S = 2.0

@@ -91,6 +91,16 @@ class SourceInfo:
     clock: str = "nominal"
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def time_unit(self) -> str:
+        """``s``, or ``frame`` where nobody knows how long a frame takes: times and speeds are in these."""
+        return "frame" if self.clock == "nominal" and self.frame_interval_s is None else "s"
+
+    @property
+    def level(self) -> int:
+        """The level of the pyramid that the frames are of, 0 the finest."""
+        return int(self.details.get("level", 0))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:

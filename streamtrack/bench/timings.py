@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.clock import monotonic_ns
-from streamtrack.sinks.files import clear, replacing, sink_errors
+from streamtrack.sinks.files import check_folder, replacing, sink_errors, with_partials
 from streamtrack.types import FrameResult, SourceInfo
 
 TIMINGS_NAME = "timings.npy"
@@ -23,6 +23,7 @@ class TimingSink:
     """
 
     critical = False
+    files = with_partials(TIMINGS_NAME)
 
     def __init__(self) -> None:
         self._folder = Path()
@@ -30,8 +31,8 @@ class TimingSink:
         self._n = 0
 
     def open(self, folder: Path, source: SourceInfo) -> None:
-        """Make the array; raises SinkError if the folder cannot be written."""
-        clear(folder, TIMINGS_NAME)
+        """Make the array; raises SinkError where there is no such folder."""
+        check_folder(folder)
         self._folder = folder
         self._rows = np.zeros(source.n_frames or _FIRST_ROWS, TIMING_DTYPE)
         self._n = 0

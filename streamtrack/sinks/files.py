@@ -22,6 +22,16 @@ def sink_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def partial_of(path: Path) -> Path:
+    """Return the name of a file while it is being written: ``tracks.partial.csv`` for ``tracks.csv``."""
+    return path.with_stem(f"{path.stem}.partial")
+
+
+def with_partials(*names: str) -> tuple[str, ...]:
+    """Return names of files, and what they are called while they are being written."""
+    return (*names, *(partial_of(Path(name)).name for name in names))
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on success move it there in one step, on failure delete it.
@@ -31,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
     SinkError
         If the complete file cannot be moved to its name.
     """
-    partial = path.with_stem(f"{path.stem}.partial")
+    partial = partial_of(path)
     try:
         yield partial
         with sink_errors(path):
@@ -44,10 +54,7 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def clear(folder: Path, *names: str) -> None:
-    """Delete these files of an earlier run from ``folder``; raises SinkError, also if there is no such folder."""
+def check_folder(folder: Path) -> None:
+    """Raise SinkError where there is no such folder."""
     if not folder.is_dir():
         raise SinkError(f"cannot write into {folder}: there is no such folder; create it first")
-    with sink_errors(folder):
-        for name in names:
-            remove_file(folder / name)

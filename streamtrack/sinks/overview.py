@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrack.sinks.files import clear, replacing, sink_errors
+from streamtrack.sinks.files import check_folder, replacing, sink_errors, with_partials
 from streamtrack.sinks.revisions import apply, joined
 from streamtrack.types import CONFIRMED, Detections, FrameResult, Pixels, Revision, SourceInfo, Stamps, TrackUpdate
 
@@ -77,10 +77,11 @@ class OverviewSink:
     """
 
     critical = False
+    files = with_partials(OVERVIEW)
 
     def open(self, folder: Path, source: SourceInfo) -> None:
-        """Forget any earlier run and delete its picture from ``folder``; raises SinkError."""
-        clear(folder, OVERVIEW)
+        """Forget any earlier run; raises SinkError."""
+        check_folder(folder)
         self._path = folder / OVERVIEW
         self._source = source
         self._target = (source.n_frames or 0) // 2

@@ -8,8 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from streamtrack.errors import ConfigError, SinkError
-from streamtrack.files import remove_tree
-from streamtrack.sinks.files import clear, sink_errors
+from streamtrack.sinks.files import check_folder, sink_errors
 from streamtrack.sinks.raw_movie import RawMovie
 from streamtrack.types import Frame, FrameResult, SourceInfo
 
@@ -17,7 +16,6 @@ KIND = "raw"
 """Rules name the sink so: ``do = "raw"``."""
 MOVIE = "raw.ome.zarr"
 EVENTS = "events"
-_EVENT_PATTERN = "[0-9]*_frame*.ome.zarr"
 
 MOST_HELD_BYTES = 2 * 10**9
 """Most memory for the frames before a command."""
@@ -55,6 +53,7 @@ class RawSink:
                 raise ConfigError(f"{name} = {frames} is out of range: give 0 or more")
         self.critical = critical
         self._always = when == "always"
+        self.files = (f"{MOVIE if self._always else EVENTS}/",)
         self._after = after
         self._held: deque[Frame] = deque(maxlen=before)
         """The last frames that are in no movie; references, never copies."""
@@ -65,16 +64,10 @@ class RawSink:
         self._n_events = 0
 
     def open(self, folder: Path, source: SourceInfo) -> None:
-        """Delete what an earlier run recorded into ``folder``; raises SinkError, also for too much memory."""
-        clear(folder)
+        """Check folder and memory; raises SinkError."""
+        check_folder(folder)
         if not self._always:
             _check_memory(self._held.maxlen or 0, source)
-        with sink_errors(folder):
-            for old in (folder / MOVIE, *(folder / EVENTS).glob(_EVENT_PATTERN)):
-                if old.exists():
-                    remove_tree(old)
-            if (folder / EVENTS).is_dir() and not any((folder / EVENTS).iterdir()):
-                (folder / EVENTS).rmdir()
         self._folder, self._source = folder, source
 
     def wants_denoised(self, frame_index: int) -> bool:

@@ -8,7 +8,8 @@ and the chunks are written as the format says, one Blosc buffer per file.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ from zarr.codecs import BloscCodec
 
 from streamtrack import __version__
 from streamtrack.clock import monotonic_ns
-from streamtrack.errors import SinkError
-from streamtrack.sinks.files import replacing, sink_errors
+from streamtrack.files import patiently, replace_at_once, write_durably
+from streamtrack.run_folder import MARK
+from streamtrack.sinks.files import sink_errors
 from streamtrack.types import Frame, Pixels, SourceInfo
 
 PUBLISH_NS = 1_000_000_000
 """How often readers get to see what is new."""
 TIMES_PER_CHUNK = 4096
+MEMBERS = ("0", "time_s")
 
 
 class RawMovie:
@@ -34,8 +37,8 @@ class RawMovie:
     Place i along t is frame ``first + i`` of the run. A frame that did not come has no chunk: it reads as zeros, and
     this project's own source takes it for lost. Beside the image lies ``time_s``, shape (T,), float64: when each frame
     was exposed, by the clock that the attributes name; NaN for one that did not come. ``streamtrack`` in the group's
-    attributes has ``source, clock, first_frame, complete`` and, once complete, ``missing``: first and last of each run
-    of frames that did not come.
+    attributes has ``source, level, clock, first_frame, complete`` and, once complete, ``missing``: first and last of
+    each run of frames that did not come.
 
     Parameters
     ----------
@@ -58,26 +61,38 @@ class RawMovie:
         self._next = first
         self._published = 0
         self._published_ns = 0
-        self._times: list[tuple[int, float]] = []
+        self._times: dict[int, float] = {}
+        """By place: those that are not published, and what is in the same chunk."""
         self._missing: list[tuple[int, int]] = []
         # Camera noise fills the low bits: bit by bit, LZ4 makes it as small as Zstandard does and takes half the time.
         self._codec = Blosc(cname="lz4", clevel=1, shuffle=Blosc.BITSHUFFLE)
         with sink_errors(path):
-            self._group = zarr.create_group(path, attributes=_attributes(source, first))
-            self._group.create_array(
-                "0",
-                shape=(0, *source.shape),
-                chunks=(1, *source.shape),
-                dtype=source.dtype,
-                compressors=BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
-                dimension_names=("t", "y", "x"),
-                fill_value=0,
+            path.mkdir()
+            group = patiently(lambda: zarr.create_group(path, attributes=_attributes(source, first)))
+            patiently(
+                lambda: group.create_array(
+                    "0",
+                    shape=(0, *source.shape),
+                    chunks=(1, *source.shape),
+                    dtype=source.dtype,
+                    compressors=BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
+                    dimension_names=("t", "y", "x"),
+                    fill_value=0,
+                )
             )
-            self._time_s = self._group.create_array(
-                "time_s", shape=(0,), chunks=(TIMES_PER_CHUNK,), dtype="float64", fill_value=np.nan, compressors=None
+            patiently(
+                lambda: group.create_array(
+                    "time_s",
+                    shape=(0,),
+                    chunks=(TIMES_PER_CHUNK,),
+                    dtype="float64",
+                    fill_value=np.nan,
+                    compressors=None,
+                )
             )
-            self._metadata = json.loads((path / "0" / "zarr.json").read_text(encoding="utf-8"))
-            (path / "0" / "c").mkdir()
+            self._metadata = {name: json.loads((path / name / "zarr.json").read_bytes()) for name in ("", *MEMBERS)}
+            for name in MEMBERS:
+                (path / name / "c").mkdir()
 
     def add(self, frame: Frame) -> None:
         """Write a frame, whose index is above those before; raises SinkError."""
@@ -87,23 +102,21 @@ class RawMovie:
         if frame.index > self._next:
             self._missing.append((self._next, frame.index - 1))
         self._next = frame.index + 1
-        self._times.append((place, frame.time_s))
+        self._times[place] = frame.time_s
         if monotonic_ns() - self._published_ns >= PUBLISH_NS:
             self._publish_if_possible()
 
     def flush(self) -> None:
         """Let readers see all that was written so far; raises SinkError."""
-        if self._times:
+        if self._next > self._first + self._published:
             self._publish_if_possible()
 
     def close(self, about: Mapping[str, Any]) -> None:
         """Finish the movie and add ``about`` to its attributes; raises SinkError."""
-        if self._times:
-            self._publish()
-        known = self._group.attrs["streamtrack"]
-        assert isinstance(known, Mapping)
         with sink_errors(self._path):
-            self._group.attrs["streamtrack"] = {**known, "complete": True, "missing": self._missing, **about}
+            self._publish(write_durably)
+            self._metadata[""]["attributes"][MARK] |= {"complete": True, "missing": self._missing, **about}
+            self._write_metadata("", write_durably)
 
     def _write_chunk(self, place: int, pixels: Pixels) -> None:
         folder = self._path / "0" / "c" / str(place)
@@ -113,28 +126,27 @@ class RawMovie:
             file.write(self._codec.encode(np.ascontiguousarray(pixels)))
 
     def _publish_if_possible(self) -> None:
-        """Publish, or wait for the next time where another program has the metadata open, as it may on Windows."""
-        try:
-            self._publish()
-        except SinkError as error:
-            if not isinstance(error.__cause__, PermissionError):
-                raise
+        """Publish, or wait for the next time where another program has a file open, as it may on Windows."""
+        with sink_errors(self._path), suppress(PermissionError):
+            self._publish(replace_at_once)
         self._published_ns = monotonic_ns()
 
-    def _publish(self) -> None:
+    def _publish(self, write: Callable[[Path, bytes], None]) -> None:
+        """Raise both shapes, that of the images last, once all is there that they promise."""
         n = self._next - self._first
-        times = np.full(n - self._published, np.nan)
-        for place, time_s in self._times:
-            times[place - self._published] = time_s
-        with sink_errors(self._path):
-            self._time_s.resize((n,))
-            self._time_s[self._published :] = times
-        self._metadata["shape"][0] = n
-        path = self._path / "0" / "zarr.json"
-        with replacing(path) as partial, sink_errors(path):
-            partial.write_text(json.dumps(self._metadata, indent=2), encoding="utf-8")
+        for chunk in range(self._published // TIMES_PER_CHUNK, -(-n // TIMES_PER_CHUNK)):
+            start = chunk * TIMES_PER_CHUNK
+            times = [self._times.get(place, np.nan) for place in range(start, start + TIMES_PER_CHUNK)]
+            write(self._path / "time_s" / "c" / str(chunk), np.array(times, "<f8").tobytes())
+        for name in ("time_s", "0"):
+            self._metadata[name]["shape"][0] = n
+            self._write_metadata(name, write)
         self._published = n
-        self._times.clear()
+        current = n - n % TIMES_PER_CHUNK
+        self._times = {place: time_s for place, time_s in self._times.items() if place >= current}
+
+    def _write_metadata(self, name: str, write: Callable[[Path, bytes], None]) -> None:
+        write(self._path / name / "zarr.json", json.dumps(self._metadata[name], indent=2).encode())
 
 
 def _attributes(source: SourceInfo, first: int) -> dict[str, Any]:
@@ -152,8 +164,8 @@ def _attributes(source: SourceInfo, first: int) -> dict[str, Any]:
         "axes": [{"name": "t", **time}, {"name": "y", **space}, {"name": "x", **space}],
         "datasets": [{"path": "0", "coordinateTransformations": transformations}],
     }
-    recorded = {"source": source.name, "clock": source.clock, "first_frame": first, "complete": False}
+    recorded = {"source": source.name, "level": source.level, "clock": source.clock, "first_frame": first}
     return {
         "ome": {"version": "0.5", "multiscales": [multiscale]},
-        "streamtrack": {"version": __version__, **recorded},
+        MARK: {"version": __version__, **recorded, "complete": False, "members": MEMBERS},
     }

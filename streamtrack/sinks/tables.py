@@ -23,12 +23,13 @@ from streamtrack import __version__
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SinkError
 from streamtrack.files import remove_file
-from streamtrack.sinks.files import clear, replacing, sink_errors
+from streamtrack.run_folder import UNFINISHED_NAME
+from streamtrack.sinks.files import check_folder, replacing, sink_errors, with_partials
 from streamtrack.sinks.revisions import apply, joined, taken
 from streamtrack.types import CONFIRMED, MOTION_MODES, Detections, FrameResult, Revision, SourceInfo, TrackUpdate
 
 TABLES = ("detections.parquet", "tracks.parquet", "tracks.csv")
-PARTIAL = "detections.partial.arrows"
+PARTIAL = UNFINISHED_NAME
 
 _DETECTION_COLUMNS = ("frame", "y", "x", "score", "sigma", "mass")
 _MOTION_COLUMNS = ("vy", "vx", "diffusion", "directed")
@@ -77,10 +78,11 @@ class TableSink:
     """
 
     critical = True
+    files = (*with_partials(*TABLES), PARTIAL)
 
     def open(self, folder: Path, source: SourceInfo) -> None:
-        """Start the stream in ``folder``, where the tables of an earlier run are deleted; raises SinkError."""
-        clear(folder, *TABLES, PARTIAL)
+        """Start the stream in ``folder``; raises SinkError."""
+        check_folder(folder)
         self._folder = folder
         self._pending: list[tuple[int, Detections, TrackUpdate]] = []
         self._pending_rows = 0

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SinkError
 from streamtrack.protocols import Sink
+from streamtrack.run_folder import RunFolder
 from streamtrack.types import (
     Detections,
     Frame,
@@ -47,6 +48,9 @@ class SinkTests:
         """Run a sink as the loop does: opened and asked by one thread, written and closed by another."""
         folder.mkdir(exist_ok=True)
         sink = self.make_sink()
+        earlier = RunFolder(folder)
+        earlier.check(overwrite=True, files=sink.files)
+        earlier.clear()
         sink.open(folder, source or example_source())
         asked = [r if sink.wants_denoised(r.frame.index) else replace(r, denoised=None) for r in results]
 
@@ -152,6 +156,13 @@ class SinkTests:
         """Names are paths as users have them."""
         name = r"D:\data\µm $x_1$ 細胞_{2}/" + 60 * "very long " + "movie.zarr"
         self._run(tmp_path, example_results(2), replace(example_source(), name=name))
+
+    def test_names_every_file_that_it_writes(self, tmp_path: Path) -> None:
+        """A run refuses to write over these, and ``--overwrite`` removes them; each is a name, not a path."""
+        self._run(tmp_path, example_results())
+        names = self.make_sink().files
+        assert all(Path(name).name == name.removesuffix("/") for name in names)
+        assert {f"{path.name}{'/' * path.is_dir()}" for path in tmp_path.iterdir()} <= set(names)
 
     def test_leaves_other_files_alone_and_replaces_its_own(self, tmp_path: Path) -> None:
         """A second run into the same folder gives the files of the first, and no others."""

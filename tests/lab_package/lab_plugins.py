@@ -121,9 +121,32 @@ class Notebook:
             file.write("safe\n")
 
 
+class Diary:
+    """Writes the index of each frame into a file."""
+
+    critical = True
+    files = ("diary.txt",)
+
+    def open(self, folder, source):
+        self._file = (folder / "diary.txt").open("x", encoding="utf-8", newline="\n")
+
+    def wants_denoised(self, frame_index):
+        return False
+
+    def write(self, result):
+        self._file.write(f"{result.frame.index}\n")
+
+    def flush(self):
+        self._file.flush()
+
+    def close(self):
+        self._file.close()
+
+
 class Memory:
     """Keeps what it is given in a list that the test reads, and fails on demand."""
 
+    files = ()
     kept: list = []  # noqa: RUF012
     closed = 0
 

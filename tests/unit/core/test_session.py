@@ -153,14 +153,21 @@ def test_ctrl_c_interrupts_and_the_handler_is_given_back(tmp_path):
 
 
 def test_results_are_not_overwritten_unless_asked(tmp_path):
-    run(tmp_path)
-    (tmp_path / "tracks.csv").write_text("old")
+    run(tmp_path, sinks=[{"kind": "diary"}])
     (tmp_path / "notes.txt").write_text("the user's own")
-    with pytest.raises(ConfigError, match=r"already holds report.json, tracks.csv.*--overwrite"):
+    with pytest.raises(ConfigError, match=r"already holds report.json, diary.txt.*--overwrite"):
         Session(make_config(), tmp_path)
     assert Session(make_config(), tmp_path, overwrite=True).run()["status"] == "completed"
-    assert not (tmp_path / "tracks.csv").exists(), "an old result must not pass for a new one"
+    assert not (tmp_path / "diary.txt").exists(), "an old result must not pass for a new one"
     assert (tmp_path / "notes.txt").exists()
+
+
+def test_a_sink_that_names_no_files_is_refused(tmp_path, monkeypatch):
+    run(tmp_path / "first")
+    monkeypatch.delattr(sys.modules["lab_plugins"].Memory, "files")
+    with pytest.raises(ConfigError, match="sink 'memory' does not say what it writes"):
+        Session(make_config(), tmp_path / "second")
+    assert not (tmp_path / "second").exists()
 
 
 def test_a_killed_run_never_reads_as_completed(tmp_path):

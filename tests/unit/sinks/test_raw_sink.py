@@ -262,14 +262,6 @@ def test_numbers_of_frames_out_of_range(settings):
         RawSink(**settings)
 
 
-def test_a_folder_in_events_that_is_not_its_own_stays(tmp_path, results):
-    mine = tmp_path / "events" / "notes.ome.zarr"
-    mine.mkdir(parents=True)
-    record(tmp_path, commanding(results, 5), when="commands", before=0, after=0)
-    record(tmp_path, results[:3], when="commands")
-    assert [path.name for path in (tmp_path / "events").iterdir()] == ["notes.ome.zarr"]
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot limit the size of files")
 def test_a_full_disk_is_a_sink_error_and_leaves_what_was_written(tmp_path, results):
     import resource

@@ -129,7 +129,6 @@ def test_empty_runs_give_empty_tables_of_the_same_kind(tmp_path, results, run):
 
 
 def test_no_final_name_exists_before_the_end(tmp_path):
-    (tmp_path / "tracks.csv").write_text("of an earlier run")
     sink = TableSink()
     sink.open(tmp_path, example_source())
     for result in example_results():
