@@ -4,7 +4,6 @@
 """
 
 import json
-import math
 import os
 import platform
 import threading
@@ -16,6 +15,7 @@ from typing import Any, Literal
 
 from streamtrack.errors import ConfigError
 from streamtrack.files import write_durably
+from streamtrack.plain import plain
 from streamtrack.types import LostFrame
 
 Status = Literal["running", "completed", "incomplete", "interrupted", "failed"]
@@ -101,10 +101,10 @@ def read_report(folder: Path) -> dict[str, Any]:
 def write_report(folder: Path, report: Mapping[str, Any], *, reserve: bool = False) -> None:
     """Write ``report.json`` so that a reader sees the old one or the new one, and that it survives a power cut.
 
-    Numbers that JSON lacks become texts: ``"inf"``. With ``reserve`` the file is made so long that the last report has
+    Numbers that JSON lacks become null. With ``reserve`` the file is made so long that the last report has
     room in its place when the disk is full. Raises OSError.
     """
-    text = json.dumps(_plain(report), indent=2, default=str, allow_nan=False)
+    text = json.dumps(plain(report), indent=2)
     room = max(LEAST_ROOM, 2 * len(text)) if reserve else 0
     write_durably(folder / REPORT_NAME, f"{text.ljust(room)}\n".encode())
 
@@ -128,15 +128,6 @@ def write_last_report(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
 def failed(report: dict[str, Any], reason: str) -> dict[str, Any]:
     """Return the report of a run that failed, if not for an earlier reason then for this one."""
     return {**report, "status": "failed", "error": report["error"] or reason}
-
-
-def _plain(value: Any) -> Any:
-    """Return a value with texts for numbers that JSON has no word for."""
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def versions() -> dict[str, str]:

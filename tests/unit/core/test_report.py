@@ -39,7 +39,7 @@ def test_a_report_is_replaced_whole(tmp_path):
     write_report(tmp_path, {"status": "running"})
     write_report(tmp_path, {"status": "completed", "limits": (-math.inf, math.nan, 1.5)})
     written = json.loads((tmp_path / "report.json").read_text())
-    assert written == {"status": "completed", "limits": ["-inf", "nan", 1.5]}
+    assert written == {"status": "completed", "limits": [None, None, 1.5]}
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
