@@ -4,16 +4,23 @@ Every part of the pipeline is chosen by ``kind``, the name of a plug-in; the oth
 own settings and are checked against its signature by :mod:`streamtrack.registry`.
 """
 
+import codecs
 import difflib
+import math
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from streamtrack.errors import ConfigError
+from streamtrack.errors import ConfigError, foreign_errors, one_line
+
+_PATH_KEYS = {"path", "config", "adapters", "weights"}
+_BACKSLASH_CURE = r"write paths with / or in 'single quotes'"
+_ESCAPES = re.compile(r"[\x08\t\n\f\r]")
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -37,7 +44,7 @@ class IngestConfig(BaseModel):
     ``policy`` ``auto`` is ``block`` for a movie on disk and ``latest`` for a live source.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     policy: Literal["auto", "block", "latest", "drop_newest"] = "auto"
     capacity: int | None = Field(default=None, ge=1, le=4096)
@@ -75,7 +82,7 @@ class SafetyConfig(BaseModel):
     The stage moves along an axis only within its limits, in um of the stage's own coordinates.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     properties: tuple[str, ...] = ()
     """Device properties, ``"Device.Property"``."""
@@ -110,7 +117,7 @@ Mode = Literal["observe", "rehearse", "armed"]
 class RunConfig(BaseModel):
     """Everything that decides a run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     source: PluginConfig | None = None
     """May be left out where a script feeds the run."""
@@ -144,21 +151,59 @@ class RunConfig(BaseModel):
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file; raises ConfigError when it is missing or not TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    """Read a TOML file; raises ConfigError when it is missing, not TOML, or has a path that is not what was typed."""
+    with foreign_errors(ConfigError, f"cannot read the configuration {path}"):
+        content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError(f"{path} is in UTF-16, TOML is UTF-8: save it as UTF-8 (PowerShell: Out-File -Encoding utf8)")
+    with foreign_errors(ConfigError, f"{path} is not in UTF-8, save it so"):
+        text = content.decode("utf-8-sig")  # Windows' editors put a mark in front
+    with foreign_errors(ConfigError, f"{path} is not valid TOML"):
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} is not valid TOML: {one_line(error)}{_backslash_cure(text, error)}") from error
+        for key, value in _values(data):
+            if isinstance(value, str) and _lost_backslashes(key, value):
+                raise ConfigError(f"{path}: {key} = {value!r} has backslashes that TOML replaced: {_BACKSLASH_CURE}")
+    return data
 
 
 def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
     """Build a model from plain data; the first mistake becomes a one-line ConfigError."""
-    try:
-        return model.model_validate(dict(data))
-    except ValidationError as error:
-        raise ConfigError(_first_mistake(error, model, where)) from None
+    with foreign_errors(ConfigError, where):
+        for key, value in _values(data):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{where}: {key} = {value} is no finite number; leave it out for the default")
+        try:
+            return model.model_validate(dict(data))
+        except ValidationError as error:
+            raise ConfigError(_first_mistake(error, model, where)) from None
+
+
+def _values(data: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value in nested tables and lists, with the name of its key."""
+    if isinstance(data, Mapping):
+        for name, value in data.items():
+            yield from _values(value, str(name))
+    elif isinstance(data, (list, tuple)):
+        for value in data:
+            yield from _values(value, key)
+    else:
+        yield key, data
+
+
+def _lost_backslashes(key: str, value: str) -> bool:
+    """Return whether a value is a path with backslashes, of which TOML made tabs and ends of lines."""
+    escape = _ESCAPES.search(value)
+    return escape is not None and (key in _PATH_KEYS or (escape.start() == 2 and value[1] == ":"))
+
+
+def _backslash_cure(text: str, error: tomllib.TOMLDecodeError) -> str:
+    """Return the cure where the line of the error has a backslash."""
+    place = re.search(r"at line (\d+)", str(error))
+    line = text.splitlines()[int(place[1]) - 1 :][:1] if place else []
+    return f"; {_BACKSLASH_CURE}" if line and "\\" in line[0] else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -193,7 +238,12 @@ def _first_mistake(error: ValidationError, model: type[BaseModel], where: str) -
     message = first["msg"].removeprefix("Value error, ")
     if not key:  # about the whole, not one key
         return f"{where}: {message}"
-    return f"{where}: {key} = {first['input']!r} is not valid: {message[0].lower()}{message[1:]}"
+    return f"{where}: {key} = {_short(first['input'])} is not valid: {message[0].lower()}{message[1:]}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> Iterable[str]:

@@ -101,7 +101,6 @@ def _settings_model(factory: Callable[..., Any], given: Container[str]) -> type[
         for name, parameter in inspect.signature(factory).parameters.items()
         if parameter.kind is not parameter.VAR_KEYWORD and name not in given
     }
-    model: type[BaseModel] = create_model(
-        "Settings", __config__=ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True), **fields
-    )
+    config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+    model: type[BaseModel] = create_model("Settings", __config__=config, **fields)
     return model

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,64 @@ def test_limits_are_low_then_high():
     tables = {"source": {"kind": "sim"}, "safety": {"x_um": [5, -5]}}
     with pytest.raises(ConfigError, match=r"safety.x_um = \(5.0, -5.0\)|safety.x_um = \[5, -5\]"):
         validate(RunConfig, tables, "run.toml")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_file_of_any_editor_of_windows_is_read(tmp_path: Path, mark):
+    path = tmp_path / "run.toml"
+    path.write_bytes(mark + "[source]\r\nkind = \"zarr\"\r\npath = 'C:\\Jürgen\\new.zarr'\r\n".encode())
+    assert read_toml(path) == {"source": {"kind": "zarr", "path": r"C:\Jürgen\new.zarr"}}
+
+
+BACKSLASHES = "write paths with / or in 'single quotes'"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a = 1".encode("utf-16"), "is in UTF-16, TOML is UTF-8: save it as UTF-8"),
+        ('a = "é"'.encode("latin-1"), "is not in UTF-8, save it so: 'utf-8' codec can't decode byte 0xe9"),
+        (b"a = " + b"[" * 100_000, "it is nested too deeply"),
+        (b"a = " + b"9" * 5000, "Exceeds the limit"),
+        (b"a = 1\0", "is not valid TOML"),
+        (rb'path = "C:\Users\me.zarr"', f"Invalid hex value (at line 1, column 13); {BACKSLASHES}"),
+        (rb'path = "C:\data\me.zarr"', BACKSLASHES),
+        (
+            rb'anything = "C:\temp\new.zarr"',
+            rf"anything = 'C:\temp\new.zarr' has backslashes that TOML replaced: {BACKSLASHES}",
+        ),
+        (rb'source.path = "data\new.zarr"', BACKSLASHES),
+        (rb'adapters = ["lib\bin"]', BACKSLASHES),
+    ],
+)
+def test_a_file_that_is_no_toml_says_what_to_do(tmp_path: Path, content, message):
+    path = tmp_path / "run.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        read_toml(path)
+    assert str(error.value).startswith((f"{path} is ", f"{path}: "))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"ingest": {"stall_timeout_s": math.inf}}, "stall_timeout_s = inf is no finite number"),
+        ({"ingest": {"stall_timeout_s": "inf"}}, "should be a finite number"),
+        ({"safety": {"x_um": [-math.inf, math.inf]}}, "x_um = -inf is no finite number"),
+        ({"engine": {"kind": "denodet", "threshold": math.nan}}, "threshold = nan is no finite number"),
+        ({"ingest": {"capacity": "x" * 10**6}}, "xxx... is not valid"),
+        ({"ingest": {"capacity": 10**5000}}, "run.toml: "),
+    ],
+)
+def test_numbers_without_end_are_refused(data, message):
+    """The report, which is plain JSON, could not hold them."""
+    with pytest.raises(ConfigError) as error:
+        validate(RunConfig, {"source": SOURCE, **data}, "run.toml")
+    assert message in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+def test_a_setting_of_a_plugin_is_finite_also_as_text():
+    with pytest.raises(ConfigError, match="snr = 'inf' is not valid: input should be a finite number"):
+        build("sources", PluginConfig(kind="sim", scenario="vesicle", snr="inf"))
