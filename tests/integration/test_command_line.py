@@ -167,7 +167,7 @@ def test_a_movie_full_of_holes_does_not_flood_the_screen(cli, tmp_path):
     code, out, _ = cli("track", tmp_path / "m.zarr", "--out", tmp_path / "out")
     assert code == 3
     assert len(out.splitlines()) < 10
-    assert "more causes, see report.json" in out
+    assert "lost 10 frames: missing chunk" in out
     assert len(read_report(tmp_path / "out")["frames"]["lost_frames"]) == 10
 
 
