@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaozarrs
 import zarr
 
 from streamtrack.errors import ConfigError, SinkError
@@ -77,6 +78,24 @@ def test_other_readers_find_an_ordinary_image(tmp_path, results):
     assert array.chunks == (1, 64, 96)
     assert array.metadata.dimension_names == ("t", "y", "x")
     np.testing.assert_array_equal(array[:], [r.frame.pixels for r in results])
+
+
+def test_a_movie_is_a_valid_ome_zarr_while_it_grows_and_at_its_end(tmp_path, results):
+    sink = RawSink()
+    sink.open(tmp_path, example_source())
+    for result in [*results[:3], *results[5:9]]:
+        sink.write(result)
+        yaozarrs.validate_zarr_store(tmp_path / "raw.ome.zarr")
+    sink.close()
+    yaozarrs.validate_zarr_store(tmp_path / "raw.ome.zarr")
+
+
+def test_events_are_valid_ome_zarrs(tmp_path, results):
+    record(tmp_path, commanding(results, 4, 20), when="commands", before=2, after=1)
+    recorded = sorted((tmp_path / "events").iterdir())
+    assert len(recorded) == 2
+    for path in recorded:
+        yaozarrs.validate_zarr_store(path)
 
 
 def test_blank_frames_are_not_lost(tmp_path, results):
