@@ -97,14 +97,14 @@ class Stop:
         If there has been one, it is called now.
         """
         self._calls.append(call)
-        if self._asked:
+        if self.requested.is_set():
             self._attempt(call)
 
     def request(self) -> None:
         """Ask to stop. Returns at once; may be called from any thread and from a signal handler."""
+        self._asked = True
         self._write(ASKED)
-        if self._pen is None:  # heard when the block begins
-            self._asked = True
+        if self._pen is None:  # obeyed when the block begins
             self.requested.set()
 
     @property
@@ -119,7 +119,7 @@ class Stop:
 
     def settle(self) -> None:
         """If there was a request, wait until it was obeyed."""
-        if self.requested.is_set():
+        if self._asked:
             set_within(self._safe, SAFE_TIMEOUT_S)
 
     @contextmanager
