@@ -14,11 +14,14 @@ _numbers = itertools.count()
 def as_pycromanager(event: Mapping[str, Any]) -> dict[str, Any]:
     """Return pycromanager's event for one with the keys of useq's MDAEvent; raises MicroscopeError on others.
 
-    Without an ``index`` it gets an axis of its own, ``added``, so that its image replaces no other.
+    Without an ``index`` it gets an axis of its own, ``added``, so that its image replaces no other, and its channel.
     """
     given = {key: value for key, value in event.items() if value is not None and key not in _UNUSED}
-    index = given.pop("index", None) or {"added": next(_numbers)}
     channel, properties = given.pop("channel", None), given.pop("properties", None)
+    index = given.pop("index", None) or {
+        "added": next(_numbers),
+        **({"channel": _channel(channel)[1]} if channel else {}),
+    }
     unknown = sorted(given.keys() - _SAME)
     if unknown:
         raise MicroscopeError(f"pycromanager's events know no {', '.join(unknown)}")

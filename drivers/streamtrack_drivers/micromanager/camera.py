@@ -8,24 +8,12 @@ from typing import Any
 from streamtrack.errors import MicroscopeError, SourceError
 from streamtrack.types import MIN_FRAME_PX
 from streamtrack_drivers.micromanager.core import MicroManager
+from streamtrack_drivers.micromanager.image_format import ImageFormat, grey, image_format
 
 LEAST_BUFFERED = 8
 """Images that the core's buffer has to hold."""
-DTYPES = {(1, 1): "uint8", (2, 1): "uint16"}
-"""By bytes per pixel and number of colours."""
 
 Roi = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFormat:
-    """Height and width in px, and numpy's name of the pixel type, or what else it is."""
-
-    shape: tuple[int, int]
-    dtype: str
-
-    def __str__(self) -> str:
-        return f"{self.shape[0]} x {self.shape[1]} px {self.dtype}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +59,12 @@ def set_up(microscope: MicroManager, wanted: CameraSettings) -> Camera:
             microscope.call(label, lambda: _set_roi(core, wanted.roi))
         if wanted.exposure_ms is not None:
             microscope.set_exposure_ms(wanted.exposure_ms)
-        image = microscope.call(label, lambda: _check_format(image_format(core), wanted.buffer_mb))
+        image = microscope.call(label, lambda: _check_format(grey(image_format(core)), wanted.buffer_mb))
         microscope.call("camera buffer", lambda: core.setCircularBufferMemoryFootprint(wanted.buffer_mb))
         settings = microscope.call(label, lambda: _settings(core, label, wanted.buffer_mb))
         return Camera(label, image, microscope.pixel_size_um(), settings)
     except MicroscopeError as error:
         raise SourceError(str(error)) from error
-
-
-def image_format(core: Any) -> ImageFormat:
-    """Return what the images of the core's camera are now."""
-    pixel = core.getBytesPerPixel(), core.getNumberOfComponents()
-    dtype = DTYPES.get(pixel, f"pixels of {pixel[0]} bytes and {pixel[1]} colours")
-    return ImageFormat((core.getImageHeight(), core.getImageWidth()), dtype)
 
 
 def _free_camera(core: Any) -> str:
@@ -122,8 +103,6 @@ def _set_roi(core: Any, roi: Roi | None) -> None:
 
 def _check_format(image: ImageFormat, buffer_mb: int) -> ImageFormat:
     height, width = image.shape
-    if image.dtype not in DTYPES.values():
-        raise MicroscopeError(f"it gives {image.dtype}: set its pixel type to 8 or 16 bit grey")
     if min(height, width) < MIN_FRAME_PX:
         raise MicroscopeError(f"{image} is too small: at least {MIN_FRAME_PX} px each way")
     n_bytes = height * width * (1 if image.dtype == "uint8" else 2)

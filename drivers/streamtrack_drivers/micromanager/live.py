@@ -13,12 +13,13 @@ from streamtrack.errors import ConfigError, MicroscopeError, SourceError
 from streamtrack.protocols import Microscope
 from streamtrack.types import Frame, LostFrame, Pixels, SourceInfo
 from streamtrack_drivers.micromanager.bridge import PycroManager
-from streamtrack_drivers.micromanager.numbering import ImageTimes, Numbering, image_number
+from streamtrack_drivers.micromanager.image_format import grey, image_format
+from streamtrack_drivers.micromanager.numbering import RECEIVED_TAG, TAGS, ImageTimes, Numbering, image_number
+from streamtrack_drivers.micromanager.streams import OneStream, camera, where_by_tags
 from streamtrack_drivers.micromanager.wire import RemoteObject
 
-DTYPES = {1: "uint8", 2: "uint16"}
 NOT_SEEN = "not seen: it came and went between two looks at the live image"
-MARKS = ("ImageNumber", "TimeReceivedByCore", "ElapsedTime-ms")
+MARKS = (*TAGS, "ElapsedTime-ms")
 """Tags that tell a new image from one that was seen before."""
 
 
@@ -37,6 +38,9 @@ class PycroManagerSource:
         Time between two looks; by default a quarter of the exposure, 2 to 20 ms.
     patience_s
         How long there may be no new image (live mode is off, for example) before the run fails.
+    only
+        The channel or camera to follow where the images are of several: ``{ c = "GFP" }``, ``{ camera = "Left" }``.
+        Planes and positions are not in the tags of the live image, so that nobody can tell them apart here.
 
     Raises
     ------
@@ -46,13 +50,20 @@ class PycroManagerSource:
         If Micro-Manager does not answer, or its camera gives colour images.
     """
 
-    def __init__(self, *, microscope: Microscope, poll_ms: float | None = None, patience_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        *,
+        microscope: Microscope,
+        poll_ms: float | None = None,
+        patience_s: float = 10.0,
+        only: dict[str, int | str] | None = None,
+    ) -> None:
         if not isinstance(microscope, PycroManager):
             raise ConfigError('source "pycromanager" needs [microscope] kind = "pycromanager"')
         if not (poll_ms is None or 0 <= poll_ms < 1000) or not 0 < patience_s < math.inf:
             raise ConfigError(f"poll_ms = {poll_ms}, patience_s = {patience_s}: give 0 to 1000 ms, and seconds above 0")
         self._closed = threading.Event()
-        self._numbering, self._times = Numbering(), ImageTimes()
+        self._numbering, self._times, self._one = Numbering(), ImageTimes(), OneStream(only)
         self._looks = self._lost = 0
         self._last_marks: tuple[Any, ...] = ()
         self._last_pixels: Pixels | None = None
@@ -68,7 +79,8 @@ class PycroManagerSource:
     @property
     def info(self) -> SourceInfo:
         """Camera, shape and dtype as Micro-Manager has them; ``details`` count the looks and the images not seen."""
-        details = {"looks": self._looks, "not_seen": self._lost, "restarts": self._numbering.restarts}
+        counts = {"looks": self._looks, "not_seen": self._lost, "restarts": self._numbering.restarts}
+        details = {"stream": self._one.stream, **counts, "left_out": self._one.left_out}
         return SourceInfo(**self._info, details=details)
 
     def frames(self) -> Iterator[Frame | LostFrame]:
@@ -76,7 +88,7 @@ class PycroManagerSource:
         seen_s = time.monotonic()
         while not self._closed.is_set():
             found = self._look()
-            if found is None:
+            if found is None or not self._is_chosen(found[0]):
                 self._check_patience(seen_s)
                 time.sleep(self._poll_s)
                 continue
@@ -90,17 +102,16 @@ class PycroManagerSource:
 
     def _describe(self) -> dict[str, Any]:
         core = self._core
-        bytes_per_px = core.getBytesPerPixel()
-        if bytes_per_px not in DTYPES:
-            cure = "set the camera's pixel type to 8 or 16 bit grey"
-            raise SourceError(f"the camera gives {bytes_per_px} bytes per pixel; {cure}")
-        pixel_size_um = float(core.getPixelSizeUm())
+        label = str(core.getCameraDevice())
+        image = grey(image_format(core), f"camera {label}")
+        cameras = [camera(n, core.getCameraChannelName(n)) for n in range(core.getNumberOfCameraChannels())]
+        self._one.plan({"camera": cameras}, [{"camera": each} for each in cameras], complete=False)
         return {
-            "name": f"Micro-Manager: {core.getCameraDevice()}",
-            "shape": (int(core.getImageHeight()), int(core.getImageWidth())),
-            "dtype": DTYPES[bytes_per_px],
+            "name": f"Micro-Manager: {label}",
+            "shape": image.shape,
+            "dtype": image.dtype,
             "live": True,
-            "pixel_size_um": pixel_size_um or None,
+            "pixel_size_um": float(core.getPixelSizeUm()) or None,
             "clock": "host",
         }
 
@@ -130,6 +141,12 @@ class PycroManagerSource:
         self._last_marks, self._last_pixels = marks, pixels
         return tags, pixels
 
+    def _is_chosen(self, tags: Mapping[str, Any]) -> bool:
+        if self._one.takes(where_by_tags(tags), tags):
+            return True
+        self._numbering.skip(image_number(tags))
+        return False
+
     def _placed(self, tags: Mapping[str, Any], flat: Pixels) -> Iterator[Frame | LostFrame]:
         grabbed_ns = monotonic_ns()
         shape, dtype = (int(tags["Height"]), int(tags["Width"])), flat.dtype.name
@@ -139,12 +156,13 @@ class PycroManagerSource:
         *lost, index = self._numbering.place(image_number(tags))
         self._lost += len(lost)
         yield from (LostFrame(each, NOT_SEEN) for each in lost)
-        time_s = self._times.time_s(tags.get("TimeReceivedByCore"), grabbed_ns)
+        time_s = self._times.time_s(tags.get(RECEIVED_TAG), grabbed_ns)
         yield Frame(index, flat.reshape(shape), grabbed_ns, time_s)
 
     def _check_patience(self, seen_s: float) -> None:
         if self._closed.is_set() or time.monotonic() - seen_s < self._patience_s:
             return
+        self._one.end()
         try:
             running = self._core.isSequenceRunning()
         except MicroscopeError as error:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SourceError, one_line
 from streamtrack.types import Frame, LostFrame, SourceInfo
-from streamtrack_drivers.micromanager.numbering import ImageTimes, Numbering, image_number
+from streamtrack_drivers.micromanager.numbering import RECEIVED_TAG, ImageTimes, Numbering, image_number
 from streamtrack_drivers.micromanager.streams import NOWHERE, OneStream, Where
 
 WAKE_S = 0.5
@@ -133,7 +133,7 @@ class PushedSource:
         self.finish()
 
     def _take(self, image: NDArray[Any], tags: Mapping[str, Any], t: int | None, grabbed_ns: int) -> None:
-        received = tags.get("TimeReceivedByCore") if isinstance(tags, Mapping) else None
+        received = tags.get(RECEIVED_TAG) if isinstance(tags, Mapping) else None
         with self._changed:
             *missed, index = self._numbering.place(image_number(tags), t)
             if missed:

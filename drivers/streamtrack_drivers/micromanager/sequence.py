@@ -10,7 +10,7 @@ from streamtrack.clock import monotonic_ns
 from streamtrack.errors import MicroscopeError, SourceError, one_line
 from streamtrack.types import Pixels
 from streamtrack_drivers.micromanager.core import MicroManager
-from streamtrack_drivers.micromanager.metadata import image_number, waited_ns, wall_clock
+from streamtrack_drivers.micromanager.numbering import TAGS, image_number, waited_ns, wall_clock
 
 ENDLESS = 2**31 - 1
 """Images of an open-ended sequence: the number that the core itself gives drivers on Windows for "no end"."""
@@ -67,7 +67,8 @@ class CameraSequence:
             return None
         except Exception as error:  # whatever the SWIG layer makes of the core's errors
             raise SourceError(f"an image cannot be taken from the camera's buffer: {one_line(error)}") from error
-        return Image(pixels, image_number(metadata), monotonic_ns(), waited_ns(metadata, wall_clock()))
+        tags = {tag: metadata.GetSingleTag(tag).GetValue() for tag in TAGS if metadata.HasTag(tag)}
+        return Image(pixels, image_number(tags), monotonic_ns(), waited_ns(tags, wall_clock()))
 
     def trouble(self, silent_s: float, patience_s: float) -> Trouble | None:
         """Return why no image has come for ``silent_s``; None if there is no reason to worry, or an image after all.

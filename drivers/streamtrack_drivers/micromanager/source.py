@@ -12,9 +12,10 @@ from streamtrack.errors import ConfigError, MicroscopeError, SourceError
 from streamtrack.metrics.latency import LatencyHistogram
 from streamtrack.protocols import Microscope
 from streamtrack.types import Frame, LostFrame, SourceInfo
-from streamtrack_drivers.micromanager.camera import CameraSettings, ImageFormat, image_format, set_up
+from streamtrack_drivers.micromanager.camera import CameraSettings, set_up
 from streamtrack_drivers.micromanager.core import MicroManager
-from streamtrack_drivers.micromanager.metadata import FrameCounter
+from streamtrack_drivers.micromanager.image_format import ImageFormat, image_format
+from streamtrack_drivers.micromanager.numbering import FrameCounter
 from streamtrack_drivers.micromanager.sequence import CameraSequence, Image, Trouble
 
 SHORTEST_NAP_S, LONGEST_NAP_S = 0.00005, 0.005

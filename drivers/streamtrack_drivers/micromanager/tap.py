@@ -32,10 +32,10 @@ from streamtrack_drivers.micromanager.acquisition_events import as_pycromanager
 from streamtrack_drivers.micromanager.bridge import PycroManager
 from streamtrack_drivers.micromanager.client_repair import repair_client
 from streamtrack_drivers.micromanager.core import MicroManager
+from streamtrack_drivers.micromanager.image_format import grey, image_format
 from streamtrack_drivers.micromanager.pushed import PushedSource
 from streamtrack_drivers.micromanager.streams import OneStream, Only, where_by_tags
 
-DTYPES = {1: "uint8", 2: "uint16"}
 READY_TIMEOUT_S = 1800.0
 """An engine may be compiled before the first frame."""
 CLOSE_TIMEOUT_S = 900.0
@@ -243,19 +243,24 @@ def _info(core: Any, shape: tuple[int, int] | None, dtype: str, pixel_size_um: f
         if shape is None:
             raise ConfigError("how large are the images? Give the tap core=Core(), or shape=(height, width)")
         return SourceInfo("tap", shape, dtype, pixel_size_um=pixel_size_um)
-    bytes_per_px = _ask(core, "getBytesPerPixel")
-    if bytes_per_px not in DTYPES:
-        cure = "set the camera's pixel type to 8 or 16 bit grey"
-        raise ConfigError(f"the camera gives {bytes_per_px} bytes per pixel; {cure}")
-    size = (int(_ask(core, "getImageHeight")), int(_ask(core, "getImageWidth")))
-    pixel_size_um = float(_ask(core, "getPixelSizeUm")) or None
-    return SourceInfo(f"tap: {_ask(core, 'getCameraDevice')}", size, DTYPES[bytes_per_px], pixel_size_um=pixel_size_um)
+    core = _JavaNames(core)
+    label = str(core.getCameraDevice())
+    try:
+        image = grey(image_format(core), f"camera {label}")
+    except MicroscopeError as error:
+        raise ConfigError(str(error)) from error
+    return SourceInfo(f"tap: {label}", image.shape, image.dtype, pixel_size_um=float(core.getPixelSizeUm()) or None)
 
 
-def _ask(core: Any, java_name: str) -> Any:
-    """Call a method of a core that has either Java's names or Python's."""
-    snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in java_name)
-    return getattr(core, java_name if hasattr(core, java_name) else snake)()
+class _JavaNames:
+    """A core that has either Java's names or Python's, by Java's."""
+
+    def __init__(self, core: Any) -> None:
+        self._core = core
+
+    def __getattr__(self, name: str) -> Any:
+        snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+        return getattr(self._core, name if hasattr(self._core, name) else snake)
 
 
 def _tell(error: str) -> None:

@@ -3,7 +3,7 @@
 It speaks the server's side of the protocol (PyJavaZ 5.1.0) and has a real MMCore with the demo camera behind it: both
 pycromanager's own client and ours work against it unchanged. It prints the port once it listens.
 
-    python bridge_standin.py [--port 4827] [--tag "Objective-Label=60x@1.4NA"] [--bare] [--log requests.jsonl]
+    python bridge_standin.py [--port 4827] [--tag "Objective-Label=60x@1.4NA"] [--two-cameras] [--bare] [--log FILE]
 """
 
 import argparse
@@ -59,6 +59,7 @@ PASSED_ON = {
         "getXYStageDevice": [()],
         "getFocusDevice": [()],
         "getProperty": [(TEXT, TEXT)],
+        "getCameraChannelName": [(WHOLE,)],
         "getCurrentPixelSizeConfig": [(), (FLAG,)],
     },
     REAL: {
@@ -69,7 +70,13 @@ PASSED_ON = {
         "getPosition": [(), (TEXT,)],
     },
     WHOLE: {"getRemainingImageCount": [()]},
-    "long": {"getImageWidth": [()], "getImageHeight": [()], "getBytesPerPixel": [()]},
+    "long": {
+        "getImageWidth": [()],
+        "getImageHeight": [()],
+        "getBytesPerPixel": [()],
+        "getNumberOfComponents": [()],
+        "getNumberOfCameraChannels": [()],
+    },
     FLAG: {"isSequenceRunning": [()], "deviceBusy": [(TEXT,)], "hasProperty": [(TEXT, TEXT)], "getShutterOpen": [()]},
     NOTHING: {
         "setExposure": [(REAL,), (TEXT, REAL)],
@@ -125,14 +132,15 @@ class Core(Remote):
         return self.tagged(self.mmc.getImage(), None)
 
     def tagged(self, pixels, metadata):
-        tags = (
-            {key: metadata.GetSingleTag(key).GetValue() for key in metadata.GetKeys()}
-            if metadata and not self._bare
-            else {}
-        )
+        tags = {} if self._bare else self._channel()
+        if metadata and not self._bare:
+            tags |= {key: metadata.GetSingleTag(key).GetValue() for key in metadata.GetKeys()}
         height, width = pixels.shape
         pixel_type = "GRAY8" if pixels.itemsize == 1 else "GRAY16"
         return TaggedImage(pixels, {**tags, **self._tags, "Width": width, "Height": height, "PixelType": pixel_type})
+
+    def _channel(self):
+        return {"Channel": self.mmc.getCurrentConfigFromCache(self.mmc.getChannelGroup()) or "Default"}
 
 
 def demo_core():
@@ -147,6 +155,19 @@ def demo_core():
     return mmc
 
 
+def bundle_cameras(mmc):
+    mmc.loadDevice("Second", "DemoCamera", "DCam")
+    mmc.loadDevice("Both", "Utilities", "Multi Camera")
+    for device in ("Second", "Both"):
+        mmc.initializeDevice(device)
+    for name in ("OnCameraCCDXSize", "OnCameraCCDYSize", "PixelType"):
+        mmc.setProperty("Second", name, mmc.getProperty("Camera", name))
+    for place, camera in enumerate(("Camera", "Second"), 1):
+        mmc.setProperty("Both", f"Physical Camera {place}", camera)
+    mmc.setCameraDevice("Both")
+    mmc.setExposure(10.0)
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -157,12 +178,16 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--tag", action="append", default=[], help="NAME=VALUE: a further tag of every image")
+    parser.add_argument("--two-cameras", action="store_true", help="in one device")
     parser.add_argument("--bare", action="store_true", help="images without the core's tags")
     parser.add_argument("--log", help="file for every request that comes, one a line")
     options = parser.parse_args()
     port = options.port or free_port()
     set_first_port(port + 1)
-    core = Core(demo_core(), dict(tag.split("=", 1) for tag in options.tag), options.bare)
+    mmc = demo_core()
+    if options.two_cameras:
+        bundle_cameras(mmc)
+    core = Core(mmc, dict(tag.split("=", 1) for tag in options.tag), options.bare)
     log = queue.Queue()
     classes = {"mmcorej.CMMCore": lambda: core, **acquisition_classes(core)}
     Server(port, classes, log, is_main=True).start()

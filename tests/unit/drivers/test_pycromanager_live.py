@@ -118,6 +118,53 @@ def test_live_mode_off_for_a_moment_is_survived(microscope, gui):
         assert after.time_s > before.time_s + 0.2
 
 
+def test_another_channel_is_refused_unless_one_is_chosen(microscope, gui):
+    gui.setConfig("Channel", "DAPI")
+    source = PycroManagerSource(microscope=microscope)
+    frames = source.frames()
+    assert next(frames).index == 0
+    gui.setConfig("Channel", "FITC")
+    with pytest.raises(SourceError, match=r"several streams \(c: DAPI, FITC\) .* only=\{'c': 'DAPI'\}"):
+        list(islice(frames, 200))
+    source.close()
+
+
+def test_images_of_another_channel_are_left_out_where_one_is_chosen(microscope, gui):
+    gui.setConfig("Channel", "DAPI")
+    source = PycroManagerSource(microscope=microscope, only={"c": "DAPI"})
+    frames = source.frames()
+    next(frames)
+    gui.setConfig("Channel", "FITC")
+    threading.Timer(0.5, gui.setConfig, ["Channel", "DAPI"]).start()
+    while source.info.details["left_out"] == 0:
+        next(frames)
+    assert source.info.details["stream"]["c"] == "DAPI"
+    assert isinstance(next(frames), Frame | LostFrame)
+    source.close()
+
+
+def test_a_channel_that_never_comes_is_a_source_error_after_the_patience(microscope, gui):
+    gui.setConfig("Channel", "DAPI")
+    source = PycroManagerSource(microscope=microscope, only={"c": "DAPY"}, patience_s=0.5)
+    with pytest.raises(SourceError, match=r"no c = 'DAPY' .* \(it has c: DAPI\); did you mean 'DAPI'"):
+        take(source, 1)
+
+
+def test_two_cameras_in_one_device_are_refused_unless_one_is_chosen(start_micromanager):
+    standin = start_micromanager("--two-cameras")
+    microscope = PycroManager(port=standin.port)
+    close, core = microscope.open_core()
+    core.startContinuousSequenceAcquisition(0.0)
+    with pytest.raises(SourceError, match=r"several streams \(camera: Camera, 1 \(Second\)\)"):
+        PycroManagerSource(microscope=microscope)
+    source = PycroManagerSource(microscope=microscope, only={"camera": "Second"})
+    assert len([item for item in take(source, 20) if isinstance(item, Frame)]) > 0
+    assert source.info.details["stream"]["camera"] == 1
+    assert source.info.details["left_out"] > 0
+    close()
+    microscope.close()
+
+
 def test_another_roi_is_a_source_error(microscope, gui):
     source = PycroManagerSource(microscope=microscope)
     frames = source.frames()
@@ -142,7 +189,7 @@ def test_a_micromanager_that_dies_is_a_source_error(micromanager, microscope, gu
 
 def test_colour_images_are_refused(microscope):
     microscope.set_property("Camera", "PixelType", "32bitRGB")
-    with pytest.raises(SourceError, match="4 bytes per pixel; set the camera's pixel type"):
+    with pytest.raises(SourceError, match="Camera gives pixels of 4 bytes and 4 colours: set its pixel type"):
         PycroManagerSource(microscope=microscope)
 
 

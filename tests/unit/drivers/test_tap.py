@@ -49,7 +49,7 @@ def push(tap, numbers, pause_s=0.002):
 
 
 def test_images_are_tracked_and_given_back_as_they_are(tmp_path):
-    with make_tap(tmp_path) as tap:
+    with make_tap(tmp_path, ingest={"policy": "block"}) as tap:
         for number in range(20):
             image, tags = IMAGE.copy(), {"ImageNumber": str(number)}
             same_image, same_tags = tap(image, tags)
@@ -409,6 +409,11 @@ def test_events_are_translated():
 def test_events_without_an_index_replace_no_image():
     one, other = as_pycromanager({"exposure": 5.0}), as_pycromanager({"exposure": 5.0})
     assert one["axes"] != other["axes"]
+
+
+def test_the_channel_of_an_added_event_is_told_by_its_axes():
+    assert as_pycromanager({"channel": "FITC"})["axes"]["channel"] == "FITC"
+    assert "channel" not in as_pycromanager({"exposure": 5.0})["axes"]
 
 
 def test_what_pycromanager_does_not_know_is_named():

@@ -116,6 +116,60 @@ def test_a_run_that_fails_does_not_touch_the_acquisition(run_script):
     assert "Traceback" not in said
 
 
+SEVERAL_STREAMS = """
+events = multi_d_acquisition_events(num_time_points=3, channel_group="Channel", channels=["DAPI", "FITC"],
+                                    z_start=0, z_end=2, z_step=1, xy_positions=[(0, 0), (40, 25)])
+tap = Tap("run.toml", out="results", core=core, only=ONLY)
+with Acquisition(directory=None, name="x", image_process_fn=tap) as acquisition:
+    acquisition.acquire(events)
+print("saved", len(acquisition.get_dataset().get_image_coordinates_list()))
+tap.close()
+"""
+
+
+def test_an_acquisition_of_several_streams_is_refused_and_left_alone(run_script):
+    script = SEVERAL_STREAMS.replace("ONLY", "None")
+    script = script.replace("tap.close()", "try: tap.close()\nexcept Exception as error: print('run:', error)")
+    report, said = run_script(PYTHON_BACKEND + script)
+    assert report["status"] == "failed"
+    assert "the acquisition has several streams" in report["error"]
+    assert f"run: {report['error']}" in said
+    assert "saved 36" in said
+    assert "Traceback" not in said
+
+
+def test_the_chosen_stream_alone_is_tracked(run_script):
+    only = '{"channel": "FITC", "position": 1, "z": 2}'
+    report, said = run_script(PYTHON_BACKEND + SEVERAL_STREAMS.replace("ONLY", only))
+    assert report["frames"]["in"] == 3
+    assert report["source"]["details"]["stream"] == {"p": 1, "c": "FITC", "z": 2, "camera": "Camera"}
+    assert report["source"]["details"]["left_out"] == 33
+    assert "saved 36" in said
+
+
+def test_two_cameras_are_refused_unless_one_is_chosen(run_script):
+    cameras = """
+core.load_device("Second", "DemoCamera", "DCam"); core.load_device("Both", "Utilities", "Multi Camera")
+core.initialize_device("Second"); core.initialize_device("Both")
+for name in ("OnCameraCCDXSize", "OnCameraCCDYSize", "PixelType"):
+    core.set_property("Second", name, core.get_property("Camera", name))
+core.set_property("Both", "Physical Camera 1", "Camera"); core.set_property("Both", "Physical Camera 2", "Second")
+core.set_camera_device("Both"); core.set_exposure(10.0)
+for only in (None, {"camera": 1}):
+    tap = Tap("run.toml", out="results", core=core, only=only, overwrite=True)
+    with Acquisition(directory=None, name="x", image_process_fn=tap) as acquisition:
+        acquisition.acquire(multi_d_acquisition_events(num_time_points=3))
+    try:
+        tap.close()
+    except Exception as error:
+        print("run:", error)
+"""
+    report, said = run_script(PYTHON_BACKEND + cameras)
+    assert "run: the acquisition has several streams (camera: Camera, 1 (Second))" in said
+    assert report["frames"]["in"] == 3
+    assert report["source"]["details"]["left_out"] == 3
+
+
 def test_two_acquisitions_in_one_run(run_script):
     script = f"""
 with Tap("run.toml", out="results", core=core) as tap:

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from streamtrack_drivers.micromanager import metadata as metadata_module
-from streamtrack_drivers.micromanager.metadata import FILETIME_1970, FrameCounter, Place, image_number, waited_ns
+from streamtrack_drivers.micromanager import numbering
+from streamtrack_drivers.micromanager.numbering import FILETIME_1970, FrameCounter, Place, image_number, waited_ns
 
 pymmcore = pytest.importorskip("pymmcore", reason="needs streamtrack[micromanager]")
 
@@ -85,7 +85,12 @@ def test_numbers_of_a_real_core_whose_buffer_overflowed_unseen():
             if core.getRemainingImageCount():
                 metadata = pymmcore.Metadata()
                 core.popNextImageMD(metadata)
-                found.append(counter.place(image_number(metadata), time.monotonic() - begun))
+                found.append(
+                    counter.place(
+                        image_number({"ImageNumber": metadata.GetSingleTag("ImageNumber").GetValue()}),
+                        time.monotonic() - begun,
+                    )
+                )
                 if len(found) in (20, 40):
                     time.sleep(0.3)  # 16 images fill the buffer
     finally:
@@ -96,23 +101,14 @@ def test_numbers_of_a_real_core_whose_buffer_overflowed_unseen():
     assert [place.index for place in found] == [n + sum(p.lost for p in found[: n + 1]) for n in range(60)]
 
 
-def tagged(**tags):
-    metadata = pymmcore.Metadata()
-    for name, value in tags.items():
-        tag = pymmcore.MetadataSingleTag(name, "_", False)
-        tag.SetValue(value)
-        metadata.SetTag(tag)
-    return metadata
-
-
 @pytest.mark.parametrize(("value", "number"), [("0", 0), ("299", 299), ("", None), ("-1", None), ("1.5", None)])
 def test_the_number_of_an_image(value, number):
-    assert image_number(tagged(ImageNumber=value)) == number
+    assert image_number({"ImageNumber": value}) == number
 
 
 def test_an_image_without_tags():
-    assert image_number(tagged()) is None
-    assert waited_ns(tagged(), datetime(2026, 1, 1)) is None
+    assert image_number({}) is None
+    assert waited_ns({}, datetime(2026, 1, 1)) is None
 
 
 @pytest.mark.parametrize(
@@ -129,11 +125,11 @@ def test_an_image_without_tags():
 def test_the_time_in_the_buffer_unless_the_clock_was_set(age, expected_ns):
     now = datetime(2026, 10, 25, 2, 30)
     stamp = (now - age).isoformat(sep=" ", timespec="microseconds")
-    assert waited_ns(tagged(TimeReceivedByCore=stamp), now) == expected_ns
+    assert waited_ns({"TimeReceivedByCore": stamp}, now) == expected_ns
 
 
 def test_a_stamp_that_is_none():
-    assert waited_ns(tagged(TimeReceivedByCore="just now"), datetime(2026, 1, 1)) is None
+    assert waited_ns({"TimeReceivedByCore": "just now"}, datetime(2026, 1, 1)) is None
 
 
 @pytest.fixture
@@ -150,8 +146,8 @@ def windows_clocks(monkeypatch):
 
     kernel32 = SimpleNamespace(GetSystemTimePreciseAsFileTime=precise)
     monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel32), raising=False)
-    monkeypatch.setattr(metadata_module, "datetime", Coarse)
-    return metadata_module._windows_now
+    monkeypatch.setattr(numbering, "datetime", Coarse)
+    return numbering._windows_now
 
 
 def test_windows_time_is_as_fine_as_the_stamps(windows_clocks):
@@ -167,9 +163,9 @@ def test_frame_times_do_not_move_in_the_steps_of_the_windows_clock(windows_clock
 
     stamps_s = []
 
-    def note(metadata, now):
-        stamps_s.append(datetime.fromisoformat(metadata.GetSingleTag("TimeReceivedByCore").GetValue()).timestamp())
-        return waited_ns(metadata, now)
+    def note(tags, now):
+        stamps_s.append(datetime.fromisoformat(tags["TimeReceivedByCore"]).timestamp())
+        return waited_ns(tags, now)
 
     monkeypatch.setattr(sequence, "wall_clock", windows_clocks)
     monkeypatch.setattr(sequence, "waited_ns", note)
