@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from streamtrack.errors import ConfigError
+from streamtrack.errors import ConfigError, foreign_errors
 from streamtrack.files import write_durably
 from streamtrack.plain import plain
 from streamtrack.types import LostFrame
@@ -89,12 +89,17 @@ class LossLedger:
             }
 
 
+_SECTIONS: dict[str, type] = {"status": str, "frames": dict, "config": dict, "outputs": dict, "latency_ms": dict}
+
+
 def read_report(folder: Path) -> dict[str, Any]:
     """Read the report of a run; raises ConfigError where there is none that can be read."""
-    try:
+    what = f"{folder} holds no readable {REPORT_NAME}, give the folder that 'track' wrote"
+    with foreign_errors(ConfigError, what):
         report: dict[str, Any] = json.loads((folder / REPORT_NAME).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{folder} holds no readable {REPORT_NAME}; give the folder that 'track' wrote") from error
+        wrong = [name for name, kind in _SECTIONS.items() if not isinstance(report.get(name, kind()), kind)]
+        if wrong or "status" not in report:
+            raise ConfigError(f"{what}: {', '.join(wrong) or 'status'} is not what it should be")
     return report
 
 

@@ -91,8 +91,8 @@ def print_scores(scores: RunScores) -> None:
 
 def _simulated_truth(folder: Path, text: str | None) -> pd.DataFrame:
     """Return the truth of the simulated movie that was tracked, or that ``text`` names."""
-    table = source_from_text(text) if text else read_report(folder)["config"]["source"]
-    if table["kind"] != "sim":
+    table = source_from_text(text) if text else read_report(folder).get("config", {}).get("source")
+    if not isinstance(table, dict) or table.get("kind") != "sim":
         raise ConfigError(f"{folder} was not made from a simulated movie; name a table with the ground truth")
     settings = dict(build("sources", PluginConfig(**table)).settings)
     size = settings.pop("size")

@@ -5,8 +5,7 @@ Positions are pixels from the centre of the first one, frames count from 0.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
-from xml.etree import ElementTree
+from xml.parsers import expat
 
 import numpy as np
 import pandas as pd
@@ -39,12 +38,15 @@ def read_ptc(path: Path) -> pd.DataFrame:
     OSError
         If the file cannot be read.
     """
+    reader = _Reader(path)
     try:
         with path.open("rb") as file:
-            rows = list(_detections(file, path))
-    except ElementTree.ParseError as error:
+            reader.parser.ParseFile(file)
+    except expat.ExpatError as error:
         raise ConfigError(f"{path} is not whole XML ({error}); export it anew") from error
-    table = pd.DataFrame(rows, columns=["frame", "particle", "y", "x", "z"]).astype({"particle": np.int64})
+    if not reader.is_contest:
+        raise ConfigError(f"{path} has no <{_CONTEST}>; give a file of the Particle Tracking Challenge")
+    table = pd.DataFrame(reader.rows, columns=["frame", "particle", "y", "x", "z"]).astype({"particle": np.int64})
     return table if table["z"].any() else table.drop(columns="z")
 
 
@@ -88,31 +90,39 @@ def _check_gaps(tracks: pd.DataFrame) -> None:
         )
 
 
-def _detections(file: BinaryIO, path: Path) -> Iterator[tuple[float, ...]]:
-    """Yield frame, particle, y, x, z of each detection."""
-    particle, is_contest = -1, False
-    for event, element in ElementTree.iterparse(file, events=("start", "end")):
-        if element.tag == "TrackMate":
-            raise ConfigError(f"{path} is a TrackMate file; {_TRACKMATE_CURE}")
-        if element.tag == _CONTEST:
-            is_contest = True
-        elif element.tag == "particle" and event == "start":
-            particle += 1
-        elif element.tag == "particle":
-            element.clear()  # or the tree of a long movie fills the memory
-        elif element.tag == "detection" and event == "end":
-            t, x, y, z = _numbers(element, path)
-            yield t, particle, y, x, z
-    if not is_contest:
-        raise ConfigError(f"{path} has no <{_CONTEST}>; give a file of the Particle Tracking Challenge")
+class _Reader:
+    """Gathers frame, particle, y, x, z of each detection in ``rows``, without a tree of the whole file."""
 
+    def __init__(self, path: Path) -> None:
+        self.rows: list[tuple[float, ...]] = []
+        self.is_contest = False
+        self.parser = expat.ParserCreate()
+        self.parser.StartElementHandler = self._start
+        self.parser.StartDoctypeDeclHandler = self._refuse_doctype
+        self._path = path
+        self._particle = -1
 
-def _numbers(element: ElementTree.Element, path: Path) -> list[float]:
-    try:
-        return [*(float(element.attrib[name]) for name in "txy"), float(element.get("z", 0))]
-    except (KeyError, ValueError) as error:
-        said = ElementTree.tostring(element, "unicode").strip()
-        raise ConfigError(f"{path} has {said}; a detection needs numbers t, x and y") from error
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        if tag == "TrackMate":
+            raise ConfigError(f"{self._path} is a TrackMate file; {_TRACKMATE_CURE}")
+        if tag == _CONTEST:
+            self.is_contest = True
+        elif tag == "particle":
+            self._particle += 1
+        elif tag == "detection":
+            t, x, y, z = self._numbers(attributes)
+            self.rows.append((t, self._particle, y, x, z))
+
+    def _numbers(self, attributes: dict[str, str]) -> list[float]:
+        try:
+            return [*(float(attributes[name]) for name in "txy"), float(attributes.get("z", 0))]
+        except (KeyError, ValueError) as error:
+            said = " ".join(f'{name}="{value}"' for name, value in attributes.items())[:200]
+            raise ConfigError(f"{self._path} has <detection {said}>; a detection needs numbers t, x and y") from error
+
+    def _refuse_doctype(self, *_: object) -> None:
+        """Raise ConfigError: entities can fill any memory, and no file of the challenge defines one."""
+        raise ConfigError(f"{self._path} has a DOCTYPE, which no file of the challenge has; export it anew")
 
 
 def _particles(tracks: pd.DataFrame) -> Iterator[str]:

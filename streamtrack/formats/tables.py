@@ -1,5 +1,6 @@
 """Tables of tracks: Parquet and CSV, ours or trackpy's, read into one shape."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from streamtrack import __version__
-from streamtrack.errors import ConfigError
+from streamtrack.errors import ConfigError, foreign_errors
 from streamtrack.formats.ptc_xml import read_ptc
 from streamtrack.formats.tracks import by_track
 
@@ -18,6 +20,7 @@ UNITS = ("pixel_size_um", "frame_interval_s")
 """Keys of ``DataFrame.attrs`` and of the Parquet schema's metadata."""
 
 _CSV_DECIMALS = 4
+_TOO_LARGE = 2.0**62
 
 
 def read_tracks(path: str | Path) -> pd.DataFrame:
@@ -50,16 +53,10 @@ def read_tracks(path: str | Path) -> pd.DataFrame:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise ConfigError(f"cannot read {path}: its name must end in {', '.join(readers)}")
-    if not path.is_file():
-        raise ConfigError(f"cannot read {path}: there is no such file")
-    try:
-        table = reader(path)
-    except ConfigError:
-        raise
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ConfigError(f"cannot read {path} as {path.suffix[1:]}: {reason}; write the table anew") from error
-    return _checked(table, path)
+    with foreign_errors(ConfigError, f"cannot read {path} as {path.suffix[1:]}"):
+        if not path.is_file():
+            raise ConfigError(f"cannot read {path}: there is no such file")
+        return _checked(reader(path), path)
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
@@ -113,18 +110,27 @@ def _by_frame(table: pd.DataFrame) -> pd.DataFrame:
 def _read_parquet(path: Path) -> pd.DataFrame:
     with pa.parquet.ParquetFile(path) as file:
         rows = file.read()
+    _check_names(rows.column_names, path)
     metadata = rows.schema.metadata or {}
     table: pd.DataFrame = rows.to_pandas().reset_index(drop=True)
-    table.attrs = {name: float(metadata[name.encode()]) for name in UNITS if name.encode() in metadata}
+    known = {name: float(metadata[name.encode()]) for name in UNITS if name.encode() in metadata}
+    table.attrs = {name: value for name, value in known.items() if 0 < value < math.inf}
     return table
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    _check_names(pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].tolist(), path)  # pandas renames them
     table = pd.read_csv(path)
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first columns for an index then
         raise ConfigError(f"{path} has more fields in a row than names in its first line; name every column")
     nameless = [name for name in table.columns if name.startswith("Unnamed: ")]  # the index, as pandas writes it
     return table.drop(columns=nameless)
+
+
+def _check_names(names: list[Any], path: Path) -> None:
+    twice = {str(name) for name in names if names.count(name) > 1}
+    if twice & {"frame", "particle", "y", "x"}:
+        raise ConfigError(f"{path} has the column(s) {', '.join(sorted(twice))} twice; keep one each")
 
 
 def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -138,24 +144,25 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _finite(column: "pd.Series[Any]", path: Path) -> "pd.Series[Any]":
+    if column.dtype.kind not in "iufO":
+        raise ConfigError(f"{path} has {column.dtype} in its column {column.name}; give numbers")
     numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
-    bad = ~np.isfinite(numbers.to_numpy())
-    if bad.any():
-        row = int(bad.argmax())
-        raise ConfigError(
-            f"{path} has {column.name} = {column.iloc[row]} in row {row + 1}, which is no finite number "
-            f"({bad.sum()} such rows); drop or mend them"
-        )
+    _refuse(~np.isfinite(numbers.to_numpy()), column, path, "which is no finite number")
     return numbers
 
 
 def _whole(column: "pd.Series[Any]", path: Path) -> "pd.Series[Any]":
-    if pd.api.types.is_integer_dtype(column) and not column.hasnans:
-        return column.astype(np.int64)  # past 2^53 floats have holes
-    numbers = _finite(column, path)
+    exact = pd.api.types.is_integer_dtype(column) and not column.hasnans  # past 2^53 floats have holes
+    numbers = column if exact else _finite(column, path)
+    _refuse(numbers.astype(np.float64).abs().to_numpy() >= _TOO_LARGE, column, path, "which is too large")
     whole = numbers.astype(np.int64)
-    uneven = (whole != numbers).to_numpy()
-    if uneven.any():
-        row = int(uneven.argmax())
-        raise ConfigError(f"{path} has {column.name} = {numbers.iloc[row]} in row {row + 1}; give whole numbers")
+    _refuse((whole != numbers).to_numpy(), column, path, "which is no whole number")
     return whole
+
+
+def _refuse(bad: NDArray[np.bool_], column: "pd.Series[Any]", path: Path, why: str) -> None:
+    """Raise ConfigError where a row is bad."""
+    if bad.any():
+        row = int(bad.argmax())
+        said = f"{column.name} = {str(column.iloc[row])[:50]} in row {row + 1}"
+        raise ConfigError(f"{path} has {said}, {why} ({bad.sum()} such rows); drop or mend them")

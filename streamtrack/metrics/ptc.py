@@ -19,6 +19,9 @@ from scipy.spatial import cKDTree
 from streamtrack.errors import ConfigError
 from streamtrack.metrics.detection import cheapest, check_particles, yx_of
 
+MAX_FILLED = 10**8
+"""Rows of a table whose gaps are filled."""
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -97,12 +100,14 @@ def fill_gaps(tracks: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     ConfigError
-        If a column is missing, a particle is twice in one frame, or a position is not finite.
+        If a column is missing, a particle is twice in one frame, a position is not finite, or the gaps are too long.
     """
     check_particles(tracks, "tracks")
     table = tracks.sort_values(["particle", "frame"])
     frame, particle, yx = table["frame"].to_numpy(np.int64), table["particle"].to_numpy(), yx_of(table)
     steps = np.where(np.diff(particle, append=particle[-1:]) == 0, np.diff(frame, append=frame[-1:]), 1).clip(1)
+    if (n_rows := steps.sum(dtype=np.float64)) > MAX_FILLED:
+        raise ConfigError(f"the tracks would have {n_rows:.3g} rows with their gaps filled; are those frame numbers?")
     row, nth = _spread(np.zeros_like(steps), steps)
     ahead = np.minimum(row + 1, len(table) - 1)
     filled = yx[row] + (nth / steps[row])[:, None] * (yx[ahead] - yx[row])

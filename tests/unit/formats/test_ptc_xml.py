@@ -19,6 +19,9 @@ TRACKMATE_EXPORT = """<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
+BILLION_LAUGHS = '<!DOCTYPE lolz [<!ENTITY l "lol"><!ENTITY m "&l;&l;&l;&l;">]><root>&m;</root>'
+
+
 def test_gaps_come_back_filled_by_straight_lines(awkward, tmp_path):
     write_ptc(fill_gaps(awkward), tmp_path / "a.xml")
     table = read_tracks(tmp_path / "a.xml")
@@ -100,6 +103,9 @@ def test_no_track_is_an_empty_table(tmp_path):
         (TRACKMATE_EXPORT.replace('x="1.75"', 'x="left"'), 'x="left".* needs numbers'),
         (TRACKMATE_EXPORT.replace('x="1.75"', 'x="NaN"'), "x = nan in row 2"),
         (TRACKMATE_EXPORT.replace('t="4"', 't="4.5"'), "frame = 4.5"),
+        (TRACKMATE_EXPORT.replace('t="4"', 't="1e400"'), "frame = inf"),
+        (BILLION_LAUGHS, "has a DOCTYPE"),
+        ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><root/>', "has a DOCTYPE"),
     ],
 )
 def test_other_xml_is_refused_in_one_line(tmp_path, text, message):
@@ -107,3 +113,9 @@ def test_other_xml_is_refused_in_one_line(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message) as caught:
         read_tracks(tmp_path / "a.xml")
     assert "\n" not in str(caught.value)
+
+
+def test_elements_within_each_other_cost_nothing(tmp_path):
+    (tmp_path / "a.xml").write_text(TRACKMATE_EXPORT.replace("<root>", "<root>" * 100_000))
+    with pytest.raises(ConfigError, match="not whole XML"):
+        read_tracks(tmp_path / "a.xml")

@@ -1,5 +1,9 @@
+from datetime import datetime
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import trackpy
 
@@ -78,8 +82,14 @@ def test_whole_numbers_may_be_written_as_floats_and_large_ones_stay_exact(tmp_pa
         ("a.csv", "frame,y,x\n1,2,3\n1,,3\n", r"y = nan in row 2.* \(1 such rows\)"),
         ("a.csv", "frame,y,x\n1,2,inf\n", "x = inf in row 1"),
         ("a.csv", "frame,y,x\n1,2,here\n", "x = here in row 1"),
-        ("a.csv", "frame,y,x\n1.5,2,3\n", "frame = 1.5 in row 1; give whole numbers"),
+        ("a.csv", "frame,y,x\n1.5,2,3\n", "frame = 1.5 in row 1, which is no whole number"),
         ("a.csv", "frame,y,x,particle\n1,2,3,4\n1,2,3,\n", "particle = nan in row 2"),
+        ("a.csv", "frame,y,x\nnan,2,3\n", "frame = nan in row 1, which is no finite number"),
+        ("a.csv", "frame,y,x\n9223372036854775808,2,3\n", "frame = 9223372036854775808 in row 1, which is too large"),
+        ("a.csv", "frame,y,x\n1e300,2,3\n", "frame = 1e.300 in row 1, which is too large"),
+        ("a.csv", f"frame,y,x\n1,2,{10**400}\n", "cannot read .* as csv|no finite number"),
+        ("a.csv", "frame,frame,y,x\n1,2,3,4\n", r"has the column\(s\) frame twice; keep one each"),
+        ("a.csv", "frame,y,x\nTrue,2,3\n", "has bool in its column frame; give numbers"),
         ("a.parquet", "PAR1", "cannot read"),
         ("a.parquet", "no parquet at all", "cannot read .* as parquet"),
     ],
@@ -106,3 +116,30 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
     (tmp_path / "a.csv").write_bytes(bytes(range(128, 256)) * 8)
     with pytest.raises(ConfigError, match=r"cannot read .*a\.csv"):
         read_tracks(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ([("frame", [[1]]), ("y", [1.0]), ("x", [1.0])], "cannot read .* as parquet|no finite number"),
+        (
+            [("frame", np.array([2**64 - 1], np.uint64)), ("y", [1.0]), ("x", [1.0])],
+            "frame = 18446744073709551615 in row 1, .* too large",
+        ),
+        ([("frame", [None]), ("y", [1.0]), ("x", [1.0])], "frame = .* in row 1, which is no finite number"),
+        ([("frame", [datetime(2026, 1, 1)]), ("y", [1.0]), ("x", [1.0])], "has datetime64.* in its column frame"),
+        ([("y", [1.0]), ("y", [1.0]), ("x", [1.0])], r"has the column\(s\) y twice"),
+    ],
+)
+def test_columns_of_parquet_that_are_no_numbers_are_refused_in_one_line(tmp_path, columns, message):
+    table = pa.table([pa.array(values) for _, values in columns], names=[name for name, _ in columns])
+    pa.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match=message):
+        read_tracks(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("unit", ["nan", "inf", "-1", "0"])
+def test_a_unit_that_is_no_size_is_unknown(tmp_path, unit):
+    table = pa.table({"frame": [0], "y": [1.0], "x": [1.0]}).replace_schema_metadata({"pixel_size_um": unit})
+    pa.parquet.write_table(table, tmp_path / "a.parquet")
+    assert read_tracks(tmp_path / "a.parquet").attrs == {}

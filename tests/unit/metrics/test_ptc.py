@@ -171,6 +171,12 @@ def test_gaps_are_filled_in_a_straight_line():
     assert filled[["frame", "particle"]].dtypes.tolist() == [np.int64, np.int64]
 
 
+def test_gaps_that_no_memory_holds_are_refused():
+    tracks = pd.DataFrame({"frame": [0, 2**61], "particle": 0, "y": 1.0, "x": 1.0})
+    with pytest.raises(ConfigError, match=r"would have 2\.31e\+18 rows with their gaps filled"):
+        fill_gaps(tracks)
+
+
 def test_tracks_without_gaps_stay_as_they_are():
     whole = line(0, range(4))
     pd.testing.assert_frame_equal(fill_gaps(whole), whole)
