@@ -29,6 +29,8 @@ EXAMPLES = {2: "YX", 3: "TYX", 4: "TCYX", 5: "TCZYX"}
 # "i" and "q" are tifffile's letters for an axis of which the file says nothing: in a movie that is time.
 _LETTERS = {"t": "T", "time": "T", "frame": "T", "i": "T", "q": "T"} | {"c": "C", "channel": "C"}
 _LETTERS |= {"z": "Z", "y": "Y", "x": "X"}
+# "r" is tifffile's letter for the positions of Micro-Manager.
+_PLACES = frozenset(("p", "pos", "position", "r", "s", "scene", "m", "g", "fov", "well", "series"))
 
 
 def resolve_axes(override: str | None, names: Sequence[str] | None, shape: tuple[int, ...]) -> str:
@@ -62,7 +64,19 @@ def resolve_axes(override: str | None, names: Sequence[str] | None, shape: tuple
     letters = "".join(_LETTERS.get(name.lower(), "?") for name in names)
     if _fits(letters, shape):
         return letters
+    if cure := _choose_a_place(names, letters, shape):
+        raise SourceError(f"axes named {', '.join(names)} of shape {shape} have one of positions: {cure}")
     raise SourceError(f"axes named {', '.join(names)} of shape {shape} are ambiguous: say what they are, {hint}")
+
+
+def _choose_a_place(names: Sequence[str], letters: str, shape: tuple[int, ...]) -> str | None:
+    """Return how to choose one position where one axis is of these: it goes by a letter that is free."""
+    free = next((letter for letter in "ZC" if letter not in letters), "?")
+    axes = letters.replace("?", free)
+    if letters.count("?") != 1 or not _fits(axes, shape) or names[letters.index("?")].lower() not in _PLACES:
+        return None
+    option = "--z" if free == "Z" else "--channel"
+    return f"choose one, with --axes {axes} {option} 0 to {shape[letters.index('?')] - 1}"
 
 
 def _fits(axes: str, shape: tuple[int, ...]) -> bool:

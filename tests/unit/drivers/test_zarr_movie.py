@@ -158,6 +158,16 @@ def test_several_channels_are_listed_with_their_labels(tmp_path):
         ZarrSource(path=path)
 
 
+def test_several_positions_are_refused_and_the_cure_chooses_one(tmp_path):
+    movie = make_movie((2, 5, 3, 40, 48))
+    path = write_array(tmp_path / "m.zarr", movie, dimension_names=["p", "t", "c", "y", "x"])
+    with pytest.raises(SourceError, match=r"choose one, with --axes ZTCYX --z 0 to 1$"):
+        ZarrSource(path=path)
+    with pytest.raises(SourceError, match="3 channels"):
+        ZarrSource(path=path, axes="ZTCYX", z=1)
+    assert_shows(read(path, axes="ZTCYX", z=1, channel=2)[1], movie[1, :, 2])
+
+
 def test_the_axes_option_goes_before_the_metadata(tmp_path):
     movie = make_movie((5, 40, 48))
     path = write_array(tmp_path / "m.zarr", movie, dimension_names=["z", "y", "x"])
