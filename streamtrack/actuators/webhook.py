@@ -1,6 +1,8 @@
 """Tells another program about events: an HTTP POST of JSON."""
 
+import http.client
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -14,6 +16,9 @@ from streamtrack.errors import ConfigError, StreamtrackError
 from streamtrack.plain import plain
 from streamtrack.types import Command, SourceInfo
 from streamtrack.waiting import joined_within
+
+LOCAL_CONNECT_S = 0.2
+"""How long 127.0.0.1 may take to answer before ::1 is asked."""
 
 
 class Webhook:
@@ -45,7 +50,8 @@ class Webhook:
         self._host = parts.hostname
         self._timeout_s = timeout_s
         self._retries = check_retries(retries)
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
+        local = [_LocalHandler()] if parts.hostname == "localhost" else []
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects(), *local)
         self._last: threading.Thread | None = None
 
     def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
@@ -102,6 +108,24 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         """Follow nowhere."""
+
+
+class _LocalConnection(http.client.HTTPConnection):
+    """To localhost, 127.0.0.1 first: Windows looks up ::1 first, and tries for 2 s where nobody listens there."""
+
+    def connect(self) -> None:
+        """Connect to whichever listens."""
+        try:
+            self.sock = socket.create_connection(("127.0.0.1", self.port), LOCAL_CONNECT_S)
+        except OSError:
+            self.sock = socket.create_connection(("::1", self.port), self.timeout)
+        self.sock.settimeout(self.timeout)
+
+
+class _LocalHandler(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        """Open over a connection of our own."""
+        return self.do_open(_LocalConnection, request)
 
 
 def _message(command: Command) -> dict[str, Any]:

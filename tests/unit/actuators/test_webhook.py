@@ -91,6 +91,35 @@ def test_other_answers_are_failures_and_redirects_are_not_followed(server, statu
     assert [path for path, _ in server.bodies] == ["/events"]
 
 
+def test_localhost_does_not_wait_for_an_address_where_nobody_listens(server, monkeypatch):
+    """As on Windows: ::1 is found first, and a connection to it takes 2 s to be refused."""
+    connect = socket.socket.connect
+
+    def slow(self, address):
+        if address[0] == "::1":
+            time.sleep(2.0)
+            raise ConnectionRefusedError
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", slow)
+    url = server.url.replace("127.0.0.1", "localhost")
+    assert Webhook(url=url, timeout_s=1.0).execute(example_command({})) == {"status": 200, "tries": 1}
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+def test_localhost_may_listen_on_the_newer_address_only():
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6
+
+    with Server(("::1", 0), Handler) as server:
+        server.bodies, server.answers = [], []
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        webhook = Webhook(url=f"http://localhost:{server.server_port}/events")
+        assert webhook.execute(example_command({}))["status"] == 200
+        server.shutdown()
+    assert [path for path, _ in server.bodies] == ["/events"]
+
+
 def test_retries(server):
     server.answers += [500, 503]
     assert Webhook(url=server.url, retries=2).execute(example_command({}))["tries"] == 3
