@@ -83,9 +83,10 @@ class MdaTap(Tap):
         super().close()
 
     def _on_start(self, sequence: useq.MDASequence, _metadata: object = None) -> None:
-        if not sequence.axis_order:
+        planned = bool(sequence.axis_order)
+        self._source.begin(planned=planned)
+        if not planned:
             return  # the stand-in for events that come one by one
-        self._source.begin()
         try:
             cameras = _cameras(self._core)
             whole = not any(position.sequence for position in sequence.stage_positions)
@@ -171,7 +172,9 @@ def _where(event: useq.MDAEvent, metadata: Mapping[str, Any]) -> Where:
     index = event.index
     t = index["t"] // _every(event) if "t" in index else None
     stream = {**_stream(event), "camera": camera(index.get("cam", 0), metadata.get("camera_device"))}
-    return Where(stream, t, follows=not index.keys() - {"cam"})
+    # In hardware sequences it is made of the camera's ElapsedTime-ms, which is worse than the core's stamp.
+    taken_ms = None if metadata.get("hardware_triggered") else metadata.get("runner_time_ms")
+    return Where(stream, t, not index.keys() - {"cam"}, None if taken_ms is None else taken_ms / 1e3)
 
 
 def _every(event: useq.MDAEvent) -> int:

@@ -172,17 +172,21 @@ class Numbering:
 
 
 class ImageTimes:
-    """When images were received by the core, in seconds of this process's monotonic clock; always rising.
+    """When images were taken, in seconds of this process's monotonic clock; always rising.
 
     The core's stamp is free of the delay until an image arrives here, but it is the computer's wall clock, which may be
-    set at any time. Without a stamp it is when the image arrived.
+    set at any time. A snap has no stamp, but perhaps a time since its acquisition began. Else it is when it arrived.
     """
 
     def __init__(self) -> None:
-        self._offset_s: float | None = None
+        self._offset_s: dict[str, float] = {}
         self._last_s = float("-inf")
 
-    def time_s(self, received: str | None, grabbed_ns: int) -> float:
+    def begin(self) -> None:
+        """Say that the clock of the acquisition starts anew."""
+        self._offset_s.pop("acquisition", None)
+
+    def time_s(self, received: str | None, grabbed_ns: int, taken_s: float | None = None) -> float:
         """Return the time of an image.
 
         Parameters
@@ -191,17 +195,30 @@ class ImageTimes:
             Tag ``TimeReceivedByCore``, for example ``"2026-11-21 00:55:37.462315"``.
         grabbed_ns
             When it arrived here.
+        taken_s
+            When it was taken, since the acquisition began.
         """
         grabbed_s = grabbed_ns / 1e9
-        time_s = max(self._core_time_s(received, grabbed_s), self._last_s + 1e-6)
-        self._last_s = time_s
-        return time_s
+        stamp_s = _stamp_s(received)
+        if stamp_s is not None:
+            time_s = self._here_s("core", stamp_s, grabbed_s)
+        elif taken_s is not None:
+            time_s = self._here_s("acquisition", taken_s, grabbed_s)
+        else:
+            time_s = grabbed_s
+        self._last_s = max(time_s, self._last_s + 1e-6)
+        return self._last_s
 
-    def _core_time_s(self, received: str | None, grabbed_s: float) -> float:
-        try:
-            stamp_s = (datetime.fromisoformat(received or "") - _EPOCH).total_seconds()
-        except (ValueError, TypeError):
-            return grabbed_s
-        if self._offset_s is None or not -MAX_AGE_S <= stamp_s + self._offset_s - grabbed_s <= 1.0:
-            self._offset_s = grabbed_s - stamp_s
-        return stamp_s + self._offset_s
+    def _here_s(self, clock: str, stamp_s: float, grabbed_s: float) -> float:
+        """Return a time of another clock in that of this process: the first image says how they differ."""
+        offset_s = self._offset_s.get(clock)
+        if offset_s is None or not -MAX_AGE_S <= stamp_s + offset_s - grabbed_s <= 1.0:
+            self._offset_s[clock] = offset_s = grabbed_s - stamp_s
+        return stamp_s + offset_s
+
+
+def _stamp_s(received: str | None) -> float | None:
+    try:
+        return (datetime.fromisoformat(received or "") - _EPOCH).total_seconds()
+    except (ValueError, TypeError):
+        return None

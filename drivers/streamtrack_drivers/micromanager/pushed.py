@@ -80,7 +80,7 @@ class PushedSource:
         tags
             ``ImageNumber`` and ``TimeReceivedByCore`` are used where they are there.
         where
-            Stream and time point.
+            Stream, time point and time.
         asked
             What the user's function is asked about.
         """
@@ -89,7 +89,7 @@ class PushedSource:
             if self._over:
                 self._late += 1
             elif self._one.takes(where, asked):
-                self._take(image, tags, where.t, grabbed_ns)
+                self._take(image, tags, where, grabbed_ns)
             else:
                 self._numbering.skip(image_number(tags))
         except SourceError as error:
@@ -97,9 +97,11 @@ class PushedSource:
         except Exception as error:  # an exception here would abort the acquisition
             self.fail(f"an image could not be taken, {type(error).__name__}: {one_line(error)}")
 
-    def begin(self) -> None:
-        """Say that an acquisition begins: its time points count from 0."""
-        self._numbering.begin()
+    def begin(self, *, planned: bool) -> None:
+        """Say that an acquisition begins: its clock starts anew, and if it is planned its time points count from 0."""
+        self._times.begin()
+        if planned:
+            self._numbering.begin()
 
     def fail(self, why: str) -> None:
         """End the run with an error; images that wait or still come are dropped."""
@@ -132,17 +134,17 @@ class PushedSource:
             self._queue.clear()
         self.finish()
 
-    def _take(self, image: NDArray[Any], tags: Mapping[str, Any], t: int | None, grabbed_ns: int) -> None:
+    def _take(self, image: NDArray[Any], tags: Mapping[str, Any], where: Where, grabbed_ns: int) -> None:
         received = tags.get(RECEIVED_TAG) if isinstance(tags, Mapping) else None
         with self._changed:
-            *missed, index = self._numbering.place(image_number(tags), t)
+            *missed, index = self._numbering.place(image_number(tags), where.t)
             if missed:
                 self._lose(missed[0], missed[-1], NOT_HANDED_OVER)
             cause = self._misfit(image)
             if cause:
                 self._lose(index, index, cause)
             else:
-                time_s = self._times.time_s(received, grabbed_ns)
+                time_s = self._times.time_s(received, grabbed_ns, where.taken_s)
                 self._queue.append(Frame(index, np.ascontiguousarray(image), grabbed_ns, time_s))
                 self._n_frames += 1
             self._changed.notify()

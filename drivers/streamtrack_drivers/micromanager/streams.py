@@ -28,7 +28,7 @@ NO_PRESET = (None, "", "Default")
 
 
 class Where(NamedTuple):
-    """Where an image belongs, as far as the acquisition says.
+    """Where an image belongs, and when it was taken, as far as the acquisition says.
 
     Attributes
     ----------
@@ -39,11 +39,14 @@ class Where(NamedTuple):
     follows
         Whether the image is of an event that has no place of its own, as one that a trigger added: what ``stream`` does
         not name is then as it was.
+    taken_s
+        Since the acquisition began.
     """
 
     stream: Stream = MappingProxyType({})
     t: int | None = None
     follows: bool = False
+    taken_s: float | None = None
 
 
 NOWHERE = Where()

@@ -290,6 +290,26 @@ def test_a_channel_that_is_taken_now_and_then_misses_nothing(tmp_path, core):
     assert [frame.index for frame in tracked()] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("planned", [True, False])
+def test_times_of_snaps_are_those_of_the_runner_however_late_they_come(tmp_path, core, planned):
+    """A slow stage that is asked for its position, or another listener, delays them by more than a frame."""
+    taken_s = []
+
+    def dawdle(image, event, meta):
+        taken_s.append(meta["runner_time_ms"] / 1e3)
+        time.sleep(0.05 * (len(taken_s) % 2))
+
+    core.mda.events.frameReady.connect(dawdle)
+    plan = useq.MDASequence(time_plan={"interval": 0.08, "loops": 6})
+    with make_tap(tmp_path, core, ingest={"policy": "block"}):
+        for _ in range(2):
+            run(core, plan if planned else list(plan))
+    times_s = [frame.time_s for frame in tracked()]
+    for acquisition_ in (slice(0, 6), slice(6, 12)):
+        np.testing.assert_allclose(np.diff(times_s[acquisition_]), np.diff(taken_s[acquisition_]), atol=1e-5)
+    assert times_s[6] - times_s[5] > 0, "the second begins after the first"
+
+
 def test_a_second_acquisition_of_another_stream_is_refused(tmp_path, core):
     tap = make_tap(tmp_path, core)
     run(core, acquisition(channels=["DAPI"], stage_positions=[], z_plan=None))
