@@ -95,10 +95,10 @@ class SafetyConfig(BaseModel):
     z_um: Limits | None = None
     exposure_ms: Limits | None = None
     light: tuple[str, ...] = ()
-    """Devices that make light: each time that a command sets one of them, one exposure is added to the dose."""
+    """What makes light besides shutters: properties, ``"Device.Property"``; devices, of which then each property does;
+    configuration groups."""
     max_dose_ms: float | None = Field(default=None, gt=0)
-    """Most light of the whole run, as exposure times number of commands. Opening a shutter counts as an exposure, or as
-    the time that it was open if that was longer; an added event counts its exposure."""
+    """Most light of the whole run: the time that commands have each source on, summed. See ``docs/safety.md``."""
     close_shutter: str | None = None
     """Shutter that is closed in an emergency and when the run ends."""
 
@@ -207,9 +207,10 @@ def _backslash_cure(text: str, error: tomllib.TOMLDecodeError) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the known name most like this one, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """Return ``"; did you mean 'x'?"`` for the known name most like this one, or nothing; case does not matter."""
+    folded = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
+    return f"; did you mean {folded[close[0]]!r}?" if close else ""
 
 
 def source_from_text(text: str) -> dict[str, Any]:

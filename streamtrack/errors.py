@@ -50,7 +50,19 @@ class MicroscopeError(StreamtrackError):
 
 
 class CommandRefused(StreamtrackError):
-    """A command would break a limit of the run: the hardware was not touched."""
+    """A command would break a limit of the run: the hardware was not touched.
+
+    Parameters
+    ----------
+    message
+        One line.
+    reason
+        A word or two, by which refusals are counted.
+    """
+
+    def __init__(self, message: str, reason: str = "not allowed") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @contextmanager

@@ -72,6 +72,7 @@ def build_parts(
         if guard is not None:
             opened.callback(guard.close)
             on_guard(guard)
+            guard.check_names()
         linker = builder.one("linker", "linkers", config.linker)
         engine = given.engine or builder.one("engine", "engines", config.engine)
         triggers = builder.several("triggers", "triggers", config.triggers)

@@ -20,6 +20,7 @@ from streamtrack.types import (
     FrameResult,
     LiveTracks,
     LostFrame,
+    NameKind,
     Pixels,
     SourceInfo,
     TrackUpdate,
@@ -113,7 +114,7 @@ class Microscope(Protocol):
     """The hardware. Group ``streamtrack.microscopes``; a run has at most one.
 
     A plug-in with a setting named ``microscope`` gets the run's microscope: sources as it is, actuators behind the
-    run's limits (`streamtrack.actuators.guard`). Calls come from several threads. Each returns in time or raises
+    run's limits (`streamtrack.actuators.guard.Guard`). Calls come from several threads. Each returns in time or raises
     MicroscopeError; none waits for ever.
     """
 
@@ -122,8 +123,26 @@ class Microscope(Protocol):
         """Versions, devices and configuration, for the report."""
         ...
 
+    def names(self, kind: NameKind, of: str = "") -> Sequence[str]:
+        """Return the names of what there is.
+
+        ``devices``, ``shutters`` and configuration ``groups`` are the microscope's; ``properties`` are those of one
+        device that can be set, and ``presets`` those of one group.
+
+        Raises MicroscopeError where ``of`` is unknown.
+        """
+        ...
+
+    def property_value(self, device: str, name: str) -> str:
+        """Return what a device property is set to."""
+        ...
+
     def set_property(self, device: str, name: str, value: str) -> None:
         """Set a device property."""
+        ...
+
+    def preset(self, group: str) -> str:
+        """Return the preset that the devices of a group are at, ``""`` if at none."""
         ...
 
     def set_preset(self, group: str, preset: str) -> None:
@@ -187,7 +206,10 @@ class Actuator(Protocol):
     given, which then checks the limits and moves nothing. Others are called in armed runs only."""
 
     def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
-        """Check, before the run, the image and the actions that its rules will ask for; raises ConfigError."""
+        """Check, before the run, the image and the actions that its rules will ask for; raises ConfigError.
+
+        ``microscope.trial`` says of each write whether the run allows it, and whether what it names exists.
+        """
         ...
 
     def execute(self, command: Command) -> Mapping[str, Any]:

@@ -373,6 +373,7 @@ class Session:
             "latency_ms": self._latencies(),
             "rules": self._rules(),
             "actuators": fanout.outcome()["actuators"] if fanout else {},
+            "light": self._guard.light() if self._guard is not None else None,
             "stopping": self._safety() if self._stop.is_safe else None,
         }
 

@@ -50,15 +50,21 @@ def unsafe(safety: Mapping[str, Any]) -> list[str]:
         for name, outcome in safety.get("shutters", {}).items()
         if outcome != "closed"
     ]
+    lamps = [
+        f"{name} could not be switched off: {outcome}"
+        for name, outcome in safety.get("lamps", {}).items()
+        if outcome != "off"
+    ]
     moves = safety.get("moves")
-    return shutters + [f"the stage could not be halted: {moves}"] * (moves not in (None, "halted"))
+    return shutters + lamps + [f"the stage could not be halted: {moves}"] * (moves not in (None, "halted"))
 
 
 def made_safe(safety: Mapping[str, Any]) -> str:
     """Return what was made safe, in words."""
     closed = [f"shutter {name!r} closed" for name, outcome in safety.get("shutters", {}).items() if outcome == "closed"]
+    off = [f"{name} off" for name, outcome in safety.get("lamps", {}).items() if outcome == "off"]
     halted = ["stage halted"] * (safety.get("moves") == "halted")
-    return ", ".join(["stopped", *closed, *halted])
+    return ", ".join(["stopped", *closed, *off, *halted])
 
 
 class StopFile:

@@ -7,13 +7,16 @@ Coordinates are pixels, ``y`` before ``x``; (0, 0) is the centre of the first pi
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 MIN_FRAME_PX = 32
 """Least height and width of a frame: smaller ones hold too little background to normalise."""
+
+NameKind = Literal["devices", "properties", "groups", "presets", "shutters"]
+"""What a microscope has names for."""
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 

@@ -3,14 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamtrack.actuators.actions import number
-from streamtrack.actuators.guard import EVENT_KEYS
+from streamtrack.actuators.guard import Guard
 from streamtrack.errors import ConfigError
-from streamtrack.protocols import Microscope
 from streamtrack.types import Command, SourceInfo
 
 MOST_EVENTS = 1000
-NUMBERS = frozenset(("exposure", "x_pos", "y_pos", "z_pos", "min_start_time"))
 
 
 class MdaEvent:
@@ -30,7 +27,7 @@ class MdaEvent:
 
     rehearses = True
 
-    def __init__(self, *, microscope: Microscope, repeats: int = 1) -> None:
+    def __init__(self, *, microscope: Guard, repeats: int = 1) -> None:
         if not 1 <= repeats <= MOST_EVENTS:
             raise ConfigError(f"repeats = {repeats} is out of range: give 1 to {MOST_EVENTS}")
         self._microscope = microscope
@@ -39,16 +36,7 @@ class MdaEvent:
     def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
         """Check the actions that rules will ask for; raises ConfigError."""
         for action in actions:
-            unknown = sorted(action.keys() - EVENT_KEYS)
-            if unknown:
-                known = ", ".join(sorted(EVENT_KEYS))
-                raise ConfigError(f"action: an event may not set {', '.join(unknown)} (allowed: {known})")
-            for key in action.keys() & NUMBERS:
-                number(action, key)
-            if not isinstance(action.get("metadata", {}), Mapping):
-                raise ConfigError(f"action: metadata = {action['metadata']!r} is not a table")
-            if not all(isinstance(each, list | tuple) and len(each) == 3 for each in action.get("properties", ())):
-                raise ConfigError('action: properties are not a list of ["Device", "Property", "value"]')
+            self._microscope.trial.add_event(action)
 
     def execute(self, command: Command) -> Mapping[str, Any]:
         """Add the events; returns how many. One that is refused ends the burst."""

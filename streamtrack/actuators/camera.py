@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamtrack.actuators.actions import attempt, check_retries, number, one_key
+from streamtrack.actuators.guard import Guard
 from streamtrack.errors import ConfigError
-from streamtrack.protocols import Microscope
 from streamtrack.types import Command, SourceInfo
 
 
@@ -24,7 +24,7 @@ class Exposure:
 
     rehearses = True
 
-    def __init__(self, *, microscope: Microscope, exposure_ms: float | None = None, retries: int = 0) -> None:
+    def __init__(self, *, microscope: Guard, exposure_ms: float | None = None, retries: int = 0) -> None:
         self._microscope = microscope
         self._exposure_ms = exposure_ms
         self._retries = check_retries(retries)
@@ -32,7 +32,7 @@ class Exposure:
     def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
         """Check the actions that rules will ask for; raises ConfigError."""
         for action in actions:
-            self._read(action)
+            self._microscope.trial.set_exposure_ms(self._read(action))
 
     def execute(self, command: Command) -> Mapping[str, Any]:
         """Set the exposure; returns it, ms, and the number of tries."""

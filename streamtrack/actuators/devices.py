@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from streamtrack.actuators.actions import attempt, check_retries, number, one_key, text
+from streamtrack.actuators.guard import Guard
 from streamtrack.errors import CommandRefused, ConfigError
-from streamtrack.protocols import Microscope
 from streamtrack.types import Command, SourceInfo
 from streamtrack.waiting import set_within
 
@@ -35,7 +35,7 @@ class Property:
     def __init__(
         self,
         *,
-        microscope: Microscope,
+        microscope: Guard,
         device: str,
         property: str,
         value: str | int | float | bool | None = None,
@@ -47,9 +47,11 @@ class Property:
         self._retries = check_retries(retries)
 
     def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
-        """Check the actions that rules will ask for; raises ConfigError."""
+        """Check the property and the actions that rules will ask for; raises ConfigError."""
+        trial = self._microscope.trial
+        trial.names.property(self._device, self._property)
         for action in actions:
-            self._read(action)
+            trial.set_property(self._device, self._property, self._read(action))
 
     def execute(self, command: Command) -> Mapping[str, Any]:
         """Set the property; returns its name, value and the number of tries."""
@@ -93,7 +95,7 @@ class Preset:
     def __init__(
         self,
         *,
-        microscope: Microscope,
+        microscope: Guard,
         group: str,
         preset: str | None = None,
         for_ms: float | None = None,
@@ -113,14 +115,22 @@ class Preset:
         self._over = threading.Event()
 
     def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
-        """Check the actions that rules will ask for; raises ConfigError."""
+        """Check the presets, also of the actions that rules will ask for; raises ConfigError."""
+        trial = self._microscope.trial
+        for preset in filter(None, (self._preset, self._back_to)):
+            trial.names.preset(self._group, preset)
+        trial.names.group(self._group)
         for action in actions:
-            self._read(action)
+            trial.set_preset(self._group, self._read(action), for_ms=self._for_ms)
 
     def execute(self, command: Command) -> Mapping[str, Any]:
         """Apply the preset, and the one after it; returns their names and the number of tries."""
         preset = self._read(command.action)
-        done = {"group": self._group, "preset": preset, "tries": self._apply(preset, command.valid_until_ns)}
+        done = {
+            "group": self._group,
+            "preset": preset,
+            "tries": self._apply(preset, command.valid_until_ns, self._for_ms),
+        }
         if self._for_ms is None or self._back_to is None:
             return done
         set_within(self._over, self._for_ms / 1e3)
@@ -131,8 +141,8 @@ class Preset:
         """End a look at another preset at once; without one, the preset stays."""
         self._over.set()
 
-    def _apply(self, preset: str, valid_until_ns: float) -> int:
-        call = partial(self._microscope.set_preset, self._group, preset)
+    def _apply(self, preset: str, valid_until_ns: float, for_ms: float | None = None) -> int:
+        call = partial(self._microscope.set_preset, self._group, preset, for_ms=for_ms)
         return attempt(call, self._retries, valid_until_ns)[1]
 
     def _read(self, action: Mapping[str, Any]) -> str:
@@ -160,7 +170,7 @@ class Shutter:
 
     rehearses = True
 
-    def __init__(self, *, microscope: Microscope, device: str, retries: int = 0) -> None:
+    def __init__(self, *, microscope: Guard, device: str, retries: int = 0) -> None:
         self._microscope = microscope
         self._device = device
         self._retries = check_retries(retries)
@@ -168,9 +178,13 @@ class Shutter:
         self._over = threading.Event()
 
     def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
-        """Check the actions that rules will ask for; raises ConfigError."""
+        """Check the shutter and the actions that rules will ask for; raises ConfigError."""
+        trial = self._microscope.trial
+        trial.names.shutter(self._device)
         for action in actions:
-            self._read(action)
+            key, value = self._read(action)
+            pulse_ms = value if key == "pulse_ms" else None
+            trial.set_shutter(self._device, bool(value), for_ms=pulse_ms)
 
     def execute(self, command: Command) -> Mapping[str, Any]:
         """Set the shutter; a pulse is over when this returns. Returns what was done and the number of tries."""
@@ -187,17 +201,17 @@ class Shutter:
 
     def _pulse(self, pulse_ms: float, command: Command) -> int:
         try:
-            tries = self._open(command)
+            tries = self._open(command, pulse_ms)
             set_within(self._over, pulse_ms / 1e3)
         finally:
             if self._left_open:
                 self._shut()
         return tries
 
-    def _open(self, command: Command) -> int:
+    def _open(self, command: Command, for_ms: float | None = None) -> int:
         before, self._left_open = self._left_open, True  # a call that fails may open it all the same
         try:
-            return self._call(True, command.valid_until_ns)
+            return self._call(True, command.valid_until_ns, for_ms)
         except CommandRefused:
             self._left_open = before
             raise
@@ -206,8 +220,8 @@ class Shutter:
         self._left_open = False
         return self._call(False, math.inf)  # it is never too late to close
 
-    def _call(self, opened: bool, valid_until_ns: float) -> int:
-        call = partial(self._microscope.set_shutter, self._device, opened)
+    def _call(self, opened: bool, valid_until_ns: float, for_ms: float | None = None) -> int:
+        call = partial(self._microscope.set_shutter, self._device, opened, for_ms=for_ms)
         return attempt(call, self._retries, valid_until_ns)[1]
 
     def _read(self, action: Mapping[str, Any]) -> tuple[str, float]:

@@ -1,35 +1,41 @@
 """Stands between commands and the microscope: what the run's limits forbid never reaches the hardware."""
 
-import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtrack.actuators.alarm import Alarm
+from streamtrack.actuators.checks import Checks
+from streamtrack.actuators.light import CLOSED, OPEN, Light, Source, at_rest, makes_light, name_of, set_source
+from streamtrack.actuators.moves import Moves
+from streamtrack.actuators.names import Names
+from streamtrack.actuators.trial import Trial
 from streamtrack.clock import Clock, monotonic_ns
-from streamtrack.config import Limits, Mode, SafetyConfig
-from streamtrack.errors import CommandRefused
+from streamtrack.config import Mode, SafetyConfig
+from streamtrack.errors import CommandRefused, one_line
 from streamtrack.protocols import Microscope
+from streamtrack.types import NameKind
 
-STILL_UM = 0.1
-"""An axis that stays this close to where it is does not move: stages with encoders never read the same twice."""
-
-EVENT_KEYS = frozenset(
-    ("index", "channel", "exposure", "min_start_time", "pos_name", "x_pos", "y_pos", "z_pos", "properties", "metadata")
-)
-"""What an added event may hold: all that the limits can judge, and what touches no hardware."""
+SAFE = {"shutter": "closed", "property": "off", "preset": "off"}
+"""What is said of a source of light, by its kind, that was set to rest."""
 
 
 class Guard:
     """A `streamtrack.protocols.Microscope` that carries out only what the run allows.
 
     Reads pass through. A write is checked first and refused with `CommandRefused` where it breaks a limit; in a
-    rehearsal the check is all that happens, and in observe mode every write is refused. No lock is held while the
-    hardware is called, so that a command that hangs keeps neither others nor the emergency stop waiting.
+    rehearsal the check is all that happens, and in observe mode every write is refused. The hardware gets plain copies
+    of what was checked. No lock is held while it is called, so that a command that hangs keeps neither others nor the
+    emergency stop waiting.
+
+    Light is time (`streamtrack.actuators.light`): when the run's dose is spent, whatever commands have switched on is
+    switched off, by a thread that waits for no command.
 
     Parameters
     ----------
@@ -48,22 +54,40 @@ class Guard:
         self._safety = safety
         self._mode = mode
         self._clock = clock
+        self._checks = Checks(safety, microscope.stage_um)
+        self._names = Names(microscope)
+        self._light = Light(safety.max_dose_ms)
+        self._alarm = Alarm(self._light_ends_in_s, self.enforce_dose)
+        self._moves = Moves(microscope.halt)
         self._lock = threading.Lock()
         self._stopped = False
-        self._dose_ms = 0.0
-        self._opened: dict[str, tuple[int, float]] = {}
-        """Shutters that commands opened: since when, ns, and the dose that was added then, ms."""
         self._refused: Counter[str] = Counter()
         self._writes: Counter[str] = Counter()
-        self._halted: str | None = None
-        self._moves = 0
-        """Moves under way."""
-        self._closed: dict[str, str] = {}
+        self._made_dark: dict[Source, str] = {}
+        """What became of each source of light at the end of the run."""
+        self._dark_at_limit: dict[Source, str] = {}
 
     @property
     def info(self) -> Mapping[str, Any]:
         """As the microscope's."""
         return self._microscope.info
+
+    @property
+    def trial(self) -> Trial:
+        """What an actuator asks before the run: whether the writes that it is going to make would be allowed."""
+        return Trial(self._microscope, self._names, self._safety, self._mode == "observe")
+
+    def names(self, kind: NameKind, of: str = "") -> Sequence[str]:
+        """As the microscope's."""
+        return self._microscope.names(kind, of)
+
+    def property_value(self, device: str, name: str) -> str:
+        """Return the true value of a property."""
+        return self._microscope.property_value(device, name)
+
+    def preset(self, group: str) -> str:
+        """Return the true preset of a group."""
+        return self._microscope.preset(group)
 
     def exposure_ms(self) -> float:
         """Return the camera's exposure."""
@@ -81,231 +105,239 @@ class Guard:
         """As the microscope's."""
         return self._microscope.stage_um_per_px()
 
+    def check_names(self) -> None:
+        """Compare the names in ``[safety]`` with the microscope's; raises ConfigError."""
+        self._names.check(self._safety)
+
     def set_property(self, device: str, name: str, value: str) -> None:
         """Set a property that ``safety.properties`` lists."""
-        self._check_running()
-        self._check_property(device, name, value)
-        if device in self._safety.light:
-            self._add_dose(self.exposure_ms(), device)
-        self._write("property", lambda: self._microscope.set_property(device, name, value))
+        with self._command():
+            device, name, value = self._checks.property(device, name, value)
+            call = partial(self._microscope.set_property, device, name, value)
+            if makes_light(self._safety, device, name):
+                self._switch("property", ("property", device, name), value, call)
+            else:
+                self._write("property", call)
 
-    def set_preset(self, group: str, preset: str) -> None:
-        """Apply a preset of a group that ``safety.presets`` lists; light counts if ``safety.light`` names the group."""
-        self._check_running()
-        self._check_preset(group)
-        if group in self._safety.light:
-            self._add_dose(self.exposure_ms(), group)
-        self._write("preset", lambda: self._microscope.set_preset(group, preset))
+    def set_preset(self, group: str, preset: str, *, for_ms: float | None = None) -> None:
+        """Apply a preset of a group that ``safety.presets`` lists; it is light if ``safety.light`` names the group.
 
-    def set_shutter(self, device: str, opened: bool) -> None:
-        """Open or close a shutter that ``safety.shutters`` lists. Closing is possible after an emergency stop, too."""
-        if self._mode == "observe" or opened:
-            self._check_running()
-        if device not in self._safety.shutters:
-            raise self._refusal(
-                "not allowed", f"shutter {device!r} is not in safety.shutters; add it there to allow it"
-            )
-        if not opened:
-            self._close(device)
-            return
-        exposure_ms = self.exposure_ms()
-        self._add_dose(exposure_ms, device)
-        with self._lock:
-            self._opened.setdefault(device, (self._clock(), exposure_ms))
-        self._write("shutter", lambda: self._microscope.set_shutter(device, True))
+        ``for_ms`` says that the caller goes back after so long: a look that is longer than the light that is left is
+        refused beforehand.
+        """
+        with self._command():
+            group, preset = self._checks.preset(group, preset)
+            call = partial(self._microscope.set_preset, group, preset)
+            if group in self._safety.light:
+                self._switch("preset", ("preset", group), preset, call, for_ms)
+            else:
+                self._write("preset", call)
+
+    def set_shutter(self, device: str, opened: bool, *, for_ms: float | None = None) -> None:
+        """Open or close a shutter that ``safety.shutters`` lists.
+
+        ``for_ms`` says that the caller closes it after so long: a pulse that is longer than the light that is left is
+        refused beforehand.
+        """
+        with self._command():
+            device, opened = self._checks.shutter(device, opened)
+            call = partial(self._microscope.set_shutter, device, opened)
+            self._switch("shutter", ("shutter", device), OPEN if opened else CLOSED, call, for_ms)
 
     def set_exposure_ms(self, exposure_ms: float) -> None:
         """Set an exposure within ``safety.exposure_ms``."""
-        self._check_running()
-        self._check_limits("exposure_ms", exposure_ms, self._safety.exposure_ms)
-        self._write("exposure", lambda: self._microscope.set_exposure_ms(exposure_ms))
+        with self._command():
+            exposure_ms = self._checks.within("exposure_ms", exposure_ms)
+            self._write("exposure", partial(self._microscope.set_exposure_ms, exposure_ms))
 
     def move_stage_um(self, x: float, y: float) -> None:
         """Move the stage within ``safety.x_um`` and ``safety.y_um``; an axis without limits has to stay where it is."""
-        self._check_running()
-        x, y = self._checked_position(x, y)
-        self._write("stage", lambda: self._move(lambda: self._microscope.move_stage_um(x, y)))
+        with self._command():
+            self._check_running()
+            x, y = self._checks.position(x, y)
+            self._move("stage", partial(self._microscope.move_stage_um, x, y))
 
     def move_focus_um(self, z: float) -> None:
         """Move the focus drive within ``safety.z_um``."""
-        self._check_running()
-        self._check_limits("z_um", z, self._safety.z_um)
-        self._write("focus", lambda: self._move(lambda: self._microscope.move_focus_um(z)))
+        with self._command():
+            z = self._checks.within("z_um", z)
+            self._move("focus", partial(self._microscope.move_focus_um, z))
 
     def add_event(self, event: Mapping[str, Any]) -> None:
         """Add an event to the running acquisition if all that it sets is allowed.
 
         It takes an image: its exposure, or the camera's where it names none, has to be within ``safety.exposure_ms``,
-        and counts as light.
+        and counts as light. It may not switch on a property that makes light: nobody sees when that goes off again.
         """
-        self._check_running()
-        exposure_ms = event.get("exposure")
-        exposure_ms = self.exposure_ms() if exposure_ms is None else float(exposure_ms)
-        self._check_limits("exposure_ms", exposure_ms, self._safety.exposure_ms)
-        self._check_event(event)
-        self._add_dose(exposure_ms, "an event")
-        self._write("event", lambda: self._microscope.add_event(event))
+        with self._command():
+            self._check_running()
+            event = self._checks.event(event)
+            exposure_ms = event["exposure"] if "exposure" in event else self.exposure_ms()
+            exposure_ms = self._checks.within("exposure_ms", exposure_ms)
+            self._write(
+                "event",
+                partial(self._microscope.add_event, event),
+                lambda: self._light.spend(exposure_ms, "an event", self._clock()),
+            )
 
     def halt(self) -> None:
         """Stop stage and focus drive; allowed in every mode, as it moves nothing."""
         self._microscope.halt()
 
+    def enforce_dose(self) -> bool:
+        """Switch off all that commands have switched on if the light of the run is spent; return whether it is dark.
+
+        A thread of the guard's own calls it in time.
+        """
+        with self._lock:
+            lit = self._light.lit() if self._light.spent_in_ms(self._clock()) <= 0 else []
+        for source in lit:
+            self._darken(source, self._dark_at_limit)
+        with self._lock:
+            return not (lit and self._light.lit())
+
     def make_safe(self) -> dict[str, str]:
         """Refuse every write from now on, turn off the light, and stop what moves.
 
-        Closes ``safety.close_shutter`` and all shutters that commands opened, then halts the stage if it is on its way.
-        May be called from any thread, and again: a shutter that did not answer is then tried once more. Waits for no
-        command; one that is under way closes the shutters again when it returns.
+        Closes ``safety.close_shutter`` and all shutters that commands opened, sets to rest what else they switched on,
+        and halts stage and focus drive if they are on their way. May be called from any thread, and again: what did not
+        answer is then tried once more. Waits for no command; one that is under way makes safe again when it returns.
 
         Returns
         -------
         dict
-            What became of each shutter: ``closed``, or the error. Empty unless the run is armed.
+            What became of each source of light: `SAFE`, or the error. Empty unless the run is armed.
         """
         with self._lock:
             self._stopped = True
-            devices = [device for device in (self._safety.close_shutter, *self._opened) if device]
-        if self._mode == "armed":
-            for device in dict.fromkeys(devices):
-                outcome = _attempted(partial(self._microscope.set_shutter, device, False), "closed")
-                with self._lock:
-                    self._closed[device] = outcome
-            if self._moves:
-                self._halted = _attempted(self._microscope.halt, "halted")
+            lit = sorted(self._light.lit(), key=lambda source: source[0] != "shutter")
+        if self._mode != "armed":
+            return {}
+        self._moves.halt()
+        if self._safety.close_shutter:
+            lit.insert(0, ("shutter", self._safety.close_shutter))
+        for source in dict.fromkeys(lit):
+            self._darken(source, self._made_dark)
+        self._alarm.look_again()
+        self._moves.wait()
         with self._lock:
-            return dict(self._closed)
+            return by_name(self._made_dark)
 
     def close(self) -> None:
-        """Make safe. The hardware itself belongs to the run, which closes it."""
-        self.make_safe()
+        """Make safe what commands may have changed. The hardware itself belongs to the run, which closes it."""
+        with self._lock:
+            self._stopped = True  # of a run that was refused before its first command, nothing is touched
+            changed = self._writes.total() > 0
+        if changed:
+            self.make_safe()
 
     def outcome(self) -> dict[str, Any]:
         """Return what passed and what did not, for the report."""
+        light = self.light()
         with self._lock:
             return {
                 "mode": self._mode,
                 "writes": dict(self._writes),
                 "refused": dict(self._refused),
-                "dose_ms": round(self._dose_ms, 3),
+                "light": light,
                 "stopped": self._stopped,
-                "shutters": dict(self._closed),
-                "moves": self._halted,
+                "shutters": by_name(self._made_dark, "shutter"),
+                "lamps": by_name(self._made_dark, "property", "preset"),
+                "moves": self._moves.outcome,
             }
+
+    def light(self) -> dict[str, Any]:
+        """Return the light used and left, ms, what is on, and what the limit switched off."""
+        with self._lock:
+            now_ns = self._clock()
+            limited = self._safety.max_dose_ms is not None
+            return {
+                "used_ms": round(self._light.used_ms(now_ns), 3),
+                "left_ms": round(self._light.left_ms(now_ns), 3) if limited else None,
+                "on": [name_of(source) for source in self._light.lit()],
+                "off_at_limit": by_name(self._dark_at_limit),
+            }
+
+    @contextmanager
+    def _command(self) -> Iterator[None]:
+        try:
+            if self._mode == "observe":
+                raise CommandRefused("the run only observes; set mode = 'armed' to act on the microscope", "observe")
+            yield
+        except CommandRefused as refusal:
+            with self._lock:
+                self._refused[refusal.reason] += 1
+            raise
 
     def _check_running(self) -> None:
         if self._stopped:
-            raise self._refusal("stopped", "the run was stopped: no command is carried out any more")
-        if self._mode == "observe":
-            raise self._refusal("observe", "the run only observes; set mode = 'armed' to act on the microscope")
+            raise CommandRefused("the run was stopped: no command is carried out any more", "stopped")
 
-    def _write(self, what: str, call: Callable[[], None]) -> None:
-        """Call the hardware in an armed run, unless the run was stopped since the checks began."""
+    def _write(self, what: str, call: Callable[[], None], begin: Callable[[], None] = lambda: None) -> None:
+        """Call the hardware, unless the run was stopped since the checks began."""
         with self._lock:
-            stopped = self._stopped
-            self._writes[what] += not stopped
-        if stopped:
             self._check_running()
-        if self._mode != "armed":
-            return
+            begin()
+            self._writes[what] += 1
+        self._call(call)
+
+    def _move(self, what: str, call: Callable[[], None]) -> None:
+        # Counted under the lock that a stop takes: the stop sees the move, or the move sees the stop.
+        self._write(what, partial(self._moves.during, call), self._moves.begin)
+
+    def _switch(
+        self, what: str, source: Source, value: str, call: Callable[[], None], for_ms: float | None = None
+    ) -> None:
+        """Set a source of light. What makes it darker is never refused, neither at the limit nor after a stop."""
+        self._note_rest(source)
+        with self._lock:
+            if self._light.adds(source, value):
+                self._check_running()
+            switch = self._light.begin(source, value, self._clock(), for_ms)
+            self._writes[what] += 1
+        self._alarm.look_again()
+        self._call(call)
+        with self._lock:
+            self._light.done(switch, self._clock())
+        self._alarm.look_again()  # it may have been switched off while the call was under way
+
+    def _call(self, call: Callable[[], None]) -> None:
         try:
-            call()
+            if self._mode == "armed":
+                call()
         finally:
             if self._stopped:  # meanwhile: whatever this call did, the light goes off after it
                 self.make_safe()
 
-    def _move(self, call: Callable[[], None]) -> None:
+    def _note_rest(self, source: Source) -> None:
         with self._lock:
-            self._moves += 1
-        try:
-            call()
-        finally:
-            with self._lock:
-                self._moves -= 1
-
-    def _close(self, device: str) -> None:
-        if self._mode == "armed":
-            self._microscope.set_shutter(device, False)
-        with self._lock:
-            self._writes["shutter"] += 1
-            since_ns, counted_ms = self._opened.pop(device, (self._clock(), 0.0))
-            self._dose_ms += max(0.0, (self._clock() - since_ns) / 1e6 - counted_ms)
-
-    def _add_dose(self, exposure_ms: float, by: str) -> None:
-        """Count one exposure, before the light is made; what fails afterwards stays counted."""
-        most = self._safety.max_dose_ms
-        with self._lock:
-            if most is None or self._dose_ms + exposure_ms <= most:
-                self._dose_ms += exposure_ms
+            if self._light.knows(source):
                 return
-            so_far = self._dose_ms
-        raise self._refusal(
-            "dose", f"light by {by}: {so_far:g} ms and {exposure_ms:g} ms more exceed safety.max_dose_ms = {most:g}"
-        )
-
-    def _check_property(self, device: str, name: str, value: str) -> None:
-        full = f"{device}.{name}"
-        if full not in self._safety.properties:
-            raise self._refusal("not allowed", f"{full!r} is not in safety.properties; add it there to allow it")
-        if _not_finite(value):
-            raise self._refusal("not a number", f"{full} = {value!r} is not a finite number")
-
-    def _check_preset(self, group: str) -> None:
-        if group not in self._safety.presets:
-            raise self._refusal("not allowed", f"group {group!r} is not in safety.presets; add it there to allow it")
-
-    def _check_limits(self, name: str, value: float, limits: Limits | None) -> None:
-        if not math.isfinite(value):
-            raise self._refusal("not a number", f"{name} = {value} is not a finite number")
-        if limits is None:
-            raise self._refusal("not allowed", f"{name} = {value:g}: there are no limits safety.{name}; set them first")
-        if not limits[0] <= value <= limits[1]:
-            raise self._refusal(
-                "limit", f"{name} = {value:g} is outside safety.{name} = {limits[0]:g} to {limits[1]:g}"
-            )
-
-    def _checked_position(self, x: float, y: float) -> tuple[float, float]:
-        """Return where the stage may go; an axis without limits is kept exactly where it is."""
-        position = {"x_um": x, "y_um": y}
-        limits = {"x_um": self._safety.x_um, "y_um": self._safety.y_um}
-        here = dict(zip(position, self.stage_um(), strict=True)) if None in limits.values() else {}
-        for name, value in position.items():
-            if limits[name] is None and abs(value - here[name]) <= STILL_UM:  # never true of NaN
-                position[name] = here[name]
-            else:
-                self._check_limits(name, value, limits[name])
-        return position["x_um"], position["y_um"]
-
-    def _check_event(self, event: Mapping[str, Any]) -> None:
-        unknown = sorted(key for key, value in event.items() if value is not None and key not in EVENT_KEYS)
-        if unknown:
-            known = ", ".join(sorted(EVENT_KEYS))
-            raise self._refusal("not allowed", f"events may not set {', '.join(unknown)} (allowed: {known})")
-        numbers = {"x_pos": "x_um", "y_pos": "y_um", "z_pos": "z_um"}
-        for key, name in numbers.items():
-            if event.get(key) is not None:
-                self._check_limits(name, float(event[key]), getattr(self._safety, name))
-        for device, prop, value in event.get("properties") or ():
-            self._check_property(device, prop, str(value))
-        channel = event.get("channel")
-        if channel is not None:
-            self._check_preset(channel.get("group", "Channel") if isinstance(channel, Mapping) else "Channel")
-
-    def _refusal(self, reason: str, message: str) -> CommandRefused:
+        rest = at_rest(self._microscope, source, self._safety)
         with self._lock:
-            self._refused[reason] += 1
-        return CommandRefused(message)
+            self._light.note(source, rest)
+
+    def _darken(self, source: Source, outcomes: dict[Source, str]) -> None:
+        """Set a source to rest, and note what became of it."""
+        with self._lock:
+            self._light.note(source, CLOSED)  # close_shutter, which no command has touched
+            switch = self._light.begin(source, self._light.rest_of(source), self._clock())
+        outcome = SAFE[source[0]]
+        try:
+            if self._mode == "armed":
+                set_source(self._microscope, source, switch.value)
+        except Exception as error:  # the next source still has to be tried
+            outcome = f"{type(error).__name__}: {one_line(error)}"
+        with self._lock:
+            outcomes[source] = outcome
+            if outcome == SAFE[source[0]]:
+                self._light.done(switch, self._clock())
+
+    def _light_ends_in_s(self) -> float:
+        with self._lock:
+            return self._light.spent_in_ms(self._clock()) / 1e3
 
 
-def _not_finite(value: str) -> bool:
-    try:
-        return not math.isfinite(float(value))
-    except ValueError:  # a word, such as the label of a filter
-        return False
-
-
-def _attempted(call: Callable[[], None], done: str) -> str:
-    try:
-        call()
-    except Exception as error:  # in an emergency the next device still has to be tried
-        return f"{type(error).__name__}: {error}"
-    return done
+def by_name(outcomes: Mapping[Source, str], *kinds: str) -> dict[str, str]:
+    """Return the outcomes of sources of these kinds, or of all."""
+    return {name_of(source): outcome for source, outcome in outcomes.items() if not kinds or source[0] in kinds}

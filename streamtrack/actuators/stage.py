@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from streamtrack.actuators.actions import attempt, check_retries, number, one_key, pair
+from streamtrack.actuators.guard import Guard
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import CommandRefused, ConfigError
-from streamtrack.protocols import Microscope
 from streamtrack.types import Command, SourceInfo
 
 
@@ -41,7 +41,7 @@ class Stage:
     def __init__(
         self,
         *,
-        microscope: Microscope,
+        microscope: Guard,
         gain: float = 1.0,
         max_move_um: float | None = None,
         settle_ms: float = 10.0,
@@ -66,8 +66,15 @@ class Stage:
         """Take the middle of the image, and check the actions that rules will ask for; raises ConfigError."""
         height, width = source.shape
         self._middle_px = (width - 1) / 2, (height - 1) / 2
+        trial = self._microscope.trial
         for action in actions:
-            self._read(action)
+            key, way = self._read(action)
+            if key == "centre":
+                trial.centre()
+            elif key == "to":
+                trial.move_stage_um(*way)
+            else:
+                trial.move_along([axis for axis, um in zip(("x_um", "y_um"), way, strict=True) if um])
 
     def execute(self, command: Command) -> Mapping[str, Any]:
         """Move the stage; returns where from and where to, um, and the number of tries, or why it was skipped."""
@@ -128,14 +135,16 @@ class Focus:
 
     rehearses = True
 
-    def __init__(self, *, microscope: Microscope, retries: int = 0) -> None:
+    def __init__(self, *, microscope: Guard, retries: int = 0) -> None:
         self._microscope = microscope
         self._retries = check_retries(retries)
 
     def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
         """Check the actions that rules will ask for; raises ConfigError."""
         for action in actions:
-            number(action, one_key(action, "to", "by"))
+            key = one_key(action, "to", "by")
+            um = number(action, key)
+            self._microscope.trial.move_focus_um(um) if key == "to" else self._microscope.trial.move_along(["z_um"])
 
     def execute(self, command: Command) -> Mapping[str, Any]:
         """Move the focus drive; returns where from and where to, um, and the number of tries."""

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from streamtrack.actuators.light import in_words
 from streamtrack.commands import FATES
 from streamtrack.stop_file import made_safe, unsafe
 from streamtrack.waiting import joined_within
@@ -76,6 +77,8 @@ def _head(state: Mapping[str, Any], rates: tuple[float, float]) -> list[Text]:
     title = Text.assemble((f" {state['mode']} ", style), f" {state['source']}   Ctrl-C stops")
     counts = f"{frames['processed']} frames, {rates[0]:.1f}/s in, {rates[1]:.1f}/s done"
     lines = [title, Text(f"{counts}; {last['detections']} detections, {last['tracks']} tracks")]
+    if state["light"] and (light := in_words(state["light"])):
+        lines.append(Text(light, style="bold yellow" if state["light"]["on"] else ""))
     causes = sorted(frames["lost_by_cause"].items(), key=lambda item: -item[1])
     lines += [Text(f"lost {count}: {cause}", style="yellow") for cause, count in causes[:3]]
     return lines if state["stopping"] is None else [*_stopping(state["stopping"]), *lines]

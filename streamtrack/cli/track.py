@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from streamtrack.actuators.light import in_words
 from streamtrack.cli.saying import say, say_error
 from streamtrack.config import RunConfig, read_toml, source_from_text, validate
 from streamtrack.errors import ConfigError
@@ -144,7 +145,8 @@ def _command_lines(report: dict[str, Any]) -> list[str]:
         counts = ", ".join(f"{value} {fate}" for fate, value in fates.items() if isinstance(value, int) and value)
         problem = f"; last problem: {fates['error']}" if fates["error"] else ""
         lines.append(f"  {name}: {counts or 'no command'}{problem}")
-    return lines
+    light = in_words(report["safety"]["light"]) if report["safety"] else ""
+    return [*lines, f"  {light}"] if light else lines
 
 
 def _update(data: dict[str, Any], table: str, said: dict[str, Any]) -> None:

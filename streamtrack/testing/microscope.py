@@ -3,13 +3,14 @@
 import math
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.errors import MicroscopeError
+from streamtrack.types import NameKind
 from streamtrack.waiting import set_within
 
 
@@ -52,8 +53,9 @@ class SimulatedMicroscope:
         um_per_px: float | None = 0.1,
         delay_ms: float = 0.0,
     ) -> None:
-        self.properties = dict(properties or {"Laser.Power": "0"})
-        self.presets = {group: (names[0], names) for group, names in (presets or {"Channel": ("Green", "Red")}).items()}
+        self.properties = {"Laser.Power": "0"} if properties is None else dict(properties)
+        presets = {"Channel": ("Green", "Red")} if presets is None else presets
+        self.presets = {group: (names[0], names) for group, names in presets.items()}
         self.shutters = dict.fromkeys(shutters, False)
         self.calls: list[tuple[Any, ...]] = []
         self.events: list[dict[str, Any]] = []
@@ -70,11 +72,33 @@ class SimulatedMicroscope:
         """Devices, for the report."""
         return {"kind": "simulated", "properties": sorted(self.properties), "shutters": sorted(self.shutters)}
 
+    def names(self, kind: NameKind, of: str = "") -> Sequence[str]:
+        """Return the names there are; the devices are those with properties, and the shutters."""
+        properties = [full.rpartition(".") for full in self.properties]
+        devices = sorted({device for device, _, _ in properties} | self.shutters.keys())
+        if kind == "properties":
+            self._known("device", of, devices)
+            return [name for device, _, name in properties if device == of]
+        if kind == "presets":
+            self._known("group", of, self.presets)
+            return self.presets[of][1]
+        return {"devices": devices, "groups": list(self.presets), "shutters": list(self.shutters)}[kind]
+
+    def property_value(self, device: str, name: str) -> str:
+        """Return what a device property is set to; raises MicroscopeError if there is none of that name."""
+        self._known("property", f"{device}.{name}", self.properties)
+        return self.properties[f"{device}.{name}"]
+
     def set_property(self, device: str, name: str, value: str) -> None:
         """Set a device property; raises MicroscopeError if there is none of that name."""
         self._known("property", f"{device}.{name}", self.properties)
         self._carry_out("set_property", device, name, value)
         self.properties[f"{device}.{name}"] = value
+
+    def preset(self, group: str) -> str:
+        """Return the preset that a group is at; raises MicroscopeError if there is no such group."""
+        self._known("group", group, self.presets)
+        return self.presets[group][0]
 
     def set_preset(self, group: str, preset: str) -> None:
         """Choose a preset; raises MicroscopeError if the group has none of that name."""

@@ -12,6 +12,7 @@ from streamtrack.testing.actuators import ActuatorTests
 
 
 class TestProperty(ActuatorTests):
+    names_devices = True
     actions = ({"value": 20}, {"value": "5"}, {"value": True}, {})
     wrong_actions = ({"value": [1, 2]}, {"power": 20}, {"value": 1, "device": "Stage"})
 
@@ -20,6 +21,7 @@ class TestProperty(ActuatorTests):
 
 
 class TestPreset(ActuatorTests):
+    names_devices = True
     actions = ({"preset": "Red"}, {})
     wrong_actions = ({"preset": 5}, {"channel": "Red"}, {"preset": "Red", "group": "Laser"})
 
@@ -28,6 +30,7 @@ class TestPreset(ActuatorTests):
 
 
 class TestShutter(ActuatorTests):
+    names_devices = True
     actions = ({"opened": True}, {"pulse_ms": 5})
     wrong_actions = ({}, {"opened": "yes"}, {"opened": 1}, {"pulse_ms": 0}, {"pulse_ms": 1e6}, {"pulse_ms": "long"})
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError, MicroscopeError
+from streamtrack.types import NameKind
 from streamtrack_drivers.micromanager.geometry import binning_of, stage_matrix, um_per_px
 from streamtrack_drivers.micromanager.wire import DEFAULT_PORT, Connection, RemoteObject, open_core
 
@@ -74,9 +75,32 @@ class PycroManager:
         connection, core = open_core(self._port, self._timeout_s)
         return lambda: _leave(connection, core), core
 
+    def names(self, kind: NameKind, of: str = "") -> Sequence[str]:
+        """Return the names that Micro-Manager has, of what can be set; raises MicroscopeError where ``of`` is unknown.
+
+        Shutters are the devices that say whether they are open.
+        """
+        core = self._core
+        if kind == "properties":
+            return [name for name in core.getDevicePropertyNames(of) if not core.isPropertyReadOnly(of, name)]
+        if kind == "presets":
+            return list(core.getAvailableConfigs(self._group(of)))
+        if kind == "groups":
+            return list(core.getAvailableConfigGroups())
+        devices = list(core.getLoadedDevices())
+        return [device for device in devices if self._is_shutter(device)] if kind == "shutters" else devices
+
+    def property_value(self, device: str, name: str) -> str:
+        """Return what a device property is set to."""
+        return str(self._core.getProperty(device, name))
+
     def set_property(self, device: str, name: str, value: str) -> None:
         """Set a device property."""
         self._core.setProperty(device, name, value)
+
+    def preset(self, group: str) -> str:
+        """Return the preset that the devices of a group are at, ``""`` if at none."""
+        return str(self._core.getCurrentConfig(self._group(group)) or "")
 
     def set_preset(self, group: str, preset: str) -> None:
         """Apply a preset of a configuration group and wait until its devices are done."""
@@ -150,6 +174,21 @@ class PycroManager:
     def close(self) -> None:
         """Close the socket; Micro-Manager goes on as it is. May be called twice."""
         _leave(self._connection, self._core)
+
+    def _group(self, group: str) -> str:
+        """Return a group; the core itself says of one that is not there that it has no presets."""
+        if not self._core.isGroupDefined(group):
+            raise MicroscopeError(f"there is no configuration group {group!r}")
+        return group
+
+    def _is_shutter(self, device: str) -> bool:
+        try:
+            self._core.getShutterOpen(device)
+        except MicroscopeError:
+            if not self._core.is_reachable:
+                raise
+            return False
+        return True
 
     def _camera_setting(self, name: str) -> str | None:
         camera = self._info["camera"]

@@ -16,6 +16,7 @@ import pymmcore
 from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError, MicroscopeError, one_line
+from streamtrack.types import NameKind
 from streamtrack_drivers.micromanager.deadline import Deadline
 from streamtrack_drivers.micromanager.geometry import binning_of, stage_matrix, um_per_px
 
@@ -123,9 +124,21 @@ class MicroManager:
         """Return what ``ask()`` returns; raises MicroscopeError when it fails or takes too long."""
         return self._in_time(what, ask, extra_s, urgent=urgent)
 
+    def names(self, kind: NameKind, of: str = "") -> Sequence[str]:
+        """Return the names that the core has, of what can be set; raises MicroscopeError where ``of`` is unknown."""
+        return self.call(f"list {kind}{f' of {of}' if of else ''}", lambda: _names(self._core, kind, of))
+
+    def property_value(self, device: str, name: str) -> str:
+        """Return what a device property is set to, as the device says."""
+        return str(self.call(f"read {device}.{name}", lambda: self._core.getProperty(device, name)))
+
     def set_property(self, device: str, name: str, value: str) -> None:
         """Set a device property; the device may still be busy afterwards."""
         self.call(f"set {device}.{name} = {value}", lambda: self._core.setProperty(device, name, value))
+
+    def preset(self, group: str) -> str:
+        """Return the preset that the devices of a group are at, ``""`` if at none."""
+        return self.call(f"read the preset of {group}", lambda: _preset(self._core, group))
 
     def set_preset(self, group: str, preset: str) -> None:
         """Apply a preset of a configuration group and wait for its devices."""
@@ -333,6 +346,29 @@ def _describe(core: Any) -> dict[str, Any]:
         "shutter": core.getShutterDevice(),
         "devices": {label: f"{core.getDeviceLibrary(label)}.{core.getDeviceName(label)}" for label in devices},
     }
+
+
+def _names(core: Any, kind: NameKind, of: str) -> tuple[str, ...]:
+    if kind == "properties":
+        return tuple(name for name in core.getDevicePropertyNames(of) if not core.isPropertyReadOnly(of, name))
+    if kind == "presets":
+        return tuple(core.getAvailableConfigs(_group(core, of)))
+    if kind == "groups":
+        return tuple(core.getAvailableConfigGroups())
+    if kind == "shutters":  # CMMCorePlus wants another type
+        return tuple(pymmcore.CMMCore.getLoadedDevicesOfType(core, pymmcore.ShutterDevice))
+    return tuple(core.getLoadedDevices())
+
+
+def _preset(core: Any, group: str) -> str:
+    return str(core.getCurrentConfig(_group(core, group)))
+
+
+def _group(core: Any, group: str) -> str:
+    """Return a group; the core itself says of one that is not there that it has no presets."""
+    if not core.isGroupDefined(group):
+        raise MicroscopeError("there is no such group")
+    return group
 
 
 def _binning(core: Any) -> str:

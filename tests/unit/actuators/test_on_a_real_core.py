@@ -47,7 +47,7 @@ def test_commands_reach_the_devices(microscope):
 
 def test_the_stage_goes_along_the_axis_that_has_limits(microscope):
     stage = Stage(microscope=Guard(microscope, SAFETY, "armed"))
-    stage.prepare(SourceInfo("camera", (512, 512), "uint8", live=True), [{"centre": True}])
+    stage.prepare(SourceInfo("camera", (512, 512), "uint8", live=True), [{"by": [20, 0]}])
     microscope.move_stage_um(0, 7)
     result = stage.execute(example_command({"by": [20, 0]}))
     np.testing.assert_allclose(result["to_um"], (20, 7), atol=0.05)

@@ -7,6 +7,7 @@ import pytest
 from streamtrack.actuators.guard import Guard
 from streamtrack.actuators.stage import Focus, Stage
 from streamtrack.clock import monotonic_ns
+from streamtrack.config import SafetyConfig
 from streamtrack.errors import CommandRefused, ConfigError, MicroscopeError
 from streamtrack.testing.actuators import EVERYTHING, example_command
 from streamtrack.testing.microscope import SimulatedMicroscope
@@ -22,8 +23,13 @@ class TurnedMicroscope(SimulatedMicroscope):
         return np.array([[0, -0.5], [-0.5, 0]])
 
 
+def armed(microscope):
+    return Guard(microscope, EVERYTHING, "armed")
+
+
 def centring(microscope, **settings):
-    stage = Stage(microscope=microscope, **settings)
+    guard = microscope if isinstance(microscope, Guard) else armed(microscope)
+    stage = Stage(microscope=guard, **settings)
     stage.prepare(INFO, [{"centre": True}])
     return stage
 
@@ -35,7 +41,7 @@ def seen_at(y, x, late_ms=0):
 
 def test_to_and_by():
     microscope = SimulatedMicroscope()
-    stage = Stage(microscope=microscope)
+    stage = Stage(microscope=armed(microscope))
     assert stage.execute(example_command({"to": [5, -3]})) == {"from_um": [0, 0], "to_um": [5, -3], "tries": 1}
     assert stage.execute(example_command({"by": [-1, 0.5]})) == {"from_um": [5, -3], "to_um": [4, -2.5], "tries": 1}
     assert microscope.stage_um() == (4, -2.5)
@@ -130,13 +136,39 @@ def test_limits_hold_for_every_kind_of_move():
 )
 def test_settings_out_of_range(settings):
     with pytest.raises(ConfigError, match="out of range"):
-        Stage(microscope=SimulatedMicroscope(), **settings)
+        Stage(microscope=armed(SimulatedMicroscope()), **settings)
 
 
 def test_focus():
     microscope = SimulatedMicroscope()
-    focus = Focus(microscope=microscope, retries=1)
+    focus = Focus(microscope=armed(microscope), retries=1)
     focus.execute(example_command({"to": 5}))
     microscope.faults.append(MicroscopeError("again"))
     assert focus.execute(example_command({"by": -1.5})) == {"from_um": 5, "to_um": 3.5, "tries": 2}
     assert microscope.focus_um() == 3.5
+
+
+@pytest.mark.parametrize(
+    ("safety", "um_per_px", "said"),
+    [
+        ({"x_um": (-5, 5)}, 0.1, "there are no limits safety.y_um; set them first"),
+        ({}, 0.1, "there are no limits safety.x_um and safety.y_um"),
+        ({"x_um": (-5, 5), "y_um": (-5, 5)}, None, "never measured"),
+    ],
+)
+def test_what_centring_needs_is_demanded_before_the_run(safety, um_per_px, said):
+    microscope = SimulatedMicroscope(um_per_px=um_per_px)
+    for mode in ("rehearse", "armed"):
+        with pytest.raises(ConfigError, match=said):
+            centring(Guard(microscope, SafetyConfig(**safety), mode))
+    centring(Guard(microscope, SafetyConfig(**safety), "observe"))
+
+
+def test_a_place_outside_the_limits_is_refused_before_the_run():
+    guard = armed(SimulatedMicroscope())
+    for actuator, action in ((Stage, {"to": [0, 1001]}), (Focus, {"to": -101}), (Stage, {"to": [math.nan, 0]})):
+        with pytest.raises(ConfigError, match=r"outside safety|not a finite number"):
+            actuator(microscope=guard).prepare(INFO, [action])
+    Focus(microscope=guard).prepare(INFO, [{"by": 5}])
+    with pytest.raises(ConfigError, match=r"no limits safety\.z_um"):
+        Focus(microscope=Guard(SimulatedMicroscope(), SafetyConfig(), "armed")).prepare(INFO, [{"by": 5}])

@@ -61,6 +61,7 @@ PASSED_ON = {
         "getProperty": [(TEXT, TEXT)],
         "getCameraChannelName": [(WHOLE,)],
         "getCurrentPixelSizeConfig": [(), (FLAG,)],
+        "getCurrentConfig": [(TEXT,)],
     },
     REAL: {
         "getExposure": [(), (TEXT,)],
@@ -77,7 +78,14 @@ PASSED_ON = {
         "getNumberOfComponents": [()],
         "getNumberOfCameraChannels": [()],
     },
-    FLAG: {"isSequenceRunning": [()], "deviceBusy": [(TEXT,)], "hasProperty": [(TEXT, TEXT)], "getShutterOpen": [()]},
+    FLAG: {
+        "isSequenceRunning": [()],
+        "deviceBusy": [(TEXT,)],
+        "hasProperty": [(TEXT, TEXT)],
+        "getShutterOpen": [(), (TEXT,)],
+        "isPropertyReadOnly": [(TEXT, TEXT)],
+        "isGroupDefined": [(TEXT,)],
+    },
     NOTHING: {
         "setExposure": [(REAL,), (TEXT, REAL)],
         "setProperty": [(TEXT, TEXT, TEXT), (TEXT, TEXT, REAL)],
@@ -95,10 +103,20 @@ PASSED_ON = {
 """Methods that go to the core as they are: by what they return, with the types of their arguments."""
 
 
+LISTS = {
+    "getLoadedDevices": (),
+    "getDevicePropertyNames": (TEXT,),
+    "getAvailableConfigGroups": (),
+    "getAvailableConfigs": (TEXT,),
+}
+"""Methods that return a list of texts, with the types of their arguments."""
+
+
 class Core(Remote):
     java_class = "mmcorej.CMMCore"
     api = (
         *((name, gives, takes) for gives, names in PASSED_ON.items() for name, all_ in names.items() for takes in all_),
+        *((name, "mmcorej.StrVector", takes) for name, takes in LISTS.items()),
         ("getPixelSizeAffine", "mmcorej.DoubleVector", (FLAG,)),
         ("getPixelSizeAffineByID", "mmcorej.DoubleVector", (TEXT,)),
         ("getConfigData", "mmcorej.Configuration", (TEXT, TEXT)),
@@ -109,7 +127,8 @@ class Core(Remote):
         self.mmc, self._tags, self._bare = mmc, tags, bare
 
     def __getattr__(self, name):
-        return getattr(self.mmc, name)
+        method = getattr(self.mmc, name)
+        return (lambda *args: Vector("Str", method(*args))) if name in LISTS else method
 
     def getPixelSizeAffine(self, cached):
         return Vector("Double", self.mmc.getPixelSizeAffine(cached))

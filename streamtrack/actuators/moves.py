@@ -1,0 +1,70 @@
+"""Moves under way, and how they are halted."""
+
+import threading
+from collections.abc import Callable
+
+from streamtrack.clock import monotonic_ns
+from streamtrack.errors import one_line
+from streamtrack.waiting import joined_within
+
+EVERY_S = 0.05
+"""A move that had begun just before a stop may start after it: it is halted again and again until none is left."""
+WAIT_S = 1.0
+"""How long `Moves.wait` waits for that; the halting goes on behind it."""
+MOST_S = 30.0
+
+
+class Moves:
+    """Counts moves under way, and halts them.
+
+    Parameters
+    ----------
+    halt
+        Stops stage and focus drive where they are.
+    """
+
+    def __init__(self, halt: Callable[[], None]) -> None:
+        self._halt = halt
+        self._lock = threading.Lock()
+        self._under_way = 0
+        self._halter: threading.Thread | None = None
+        self.outcome: str | None = None
+        """What became of the last halt; None where there was nothing to halt."""
+
+    def begin(self) -> None:
+        """Count a move. Called before it is looked at whether the run was stopped: a stop sees one or the other."""
+        with self._lock:
+            self._under_way += 1
+
+    def during(self, call: Callable[[], None]) -> None:
+        """Make the move that was counted."""
+        try:
+            call()
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+    def halt(self) -> None:
+        """Begin to halt what moves, until nothing does."""
+        with self._lock:
+            if self._under_way and self._halter is None:
+                self._halter = threading.Thread(target=self._halt_all, name="streamtrack-halt", daemon=True)
+                self._halter.start()
+
+    def wait(self) -> None:
+        """Wait a little for that."""
+        if (halter := self._halter) is not None:
+            joined_within(halter, WAIT_S)
+
+    def _halt_all(self) -> None:
+        give_up_ns = monotonic_ns() + int(1e9 * MOST_S)
+        pause = threading.Event()
+        while self._under_way and monotonic_ns() < give_up_ns:
+            try:
+                self._halt()
+                self.outcome = "halted"
+            except Exception as error:  # the next try may do it
+                self.outcome = f"{type(error).__name__}: {one_line(error)}"
+            pause.wait(EVERY_S)
+        with self._lock:
+            self._halter = None
