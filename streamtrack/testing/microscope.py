@@ -120,7 +120,7 @@ class SimulatedMicroscope:
 
     def set_exposure_ms(self, exposure_ms: float) -> None:
         """Set the exposure; raises MicroscopeError below 0."""
-        if not exposure_ms >= 0:
+        if not 0 <= exposure_ms < math.inf:
             raise MicroscopeError(f"the camera refuses an exposure of {exposure_ms} ms; give 0 or more")
         self._carry_out("set_exposure_ms", exposure_ms)
         self._exposure_ms = exposure_ms

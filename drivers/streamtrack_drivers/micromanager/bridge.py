@@ -120,6 +120,7 @@ class PycroManager:
 
     def set_exposure_ms(self, exposure_ms: float) -> None:
         """Set the camera's exposure."""
+        _check_finite("the exposure", exposure_ms)
         self._core.setExposure(float(exposure_ms))
 
     def stage_um(self) -> tuple[float, float]:
@@ -128,6 +129,7 @@ class PycroManager:
 
     def move_stage_um(self, x: float, y: float) -> None:
         """Move the stage and wait until it has arrived."""
+        _check_finite("the stage", x, y)
         self._core.setXYPosition(float(x), float(y))
         self._move(self._core.getXYStageDevice(), f"stage on its way to ({x:g}, {y:g}) um")
 
@@ -137,6 +139,7 @@ class PycroManager:
 
     def move_focus_um(self, z: float) -> None:
         """Move the focus drive and wait until it has arrived."""
+        _check_finite("the focus drive", z)
         self._core.setPosition(float(z))
         self._move(self._core.getFocusDevice(), f"focus drive on its way to {z:g} um")
 
@@ -220,6 +223,11 @@ class PycroManager:
                     cure = "raise timeout_s of [microscope] if that is normal"
                     raise MicroscopeError(f"{what}: {device} is still busy after {self._timeout_s:g} s; {cure}")
                 time.sleep(BUSY_POLL_S)
+
+
+def _check_finite(what: str, *numbers: float) -> None:
+    if not all(map(math.isfinite, numbers)):
+        raise MicroscopeError(f"{what} cannot be set to {', '.join(map(str, numbers))}: give finite numbers")
 
 
 def _leave(connection: Connection, core: RemoteObject) -> None:

@@ -8,11 +8,25 @@ import numpy as np
 import pytest
 
 from streamtrack.errors import ConfigError, MicroscopeError
+from streamtrack.testing.microscopes import MicroscopeTests
 
 pytest.importorskip("zmq")
 import zmq
 
 from streamtrack_drivers.micromanager.bridge import PycroManager
+
+
+class TestConformance(MicroscopeTests):
+    a_property = ("LED", "State", "0", "4")
+    a_group = ("Channel", "DAPI", "FITC")
+    a_shutter = "White Light Shutter"
+
+    @pytest.fixture
+    def microscope(self, micromanager):
+        microscope = PycroManager(port=micromanager.port)
+        yield microscope
+        microscope.close()
+
 
 OFFICIAL_CLIENT = """
 import sys
