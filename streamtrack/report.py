@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from streamtrack.errors import ConfigError, foreign_errors
-from streamtrack.files import write_durably
+from streamtrack.files import patiently, write_durably
 from streamtrack.plain import plain
 from streamtrack.types import LostFrame
 
@@ -96,7 +96,7 @@ def read_report(folder: Path) -> dict[str, Any]:
     """Read the report of a run; raises ConfigError where there is none that can be read."""
     what = f"{folder} holds no readable {REPORT_NAME}, give the folder that 'track' wrote"
     with foreign_errors(ConfigError, what):
-        report: dict[str, Any] = json.loads((folder / REPORT_NAME).read_text(encoding="utf-8"))
+        report: dict[str, Any] = json.loads(patiently((folder / REPORT_NAME).read_bytes))
         wrong = [name for name, kind in _SECTIONS.items() if not isinstance(report.get(name, kind()), kind)]
         if wrong or "status" not in report:
             raise ConfigError(f"{what}: {', '.join(wrong) or 'status'} is not what it should be")

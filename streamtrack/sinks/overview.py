@@ -3,14 +3,18 @@
 from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from streamtrack.sinks.files import check_folder, replacing, sink_errors, with_partials
 from streamtrack.sinks.revisions import apply, joined
 from streamtrack.types import CONFIRMED, Detections, FrameResult, Pixels, Revision, SourceInfo, Stamps, TrackUpdate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 OVERVIEW = "overview.png"
 LATENCY_EDGES_MS = np.geomspace(1e-3, 1e5, 801)
@@ -18,6 +22,7 @@ LATENCY_EDGES_MS = np.geomspace(1e-3, 1e5, 801)
 
 _FOLD_FRAMES = 32  # at once: each step costs more than a frame
 _MAX_POINTS = 60_000  # more would be a tangle
+_ROWS_AT_ONCE = 8192
 _DPI = 130
 
 
@@ -91,12 +96,8 @@ class OverviewSink:
         self._n_frames = self._n_lost = self._n_detections = 0
         self._last_index: int | None = None
         self._pending: list[tuple[int, Detections, TrackUpdate, Stamps]] = []
-        self._recent: deque[Points] = deque()
-        self._all_points = True
-        self._lengths = _TrackLengths()
-        self._latency = {
-            stage: np.zeros(len(LATENCY_EDGES_MS) - 1, np.int64) for stage in ("detection", "linking", "total")
-        }
+        self._tracks = _Tracks()
+        self._latency = _no_latency()
 
     def wants_denoised(self, frame_index: int) -> bool:
         """Return True for one frame: the one to show, or the next that comes if that one is lost."""
@@ -125,14 +126,11 @@ class OverviewSink:
         """Draw the picture; raises SinkError."""
         from streamtrack.sinks.overview_figure import draw  # matplotlib takes a second that no run should wait for
 
-        figure = draw(self.summary())
-        with replacing(self._path) as path, sink_errors(self._path):
-            figure.savefig(path, dpi=_DPI)
+        _save(draw(self.summary()), self._path)
 
     def summary(self) -> Summary:
         """Return what the picture shows, once the last frame was written."""
         self._fold(len(self._pending))
-        points = Points(*(np.concatenate([getattr(p, name) for p in self._recent]) for name in Points.__slots__))
         return Summary(
             self._source,
             self._n_frames,
@@ -140,9 +138,9 @@ class OverviewSink:
             self._n_detections,
             self._shown,
             self._projection,
-            points,
-            self._all_points,
-            self._lengths.histogram(),
+            self._tracks.points(),
+            self._tracks.all_points,
+            self._tracks.lengths(),
             self._latency,
         )
 
@@ -161,14 +159,56 @@ class OverviewSink:
         revision = joined(tracks.revised for _, _, tracks, _ in self._pending)
         frames, self._pending = self._pending[:n_frames], self._pending[n_frames:]
         points = _linked(frames, revision)
-        self._lengths.add(points, [particle for _, _, tracks, _ in frames for particle in tracks.ended.tolist()])
-        self._recent.append(points)
-        while sum(map(len, self._recent)) - len(self._recent[0]) > _MAX_POINTS:
-            self._recent.popleft()
-            self._all_points = False
+        self._tracks.add(points, [particle for _, _, tracks, _ in frames for particle in tracks.ended.tolist()])
         for stage, ms in _latency_ms([stamps for *_, stamps in frames]).items():
             inside = np.clip(ms, LATENCY_EDGES_MS[0], LATENCY_EDGES_MS[-1])
             self._latency[stage] += np.histogram(inside, LATENCY_EDGES_MS)[0]
+
+
+def draw_tables(folder: Path, source: SourceInfo, n_frames: int, n_lost: int) -> None:
+    """Draw the picture of a run of which only the tables are left: tracks without frames; raises SinkError."""
+    from streamtrack.sinks.overview_figure import draw
+
+    tracks = _Tracks()
+    with pq.ParquetFile(folder / "tracks.parquet") as file:
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(Points.__slots__)):
+            tracks.add(Points(*(batch.column(name).to_numpy() for name in Points.__slots__)), [])
+    n_detections = pq.read_metadata(folder / "detections.parquet").num_rows
+    black = np.zeros(source.shape, np.uint8)
+    shown = (tracks.points(), tracks.all_points, tracks.lengths(), _no_latency())
+    _save(draw(Summary(source, n_frames, n_lost, n_detections, None, black, *shown)), folder / OVERVIEW)
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    with replacing(path) as partial, sink_errors(path):
+        figure.savefig(partial, dpi=_DPI)
+
+
+def _no_latency() -> dict[str, NDArray[np.int64]]:
+    return {stage: np.zeros(len(LATENCY_EDGES_MS) - 1, np.int64) for stage in ("detection", "linking", "total")}
+
+
+class _Tracks:
+    """The latest points of all tracks, and how long the tracks are."""
+
+    def __init__(self) -> None:
+        self.all_points = True
+        self._recent: deque[Points] = deque()
+        self._lengths = _TrackLengths()
+
+    def add(self, points: Points, ended: list[int]) -> None:
+        self._lengths.add(points, ended)
+        self._recent.append(points)
+        while sum(map(len, self._recent)) - len(self._recent[0]) > _MAX_POINTS:
+            self._recent.popleft()
+            self.all_points = False
+
+    def points(self) -> Points:
+        parts = [_linked([], Revision.none()), *self._recent]
+        return Points(*(np.concatenate([getattr(part, name) for part in parts]) for name in Points.__slots__))
+
+    def lengths(self) -> Counter[int]:
+        return self._lengths.histogram()
 
 
 class _TrackLengths:

@@ -118,7 +118,7 @@ def _headline(summary: Summary) -> str:
 
 def _draw_frame(axes: Axes, summary: Summary, window: Window) -> None:
     if summary.shown is None:
-        return _note(axes, "Frame", "no frame was processed")
+        return _note(axes, "Frame", _why_none(summary))
     detections = summary.shown.detections
     _show(axes, summary.shown.frame.pixels, window)
     _title(axes, f"Frame {summary.shown.frame.index}", _count(len(detections), "detection") + _cropped(summary, window))
@@ -135,6 +135,10 @@ def _draw_frame(axes: Axes, summary: Summary, window: Window) -> None:
     )
     axes.add_collection(circles)
     _draw_scale_bar(axes, summary.source.pixel_size_um, window)
+
+
+def _why_none(summary: Summary) -> str:
+    return "lost with the process that was killed" if summary.n_frames else "no frame was processed"
 
 
 def _draw_denoised(axes: Axes, summary: Summary, window: Window) -> None:
@@ -159,7 +163,7 @@ def _draw_tracks(axes: Axes, summary: Summary, window: Window) -> None:
     shown = _count(len(lines), "track") if lines else "no confirmed track"
     if lines and not summary.all_points:
         shown += f" since frame {summary.points.frame[0]}"
-    _title(axes, "Maximum projection", shown)
+    _title(axes, "Maximum projection" if summary.shown else "Tracks", shown)
 
 
 def _draw_lengths(axes: Axes, summary: Summary) -> None:
@@ -178,8 +182,8 @@ def _draw_lengths(axes: Axes, summary: Summary) -> None:
 
 
 def _draw_latency(axes: Axes, summary: Summary) -> None:
-    if not summary.n_frames:
-        return _note(axes, "Latency", "no frame was processed")
+    if not any(bins.any() for bins in summary.latency.values()):
+        return _note(axes, "Latency", _why_none(summary))
     edges = LATENCY_EDGES_MS[::_BINS_PER_BAR]
     for stage, (name, colour) in _STAGES.items():
         bins = summary.latency[stage]

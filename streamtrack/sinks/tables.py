@@ -1,21 +1,23 @@
 """Detections and tracks as tables: Parquet for programs, CSV for people.
 
-While a run lasts, every row goes into one Arrow stream, ``detections.partial.arrows``, which stays readable up to its
-last batch whatever happens to the process. The tables are made from it when the run closes, or by :func:`recover`.
+While a run lasts, every row goes into one Arrow stream, ``detections.partial.arrows``, which survives whatever happens
+to the process (`streamtrack.sinks.stream`). The tables are made from it when the run closes, or by :func:`recover`.
 
 The stream is only ever appended to. Where the linker thinks better of a track, a row says which detection of which
 frame now belongs to which; it comes into effect when the tables are made.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+import json
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.ipc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
@@ -23,9 +25,11 @@ from streamtrack import __version__
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SinkError
 from streamtrack.files import remove_file
+from streamtrack.plain import plain
 from streamtrack.run_folder import UNFINISHED_NAME
 from streamtrack.sinks.files import check_folder, replacing, sink_errors, with_partials
 from streamtrack.sinks.revisions import apply, joined, taken
+from streamtrack.sinks.stream import Extent, StreamWriter, read_batches, read_schema
 from streamtrack.types import CONFIRMED, MOTION_MODES, Detections, FrameResult, Revision, SourceInfo, TrackUpdate
 
 TABLES = ("detections.parquet", "tracks.parquet", "tracks.csv")
@@ -70,8 +74,10 @@ class TableSink:
     tracks are confirmed. The last four columns are what was known of the track when the frame was linked, and stay so
     when a detection changes tracks; with a linker that does not tell, they are null, in the CSV empty.
 
-    The Parquet files carry ``streamtrack_version``, ``source`` and, where known, ``pixel_size_um`` and
-    ``frame_interval_s`` as metadata of their schema. In the CSV positions, sigma and probabilities have at most
+    The Parquet files carry, as metadata of their schema, ``streamtrack_version, source, level`` (of the pyramid that
+    pixels are of, 0 the finest), ``frames`` (how many were processed), ``time_unit`` (``s``, or ``frame`` where nobody
+    knows how long one takes: velocities and diffusion are in it) and, where known, ``pixel_size_um`` and
+    ``frame_interval_s``. In the CSV positions, sigma and probabilities have at most
     4 decimals; the same results give the same bytes on every platform.
 
     Rows reach the operating system within a second while frames come, and then survive the end of the process.
@@ -88,12 +94,9 @@ class TableSink:
         self._pending_rows = 0
         self._flushed_ns = monotonic_ns()
         self._failed = False
-        self._schema = _SCHEMA.with_metadata(_metadata(source))
+        self._schema = _SCHEMA.with_metadata({**_metadata(source), "run": secrets.token_hex(8)})
         with sink_errors(folder / PARTIAL):
-            self._file = pa.OSFile(str(folder / PARTIAL), "wb")  # unbuffered: what is written, the system has
-            self._stream = pa.ipc.new_stream(self._file, self._schema)
-            # Arrow holds the schema back until the first batch: an empty one makes the file readable from now on.
-            self._stream.write_batch(pa.RecordBatch.from_pylist([], self._schema))
+            self._stream = StreamWriter(folder / PARTIAL, self._schema)
 
     def wants_denoised(self, frame_index: int) -> bool:
         """Return False: tables need no image."""
@@ -118,32 +121,65 @@ class TableSink:
 
         After a failed write no table is made: it would lack frames.
         """
+        if self._failed:
+            return self._stream.abandon()
         try:
-            if not self._failed:
-                self._flush()
-                with sink_errors(self._folder / PARTIAL):
-                    self._stream.close()
+            self._flush()
+            with sink_errors(self._folder / PARTIAL):
+                self._stream.close()
         finally:
-            self._file.close()
-        if not self._failed:
-            _make_tables(self._folder, cut_short=False)
+            self._stream.abandon()
+        _make_tables(self._folder, self._checked)
 
     def _flush(self) -> None:
         partial = self._folder / PARTIAL
-        self._failed = True  # until proven otherwise: a batch written by half spoils the stream
+        self._failed = True  # until proven otherwise
         with sink_errors(partial):
             if not partial.exists():  # some systems let us write on into a deleted file
                 raise FileNotFoundError("it was deleted during the run")
-            if self._pending_rows:
-                self._stream.write_batch(_batch(self._pending, self._schema))
+            if self._pending:
+                frames = [index for index, *_ in self._pending]
+                self._stream.add(_batch(self._pending, self._schema), frames[0], frames[-1], len(frames))
         self._failed = False
         self._pending.clear()
         self._pending_rows = 0
         self._flushed_ns = monotonic_ns()
 
+    def _checked(self, schema: pa.Schema, extent: Extent) -> None:
+        """Raise SinkError where what is read back is not what was written."""
+        partial, written = self._folder / PARTIAL, self._stream.written
+        if schema.metadata != self._schema.metadata:
+            raise SinkError(f"{partial} was replaced during the run; the tables would be another run's")
+        if (extent.n_frames, extent.n_rows) != written or extent.lost_bytes:
+            raise SinkError(
+                f"{partial} was damaged: of {written[0]} frames with {written[1]} rows {extent.n_frames} with "
+                f"{extent.n_rows} can be read back; 'streamtrack recover {self._folder}' makes the tables of these"
+            )
 
-def recover(folder: Path) -> int:
-    """Make the tables of a run whose process died from the stream that it left, and delete the stream.
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What could be recovered.
+
+    Attributes
+    ----------
+    source
+        What was tracked.
+    extent
+        Frames, and what is damaged; rows that revise others count as rows.
+    n_detections
+        Rows of ``detections.parquet``.
+    """
+
+    source: SourceInfo
+    extent: Extent
+    n_detections: int
+
+
+def recover(folder: Path) -> Recovered:
+    """Make the tables of a run whose process died from the stream that it left.
+
+    The stream is deleted, unless a part of it cannot be read.
 
     Parameters
     ----------
@@ -152,22 +188,36 @@ def recover(folder: Path) -> int:
 
     Returns
     -------
-    int
-        Number of detections recovered: all but those of about the last second.
+    Recovered
+        All but the last second.
 
     Raises
     ------
     SinkError
         If there is no readable stream, or the tables cannot be written.
     """
-    return _make_tables(folder, cut_short=True)
+    return _make_tables(folder, lambda schema, extent: None)
 
 
 def _metadata(source: SourceInfo) -> dict[str, str]:
     known = {"pixel_size_um": source.pixel_size_um, "frame_interval_s": source.frame_interval_s}
-    return {"streamtrack_version": __version__, "source": source.name} | {
-        name: repr(float(value)) for name, value in known.items() if value is not None
+    return {
+        "streamtrack_version": __version__,
+        "source": source.name,
+        "level": str(source.level),
+        "time_unit": source.time_unit,
+        **{name: repr(float(value)) for name, value in known.items() if value is not None},
+        "source_info": json.dumps(plain(asdict(source))),
     }
+
+
+def _source_of(schema: pa.Schema) -> SourceInfo:
+    """Return what a stream says of its source; streams of older versions have the name only."""
+    metadata = schema.metadata or {}
+    with suppress(ValueError, TypeError, KeyError):
+        known = json.loads(metadata.get(b"source_info", b"{}"))
+        return SourceInfo(**{**known, "shape": tuple(known["shape"])})
+    return SourceInfo(metadata.get(b"source", b"not known").decode(), (0, 0), "uint16")
 
 
 def _batch(frames: list[tuple[int, Detections, TrackUpdate]], schema: pa.Schema) -> pa.RecordBatch:
@@ -176,8 +226,8 @@ def _batch(frames: list[tuple[int, Detections, TrackUpdate]], schema: pa.Schema)
     corrections = [getattr(revised, name) for name in Revision.__slots__]
     said, later = pa.table(_columns(frames)), pa.table(corrections, _REVISION_COLUMNS)
     rows = pa.concat_tables([said, later], promote_options="default")  # nulls where one of them lacks a column
-    (batch,) = rows.select(schema.names).cast(schema).combine_chunks().to_batches()
-    return batch
+    batches = rows.select(schema.names).cast(schema).combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema)
 
 
 def _columns(frames: list[tuple[int, Detections, TrackUpdate]]) -> dict[str, pa.Array]:
@@ -203,55 +253,45 @@ def _motion(tracks: TrackUpdate) -> NDArray[np.float32]:
     return np.column_stack([motion.velocity_px_s, motion.diffusion_px2_s, directed])
 
 
-def _make_tables(folder: Path, *, cut_short: bool) -> int:
+def _make_tables(folder: Path, check: Callable[[pa.Schema, Extent], None]) -> Recovered:
+    """Make the tables from the stream, once ``check`` has had a look at what it holds."""
     partial = folder / PARTIAL
-    schema = _read_schema(partial)
-    revision = _read_revision(partial, cut_short)
+    schema = read_schema(partial)
+    _check_columns(schema, partial)
+    extent = Extent()
+    revision = _read_revision(partial, extent)
+    check(schema, extent)
+    described = schema.with_metadata({**_described(schema), b"frames": str(extent.n_frames).encode()})
 
     def rows() -> Iterator[pa.RecordBatch]:
-        return (_revised(batch, revision) for batch in _read(partial, cut_short))
+        return (_revised(batch, revision) for batch in read_batches(partial))
 
     with ExitStack() as stack:
         detections, parquet, csv = (stack.enter_context(replacing(folder / name)) for name in TABLES)
-        n_rows, confirmed = _write_detections(detections, schema, rows())
-        _write_tracks(parquet, csv, schema, (_rows_on_tracks(batch, confirmed) for batch in rows()))
-    with sink_errors(partial):
-        remove_file(partial)
-    return n_rows
+        n_rows, confirmed = _write_detections(detections, described, rows())
+        _write_tracks(parquet, csv, described, (_rows_on_tracks(batch, confirmed) for batch in rows()))
+    if not extent.lost_bytes:
+        with suppress(PermissionError):  # another program holds it: the tables are complete all the same
+            remove_file(partial)
+    return Recovered(_source_of(schema), extent, n_rows)
 
 
-def _read_schema(partial: Path) -> pa.Schema:
-    try:
-        with pa.OSFile(str(partial)) as file, pa.ipc.open_stream(file) as stream:
-            schema = stream.schema
-    except (OSError, pa.ArrowException) as error:
-        raise SinkError(f"{partial} is missing or holds nothing readable; there is nothing to recover") from error
+def _described(schema: pa.Schema) -> dict[bytes, bytes]:
+    """Return the metadata that the tables share with the stream."""
+    return {key: value for key, value in (schema.metadata or {}).items() if key not in (b"source_info", b"run")}
+
+
+def _check_columns(schema: pa.Schema, partial: Path) -> None:
     if not schema.equals(_SCHEMA):
         writer = (schema.metadata or {}).get(b"streamtrack_version", b"of unknown version").decode()
         raise SinkError(
             f"{partial} has other columns than this version's; recover it with its own, streamtrack {writer}"
         )
-    return schema
 
 
-def _read(partial: Path, cut_short: bool) -> Iterator[pa.RecordBatch]:
-    """Yield the batches, each of whole frames; a stream that was cut short ends before the first broken one."""
-    with pa.OSFile(str(partial)) as file, pa.ipc.open_stream(file) as stream:
-        while True:
-            try:
-                batch = stream.read_next_batch()
-            except StopIteration:
-                return
-            except (OSError, pa.ArrowException) as error:
-                if cut_short:
-                    return
-                raise SinkError(f"cannot read {partial} back; try 'streamtrack recover'") from error
-            yield batch
-
-
-def _read_revision(partial: Path, cut_short: bool) -> Revision:
+def _read_revision(partial: Path, extent: Extent) -> Revision:
     """Return all that was revised, by frame; of what concerns the same frame, the later comes behind."""
-    revision = joined(_split(batch)[1] for batch in _read(partial, cut_short))
+    revision = joined(_split(batch)[1] for batch in read_batches(partial, extent))
     return taken(revision, np.argsort(revision.frame_index, kind="stable"))
 
 

@@ -107,6 +107,9 @@ def test_metadata_say_what_the_numbers_mean(tmp_path, run):
         assert pq.read_schema(tmp_path / name).metadata == {
             b"streamtrack_version": __version__.encode(),
             b"source": b"example",
+            b"level": b"0",
+            b"frames": b"2",
+            b"time_unit": b"s",
             b"pixel_size_um": b"0.1",
             b"frame_interval_s": b"0.05",
         }
@@ -114,7 +117,9 @@ def test_metadata_say_what_the_numbers_mean(tmp_path, run):
 
 def test_what_is_not_known_is_not_in_the_metadata(tmp_path, run):
     run(tmp_path, [], SourceInfo("camera", (64, 96), "uint16"))
-    assert pq.read_schema(tmp_path / "tracks.parquet").metadata.keys() == {b"streamtrack_version", b"source"}
+    metadata = pq.read_schema(tmp_path / "tracks.parquet").metadata
+    assert metadata.keys() == {b"streamtrack_version", b"source", b"level", b"frames", b"time_unit"}
+    assert metadata[b"time_unit"] == b"frame", "nobody knows how long one takes"
 
 
 @pytest.mark.parametrize("results", [[], example_results(3, n_particles=0)], ids=["no frame", "no particle"])
@@ -166,7 +171,7 @@ def test_a_killed_process_loses_its_last_second_only(tmp_path, assert_tables_are
     child.communicate()
     assert [path.name for path in tmp_path.iterdir()] == [PARTIAL]
 
-    n_rows = recover(tmp_path)
+    n_rows = recover(tmp_path).n_detections
 
     safe = max(index for index, at_s in written if at_s < written[-1][1] - 1.3)
     detections = pd.read_parquet(tmp_path / "detections.parquet")
@@ -191,7 +196,7 @@ def test_a_stream_cut_anywhere_gives_the_whole_batches_before_the_cut(tmp_path, 
     for cut in [*sizes, *range(sizes[0], sizes[-1], 61)]:
         (tmp_path / PARTIAL).write_bytes(stream[:cut])
         n_frames = sum(size <= cut for size in sizes[1:])
-        assert recover(tmp_path) == 8 * n_frames
+        assert recover(tmp_path).n_detections == 8 * n_frames
         assert set(pd.read_parquet(tmp_path / "detections.parquet").frame) == set(range(n_frames))
 
 
@@ -225,7 +230,7 @@ def test_tables_that_cannot_be_named_leave_the_stream_for_later(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {PARTIAL, "tracks.csv"}
 
     rmtree(tmp_path / "tracks.csv")
-    assert recover(tmp_path) == 12 * 8
+    assert recover(tmp_path).n_detections == 12 * 8
     assert {path.name for path in tmp_path.iterdir()} == set(TABLES)
 
 
@@ -259,7 +264,7 @@ def test_a_full_disk_is_said_once_and_no_table_pretends(tmp_path):
     assert "check that" in first
     assert "an earlier write failed" in second
     assert [path.name for path in tmp_path.iterdir()] == [PARTIAL]
-    n_frames, rest = divmod(recover(tmp_path), 8)
+    n_frames, rest = divmod(recover(tmp_path).n_detections, 8)
     assert n_frames > 10
     assert rest == 0
 

@@ -1,0 +1,155 @@
+"""Results out of what a run left whose process died: tables, picture and report."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from streamtrack.errors import ConfigError, SinkError
+from streamtrack.files import remove_file
+from streamtrack.plain import plain
+from streamtrack.report import read_report, versions, write_report
+from streamtrack.run_folder import ENDED, UNFINISHED_NAME, RunFolder
+from streamtrack.sinks.overview import OVERVIEW, draw_tables
+from streamtrack.sinks.stream import Extent
+from streamtrack.sinks.tables import TABLES, Recovered
+from streamtrack.sinks.tables import recover as recover_tables
+from streamtrack.types import SourceInfo
+
+DIED = "not known: the process died"
+UNREADABLE = f"in what cannot be read of {UNFINISHED_NAME}"
+
+
+def recover(folder: Path) -> dict[str, Any]:
+    """Make what can be made of a run that was broken off: all that was tracked but the last second.
+
+    The stream of its rows is enough; a report and tables that are there already are taken into account.
+
+    Returns
+    -------
+    dict
+        The report, which is also in ``report.json``.
+
+    Raises
+    ------
+    ConfigError
+        If there is nothing to recover, or the run lives.
+    SinkError
+        If nothing can be read or written.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}; give the one that 'track' wrote")
+    run_folder = RunFolder(folder)
+    run_folder.lock()
+    try:
+        return _recover(folder)
+    finally:
+        run_folder.release()
+
+
+def _recover(folder: Path) -> dict[str, Any]:
+    report = _report_of(folder)
+    status = report.get("status")
+    if status in ENDED:
+        return _completed(folder, report)
+    if (folder / UNFINISHED_NAME).exists():
+        recovered = recover_tables(folder)
+    elif status == "running":
+        recovered = _from_tables(folder, report)
+    else:
+        what = f"the run in it has {status}" if status else "it holds no run"
+        raise ConfigError(f"{folder}: {what}, and no {UNFINISHED_NAME} is there; there is nothing to recover")
+    report = _said(report, recovered)
+    report["remarks"] += _drawn(folder, report, recovered)
+    try:
+        write_report(folder, report)
+    except OSError as error:
+        raise SinkError(
+            f"cannot write into {folder}: {error.strerror or error}; make room and recover again"
+        ) from error
+    return report
+
+
+def _completed(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """Return the report of a run whose tables are complete; a stream that could not be deleted then is deleted now."""
+    if not (folder / UNFINISHED_NAME).exists():
+        raise ConfigError(f"the run in {folder} has ended ({report['status']}); there is nothing to recover")
+    if not report.get("recovered", {}).get("unread_bytes"):
+        with suppress(OSError):
+            remove_file(folder / UNFINISHED_NAME)
+    return report
+
+
+def _report_of(folder: Path) -> dict[str, Any]:
+    try:
+        return read_report(folder)
+    except ConfigError:
+        return {}
+
+
+def _from_tables(folder: Path, report: Mapping[str, Any]) -> Recovered:
+    """Return what the tables of a run hold that was killed after they were complete; nothing where there are none."""
+    source = SourceInfo(**{**report["source"], "shape": tuple(report["source"]["shape"])})
+    if not all((folder / name).is_file() for name in TABLES):
+        return Recovered(source, Extent(), 0)
+    try:
+        with pq.ParquetFile(folder / TABLES[0]) as file:
+            n_rows = file.metadata.num_rows
+            metadata = file.schema_arrow.metadata or {}
+            extent = Extent(n_frames=int(metadata.get(b"frames", 0)))
+    except (OSError, ValueError) as error:
+        raise SinkError(f"cannot read {folder / TABLES[0]}: {error}") from error
+    return Recovered(source, extent, n_rows)
+
+
+def _said(report: Mapping[str, Any], recovered: Recovered) -> dict[str, Any]:
+    """Return the report, with the counts of what was recovered."""
+    extent = recovered.extent
+    frames = report.get("frames", {"expected": recovered.source.n_frames})
+    span = extent.last - extent.first + 1 if extent.first is not None and extent.last is not None else 0
+    n_in = max(frames.get("in", 0), span, extent.n_frames + extent.lost_frames)
+    causes = dict(frames.get("lost_by_cause", {}))
+    causes[UNREADABLE] = extent.lost_frames
+    causes[DIED] = max(n_in - extent.n_frames - sum(causes.values()), 0)
+    lost = {"lost": n_in - extent.n_frames, "lost_by_cause": {cause: n for cause, n in causes.items() if n}}
+    earlier = f"{report['error']}; " if report.get("error") else "the process died; "
+    return {
+        "source": plain(asdict(recovered.source)),
+        "latency_ms": {},
+        "versions": versions(),
+        **report,
+        "status": "interrupted",
+        "error": f"{earlier}what it left was recovered",
+        "remarks": [*report.get("remarks", []), *_unreadable(extent)],
+        "frames": {
+            "lost_frames": [],
+            "lost_ranges_left_out": 0,
+            **frames,
+            "in": n_in,
+            "processed": extent.n_frames,
+            **lost,
+        },
+        "recovered": {"unread_bytes": extent.lost_bytes, "unread_frames": extent.lost_frames},
+        "detections": recovered.n_detections,
+    }
+
+
+def _unreadable(extent: Extent) -> list[str]:
+    if not extent.lost_bytes:
+        return []
+    frames = f"{extent.lost_frames} frames" if extent.lost_frames else "an unknown number of frames"
+    return [f"{extent.lost_bytes} bytes of {UNFINISHED_NAME}, {frames}, could not be read; the file is kept"]
+
+
+def _drawn(folder: Path, report: Mapping[str, Any], recovered: Recovered) -> list[str]:
+    """Draw the picture, if the run would have; return what went wrong."""
+    if OVERVIEW not in report.get("files", [OVERVIEW]) or not (folder / TABLES[1]).is_file():
+        return []
+    try:
+        draw_tables(folder, recovered.source, report["frames"]["processed"], report["frames"]["lost"])
+    except Exception as error:  # the tables are what counts
+        return [f"{OVERVIEW} could not be drawn: {error}"]
+    return []
