@@ -213,7 +213,7 @@ def test_a_contiguous_stack_that_is_cut_off_keeps_what_is_there(tmp_path, option
     _, items = read(cut(write(tmp_path / "m.tif", movie, metadata=TYX, **options), 0.6))
     assert_shows(items, movie, range(4))
     assert list(lost(items)) == [4, 5, 6, 7]
-    assert all(cause.startswith("unreadable page: failed to read") for cause in lost(items).values())
+    assert set(lost(items).values()) == {"missing page: the file is cut off"}
 
 
 def test_an_imagej_hyperstack_that_is_cut_off(tmp_path):
@@ -237,7 +237,7 @@ def test_ome_metadata_that_promise_more_pages_than_there_are(tmp_path):
     tifffile.tiffcomment(path, tifffile.tiffcomment(path).replace('SizeT="8"', 'SizeT="9"'))
     _, items = read(path)
     assert_shows(items, movie, range(8))
-    assert lost(items) == {8: "missing page: 8.0.0 is not there"}
+    assert lost(items) == {8: "missing page: its OME-XML does not say where it is"}
 
 
 def test_a_list_of_pages_that_is_cut_off_is_never_taken_for_a_whole_movie(tmp_path):

@@ -1,0 +1,232 @@
+"""The source of frames in a TIFF file."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from streamtrack.arrays import frame_dtype
+from streamtrack.clock import monotonic_ns
+from streamtrack.errors import SourceError, one_line
+from streamtrack.types import Frame, LostFrame, SourceInfo
+from streamtrack_drivers.axes import MovieView, duration_s, length_um, naming, resolve_axes, square_pixel_um
+from streamtrack_drivers.tiff_stack import mmstack, ome
+from streamtrack_drivers.tiff_stack.files import FileSet
+from streamtrack_drivers.tiff_stack.movies import Movie, imagej, is_shaped, of_cut_off, of_pages, of_tifffile, shaped
+from streamtrack_drivers.tiff_stack.pixels import LostPageError
+
+MOST_MISSING = 2**20
+"""More missing frames than these at the end are one lost frame: a plan without an end, or a number gone wrong."""
+
+_ONLY_TIFFFILE = (
+    *("lsm", "ndtiff", "fluoview", "stk", "sis", "svs", "scn", "qpi", "ndpi", "bif", "avs", "eer"),
+    *("philips", "scanimage", "nih", "mdgel"),
+)
+
+
+class TiffSource:
+    """A movie in a TIFF, OME-TIFF, ImageJ or Micro-Manager file, read page by page.
+
+    A page is a lost frame if it is missing, damaged, cut off, never written, or of another size or dtype than the
+    others. What the file promises counts: the shape in its description, OME-XML, the frames that were planned. Where
+    its list of pages breaks off and nothing tells how many there were, one LostFrame after the last page stands for
+    all that are missing; so it does for pages that the description leaves out.
+
+    Parameters
+    ----------
+    path
+        A TIFF file with one image (stack) in it. Other files of the same image are found beside it.
+    channel
+        Index or label. Needed when there are several.
+    z
+        Index of a z plane, or ``"max"`` for the maximum over z. Needed when there are several.
+    frames
+        ``"A:B"`` takes frames A to B - 1; works like a python slice. ``Frame.index`` still counts from the start of
+        the movie.
+    axes
+        Axes in stored order, for example ``"TCYX"``; goes before what the metadata says. Pages of a plain stack are
+        taken as time points.
+
+    Raises
+    ------
+    SourceError
+        There is no image, it is ambiguous, or its pixels cannot be tracked.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Path,
+        channel: int | str | None = None,
+        z: int | Literal["max"] | None = None,
+        frames: str | None = None,
+        axes: str | None = None,
+    ) -> None:
+        with naming(path), ExitStack() as opened:
+            files = FileSet(Path(path).expanduser())
+            opened.callback(files.close)
+            movie, scale = _find_movie(files, axes)
+            self._movie, self._stored = movie, _stored_dtype(movie)
+            self._dtype = frame_dtype(self._stored)
+            self._axes = _page_axes(axes, movie)
+            shape, missing = _without_end(movie, self._axes)
+            names = scale.channel_names
+            self._view = MovieView.select(self._axes, shape, channel=channel, z=z, frames=frames, channel_names=names)
+            self._missing = missing if frames is None or frames.rstrip().endswith(":") else None
+            self._info = self._describe(str(path), scale)
+            self._closed = threading.Event()
+            self._reading = threading.Lock()
+            self._files = opened.pop_all()
+
+    @property
+    def info(self) -> SourceInfo:
+        """What is known before the first frame."""
+        return self._info
+
+    def frames(self) -> Iterator[Frame | LostFrame]:
+        """Yield every frame once, in order; ``index`` counts from the start of the whole movie."""
+        interval_s = self._info.frame_interval_s or 1.0
+        for index in self._view.frames:
+            image = self._image(index)
+            if self._closed.is_set():
+                return
+            if isinstance(image, str):
+                yield LostFrame(index, image)
+                continue
+            with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which is masked later
+                pixels = np.ascontiguousarray(image, dtype=self._dtype)
+            yield Frame(index, pixels, monotonic_ns(), index * interval_s)
+        if self._missing is not None and not self._closed.is_set():
+            yield LostFrame(self._view.frames.stop, self._missing)
+
+    def close(self) -> None:
+        """Close the files, once the frame that is being read is done."""
+        self._closed.set()
+        with self._reading:
+            self._files.close()
+
+    def _describe(self, name: str, scale: "_Scale") -> SourceInfo:
+        view, file = self._view, self._movie.reference[0].file
+        stored = self._stored.newbyteorder(file.byteorder).str
+        return SourceInfo(
+            name=name,
+            shape=view.frame_shape,
+            dtype=self._dtype.name,
+            n_frames=len(view.frames) + (self._missing is not None),
+            pixel_size_um=scale.pixel_size_um,
+            frame_interval_s=scale.frame_interval_s,
+            details={"stored_dtype": stored, **view.details(), "format": f"tiff {self._movie.kind}"},
+        )
+
+    def _image(self, index: int) -> NDArray[Any] | str:
+        """Return a frame, shape (H, W), or why it cannot be had."""
+        with self._reading:
+            if self._closed.is_set():
+                return "closed"
+            try:
+                numbers = self._plane_numbers(index)
+                image = self._plane(next(numbers))
+                for number in numbers:
+                    np.maximum(image, self._plane(number), out=image)
+                return image
+            except LostPageError as error:
+                return str(error)
+            except Exception as error:  # whatever a codec raises on damaged bytes
+                return f"unreadable page: {one_line(error)}"
+
+    def _plane_numbers(self, index: int) -> Iterator[int]:
+        """Yield the numbers of the planes of a frame."""
+        sizes = dict(zip(self._axes[:-2], self._movie.shape, strict=False))
+        for z in range(sizes.get("Z", 1)) if self._view.z == "max" else (self._view.z,):
+            place = {"T": index, "C": self._view.channel, "Z": z}
+            yield reduce(lambda number, axis: number * sizes[axis] + place[axis], sizes, 0)
+
+    def _plane(self, number: int) -> NDArray[Any]:
+        pages, page = self._movie.plane(number)
+        like = self._movie.reference[1].layout
+        if page.layout.kind != like.kind:
+            raise LostPageError(f"page of another kind: it is {page.layout}, the others are {like}")
+        return pages.pixels(page)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """What the metadata say of pixels, time and channels; None where they do not."""
+
+    pixel_size_um: float | None
+    frame_interval_s: float | None
+    channel_names: Sequence[str] = ()
+
+
+def _find_movie(files: FileSet, axes: str | None) -> tuple[Movie, _Scale]:
+    """Return the movie by what its writer says in the first page; the user's axes make up for broken OME-XML."""
+    pages = files.first
+    texts = pages.descriptions(pages.first)
+    said = [text for text in texts if text]
+    of_ome = next(filter(ome.is_ome, said), None)
+    of_imagej = next((text for text in said if text.startswith(("ImageJ=", "SCIFIO="))), None)
+    if any(map(is_shaped, said)):
+        return shaped(pages), _imagej_scale(pages.file)
+    if mmstack.is_mmstack(pages) and (movie := mmstack.movie(files)) is not None:
+        return movie, _ome_scale(of_ome, files.name) or _imagej_scale(pages.file)
+    if of_ome is not None:
+        try:
+            images = ome.read_images(of_ome, files.name)
+        except SourceError as error:
+            if of_imagej is None and axes is None:
+                raise SourceError(f"{error}; if its pages are time points, pass --axes TYX") from error.__cause__
+        else:
+            movie, image = ome.movie(files, images)
+            return movie, _Scale(image.pixel_size_um, image.frame_interval_s, image.channel_names)
+    scale = _imagej_scale(pages.file)
+    if of_imagej is not None:
+        return imagej(pages, of_imagej), scale
+    if any(getattr(pages.file, f"is_{kind}", False) for kind in _ONLY_TIFFFILE):
+        return of_tifffile(pages), scale
+    return (of_cut_off if None in texts else of_pages)(pages), scale
+
+
+def _ome_scale(text: str | None, file_name: str) -> _Scale | None:
+    """Return the scale in OME-XML that need not be in order."""
+    with suppress(SourceError):
+        for image in ome.read_images(text or "", file_name):
+            return _Scale(image.pixel_size_um, image.frame_interval_s, image.channel_names)
+    return None
+
+
+def _imagej_scale(file: tifffile.TiffFile) -> _Scale:
+    """Return the scale in ImageJ's description and the resolution tags."""
+    meta: dict[str, Any] = file.imagej_metadata or {}
+    x_per_unit, y_per_unit = file.pages.first.get_resolution()
+    y_um, x_um = (length_um(1 / n if n else None, meta.get("unit")) for n in (y_per_unit, x_per_unit))
+    return _Scale(square_pixel_um(y_um, x_um), duration_s(meta.get("finterval"), meta.get("tunit", "s")))
+
+
+def _stored_dtype(movie: Movie) -> np.dtype[Any]:
+    pages, page = movie.reference
+    stored = pages.dtype(page)
+    if stored is None:
+        raise SourceError(f"pixels of {page.layout} cannot be tracked: convert them to uint8, uint16 or float32")
+    return stored
+
+
+def _page_axes(axes: str | None, movie: Movie) -> str:
+    letters = resolve_axes(axes, list(movie.axes), movie.shape)
+    if not letters.endswith("YX"):
+        raise SourceError(f"axes {letters}: a page of TIFF is Y and X, so that they are the last ones")
+    return letters
+
+
+def _without_end(movie: Movie, axes: str) -> tuple[tuple[int, ...], str | None]:
+    """Return the shape without a long end where nothing is, and why more than what is in it is missing."""
+    if not axes.startswith("T") or movie.shape[0] <= movie.n_there + MOST_MISSING:
+        return movie.shape, movie.missing
+    there = max(movie.n_there, 1)
+    return (there, *movie.shape[1:]), f"frames {there} to {movie.shape[0] - 1} are not in the file"
