@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from streamtrack.errors import ConfigError, foreign_errors, one_line
 
@@ -130,6 +130,18 @@ class RunConfig(BaseModel):
     sinks: tuple[PluginConfig, ...] = (PluginConfig(kind="tables"), PluginConfig(kind="overview"))
     ingest: IngestConfig = IngestConfig()
     mode: Mode = "observe"
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's file lies: what it names may be beside it. Without a file, the current folder."""
+        return self._folder or Path.cwd()
+
+    def from_file(self, path: Path) -> Self:
+        """Return the configuration as one that was read from a file."""
+        copy = self.model_copy()
+        copy._folder = path.resolve().parent
+        return copy
 
     @field_validator("sinks")
     @classmethod

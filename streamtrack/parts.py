@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from streamtrack.actuators.guard import Guard
@@ -66,7 +67,7 @@ def build_parts(
     ``on_guard`` is called as soon as there is a guard: what comes after it may take long.
     """
     with ExitStack() as opened:
-        builder = _Builder(opened)
+        builder = _Builder(opened, config.folder)
         microscope = given.microscope or builder.one("microscope", "microscopes", config.microscope)
         guard = Guard(microscope, config.safety, config.mode) if microscope else None
         if guard is not None:
@@ -113,8 +114,9 @@ def files_of(sinks: Mapping[str, Sink]) -> list[str]:
 class _Builder:
     """Builds plug-ins, notes their settings, and has those that hold something closed in the end."""
 
-    def __init__(self, opened: ExitStack) -> None:
+    def __init__(self, opened: ExitStack, config_folder: Path) -> None:
         self._opened = opened
+        self._config_folder = config_folder
         self.tables: dict[str, Any] = {}
 
     def one(self, name: str, group: Group, config: PluginConfig | None, microscope: Microscope | None = None) -> Any:
@@ -130,11 +132,12 @@ class _Builder:
     ) -> list[Any]:
         instances, tables = [], []
         for config in configs:
-            plugin = build(group, config, microscope)
+            plugin = build(group, config, microscope, self._config_folder)
             if group in CLOSED_AT_THE_END:
                 self._opened.callback(plugin.instance.close)
             instances.append(plugin.instance)
-            tables.append({**_common(config), "kind": plugin.kind, **plugin.settings})
+            table = {**_common(config), "kind": plugin.kind, **plugin.settings}
+            tables.append(without_secrets(table, paths=group == "actuators"))
         self.tables[name] = tables
         return instances
 
@@ -142,6 +145,24 @@ class _Builder:
 def _common(config: PluginConfig) -> dict[str, Any]:
     """Return the keys of a table that are not the plug-in's own: those of a rule."""
     return {key: value for key, value in config.model_dump(mode="json").items() if key not in config.settings}
+
+
+def without_secrets(value: Any, *, paths: bool) -> Any:
+    """Return a copy in which addresses have no user, no password and no query; if ``paths``, no path either.
+
+    The report is shown around, and whoever knows the address of a web hook may post there.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_secrets(each, paths=paths) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_secrets(each, paths=paths) for each in value]
+    if not (isinstance(value, str) and "://" in value):
+        return value
+    scheme, _, rest = value.partition("://")
+    place, query, _ = rest.partition("?")
+    host, slash, path = place.partition("#")[0].partition("/")
+    shown = f"/{'...' if paths else path}" if slash and path else slash
+    return f"{scheme}://{host.rpartition('@')[2]}{shown}{'?...' if query else ''}"
 
 
 def _prepare(parts: Parts, config: RunConfig) -> None:

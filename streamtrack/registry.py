@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
@@ -32,6 +33,10 @@ EXTRA_OF_MODULE = {
     "openvino": "openvino",
 }
 """Which extra brings a module that a plug-in may lack."""
+
+
+GIVEN = ("microscope", "config_folder")
+"""Parameters of plug-ins that the run fills in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +66,31 @@ def load(group: Group, kind: str) -> Any:
         raise PluginNotFoundError(f"{group[:-1]} {kind!r} needs {module}: {cure}") from error
 
 
-def build(group: Group, config: PluginConfig, microscope: Microscope | None = None) -> Plugin:
+def build(
+    group: Group, config: PluginConfig, microscope: Microscope | None = None, config_folder: Path | None = None
+) -> Plugin:
     """Build a plug-in; its settings are checked against its signature, and a mistake raises ConfigError.
 
-    One that has a setting ``microscope`` gets the one given here.
+    One that has a setting ``microscope`` or ``config_folder`` gets what is given here.
     """
     factory = load(group, config.kind)
     where = f"{group[:-1]} {config.kind!r}"
-    given = _given(factory, microscope, where)
+    given = _given(factory, microscope, config_folder, where)
     checked = validate(_settings_model(factory, given), config.settings, where)
     settings = {name: getattr(checked, name) for name in type(checked).model_fields}
     return Plugin(config.kind, factory(**settings, **given), settings)
 
 
-def _given(factory: Callable[..., Any], microscope: Microscope | None, where: str) -> dict[str, Microscope]:
+def _given(
+    factory: Callable[..., Any], microscope: Microscope | None, config_folder: Path | None, where: str
+) -> dict[str, Any]:
     """Return what a plug-in gets besides its settings."""
-    if "microscope" not in inspect.signature(factory).parameters:
-        return {}
-    if microscope is None:
+    parameters = inspect.signature(factory).parameters
+    if "microscope" in parameters and microscope is None:
         cure = f"add a [microscope] table (kinds: {', '.join(names('microscopes')) or 'none installed'})"
         raise ConfigError(f"{where} needs a microscope: {cure}")
-    return {"microscope": microscope}
+    given = {"microscope": microscope, "config_folder": config_folder}
+    return {name: value for name, value in given.items() if name in parameters}
 
 
 def _find(group: Group, kind: str) -> EntryPoint:

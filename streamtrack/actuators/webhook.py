@@ -31,7 +31,7 @@ class Webhook:
     Parameters
     ----------
     url
-        ``http://`` or ``https://``.
+        ``http://`` or ``https://``. Path and query, which are often the secret, do not appear in the report.
     timeout_s
         Longest time for one request, look-up of the host's name included.
     retries
@@ -41,16 +41,13 @@ class Webhook:
     rehearses = False
 
     def __init__(self, *, url: str, timeout_s: float = 2.0, retries: int = 0) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"url = {url!r} is not an address: give http://host/path or https://host/path")
+        self._host = _checked_host(url)
         if not 0 < timeout_s <= 60:
             raise ConfigError(f"timeout_s = {timeout_s} is out of range: give above 0, to 60")
         self._url = url
-        self._host = parts.hostname
         self._timeout_s = timeout_s
         self._retries = check_retries(retries)
-        local = [_LocalHandler()] if parts.hostname == "localhost" else []
+        local = [_LocalHandler()] if self._host == "localhost" else []
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects(), *local)
         self._last: threading.Thread | None = None
 
@@ -101,6 +98,20 @@ class Webhook:
             outcome.append(error)
         except Exception as error:  # raised again by _post, in the worker's thread
             outcome.append(error)
+
+
+def _checked_host(url: str) -> str:
+    """Return the host; raises ConfigError on an address that would fail later, with its secret in the message."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https") or not url.isprintable() or " " in url:
+        raise ConfigError(f"url = {url!r} is not an address: give http://host/path or https://host/path")
+    if parts.username is not None:
+        raise ConfigError(f"url: no user or password is sent to {host}: take them out, and use an address without")
+    return host
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

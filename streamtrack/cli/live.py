@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from streamtrack.cli.track import ENGINE_HELP, EXIT_CODES, WEIGHTS_HELP, make_config, say_report, stoppable
+from streamtrack.cli.track import (
+    ENGINE_HELP,
+    EXIT_CODES,
+    WEIGHTS_HELP,
+    make_config,
+    say_functions,
+    say_report,
+    stoppable,
+)
 from streamtrack.power import switch_interval_s
 
 
@@ -32,6 +40,7 @@ def live(
             from streamtrack.session import Session
 
             run_config = make_config(None, config, engine={"kind": engine, "weights": weights}, mode=mode)
+        say_functions(run_config)
         session = Session(run_config, out, overwrite=overwrite, stop=stop)
         sys.setswitchinterval(switch_interval_s())
         with LiveView(session.snapshot):

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from streamtrack.config import nearest
 from streamtrack.errors import ConfigError, StreamtrackError
-from streamtrack.registry import Group, load, names
+from streamtrack.registry import GIVEN, Group, load, names
 
 KINDS: dict[str, str] = {
     "sources": "[source]: where frames come from",
@@ -24,8 +24,6 @@ KINDS: dict[str, str] = {
     "sinks": "[[sinks]]: what is written down",
 }
 """Plug-ins that have settings, with the table of the run's file that they belong to."""
-GIVEN = ("microscope",)
-"""Parameters that the run fills in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from streamtrack.config import RunConfig, read_toml, source_from_text, validate
 from streamtrack.errors import ConfigError
 from streamtrack.interrupts import Stop
 from streamtrack.stop_file import unsafe
+from streamtrack.triggers.python import functions_of
 
 MOST_CAUSES = 5
 """Of lost frames, that the summary names; the report has all."""
@@ -82,7 +83,8 @@ def make_config(
         data["linker"] = {"kind": linker}
     if mode is not None:
         data["mode"] = mode
-    return validate(RunConfig, data, str(config) if config else "command line")
+    run_config = validate(RunConfig, data, str(config) if config else "command line")
+    return run_config.from_file(config) if config else run_config
 
 
 def run(config: RunConfig, out: Path, overwrite: bool) -> dict[str, Any]:
@@ -92,11 +94,17 @@ def run(config: RunConfig, out: Path, overwrite: bool) -> dict[str, Any]:
             from streamtrack.progress import FrameProgress
             from streamtrack.session import Session
 
+        say_functions(config)
         session = Session(config, out, overwrite=overwrite, stop=stop)
         with FrameProgress() as progress:
             report = session.run(progress.update)
         say_report(report, out)
     return report
+
+
+def say_functions(config: RunConfig) -> None:
+    """Name the functions that a run is going to load: who did not write its file may want to know."""
+    say(*(f"loads the function {function}" for function in functions_of(config)))
 
 
 @contextmanager

@@ -232,7 +232,9 @@ class Tap:
 
 
 def _config(run: str | Path | RunConfig) -> RunConfig:
-    config = run if isinstance(run, RunConfig) else validate(RunConfig, read_toml(Path(run)), str(run))
+    config = (
+        run if isinstance(run, RunConfig) else validate(RunConfig, read_toml(Path(run)), str(run)).from_file(Path(run))
+    )
     if "stall_timeout_s" in config.ingest.model_fields_set:
         return config
     return config.model_copy(update={"ingest": config.ingest.model_copy(update={"stall_timeout_s": PAUSE_S})})

@@ -10,9 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from streamtrack.actuators.webhook import Webhook
+from streamtrack.config import RunConfig
 from streamtrack.errors import ConfigError, StreamtrackError
+from streamtrack.parts import Given, build_parts, without_secrets
 from streamtrack.testing.actuators import example_command
-from streamtrack.types import Event
+from streamtrack.types import Event, SourceInfo
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -150,10 +152,63 @@ def test_nobody_there():
         Webhook(url=f"http://127.0.0.1:{port}/").execute(example_command({}))
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/", "host/path", "http://", "javascript:alert(1)"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://host/",
+        "host/path",
+        "http://",
+        "javascript:alert(1)",
+        "http://[",
+        "http://host:port/",
+        "http://host/a\nb",
+        "http://host/a b",
+    ],
+)
 def test_only_http(url):
     with pytest.raises(ConfigError, match="give http"):
         Webhook(url=url)
+
+
+def test_a_user_in_the_address_is_refused_without_saying_the_password():
+    with pytest.raises(ConfigError, match="no user or password is sent to host") as caught:
+        Webhook(url="http://me:hush@host/")
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.example.org/services/T0/hush", "https://hooks.example.org/..."),
+        ("https://hooks.example.org:8443/x?token=hush", "https://hooks.example.org:8443/...?..."),
+        ("http://127.0.0.1/", "http://127.0.0.1/"),
+        ("http://127.0.0.1?hush#hush", "http://127.0.0.1?..."),
+    ],
+)
+def test_what_is_secret_in_an_address_is_not_in_the_report(url, shown):
+    config = RunConfig.model_validate(
+        {"actuators": {"hook": {"kind": "webhook", "url": url}}, "sinks": [], "engine": {"kind": "denodet"}}
+    )
+    parts = build_parts(config, Given(Nothing(), Nothing()))
+    (table,) = parts.tables["actuators"]
+    assert table["url"] == shown
+    assert "hush" not in json.dumps(parts.tables, default=str)
+    parts.close()
+
+
+def test_addresses_of_movies_keep_their_path():
+    shown = without_secrets({"path": "https://me:hush@host/a/b.zarr?sig=hush#hush", "n": [1, "s3://x/y"]}, paths=False)
+    assert shown == {"path": "https://host/a/b.zarr?...", "n": [1, "s3://x/y"]}
+
+
+class Nothing:
+    """Stands for source and engine."""
+
+    info = SourceInfo("example", (64, 96), "uint16")
+
+    def close(self):
+        pass
 
 
 @pytest.mark.parametrize("settings", [{"timeout_s": 0}, {"timeout_s": 61}, {"timeout_s": math.nan}, {"retries": 11}])
