@@ -34,8 +34,8 @@ STOP_FILE = "stop file"
 LAB_PACKAGE = Path(__file__).parents[1] / "tests" / "lab_package"
 START_S, SAFE_S, END_S = 120.0, 15.0, 60.0
 """How long a run may take to begin, to make safe, and to end."""
-ROUNDS = 20_000_000
-"""Of the C call that stands for compiling: some 25 s."""
+ROUNDS = 8_000_000
+"""Of the C call that stands for compiling: some 10 s."""
 RUN = """
 mode = "armed"
 [microscope]

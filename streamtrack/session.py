@@ -26,7 +26,7 @@ from streamtrack.metrics.latency import LatencyHistogram
 from streamtrack.parts import Given, build_parts, files_of
 from streamtrack.power import awake
 from streamtrack.protocols import Engine, FrameSource, Microscope, Sink
-from streamtrack.report import NO_INTERVAL, LossLedger, Status, machine, versions
+from streamtrack.report import NO_INTERVAL, LossLedger, Status, failed, machine, versions
 from streamtrack.run_folder import RunFolder
 from streamtrack.step import Step
 from streamtrack.stop_file import StopFile, unsafe
@@ -88,11 +88,12 @@ class Session:
         self._stop = stop or Stop()
         self._guard: Guard | None = None
         self._run_folder = RunFolder(folder)
+        stop_file = StopFile(folder, self._stop, self._safety)
         with ExitStack() as opened:
             opened.callback(self._run_folder.release)
             self._run_folder.lock()
             self._run_folder.check(overwrite)  # before any hardware is opened
-            opened.enter_context(StopFile(folder, self._stop, self._safety))
+            opened.enter_context(stop_file)
             with self._stop.breaks_off():
                 self._parts = build_parts(config, Given(source, engine, microscope, sinks or {}), self._protect)
             opened.callback(self._parts.close)
@@ -136,8 +137,12 @@ class Session:
         fanout = self._start_fanout()
         with frozen_gc(), awake() if self._info.live else nullcontext():
             error = self._drive(self._make_channel(), fanout, on_progress)
+        if unsafe(self._safety()):
+            self._make_safe()  # once more: a driver may have been busy
         error = "; ".join(filter(None, (*unsafe(self._safety()), self._stop.trouble, error))) or None
-        return self._run_folder.end(self._report(self._status(error), error, fanout.outcome()))
+        report = self._run_folder.end(self._report(self._status(error), error, fanout.outcome()))
+        late = self._caught(self._parts.close)
+        return self._run_folder.end(failed(report, late)) if late else report
 
     def _start_fanout(self) -> Fanout:
         lossless = self._policy is Policy.BLOCK

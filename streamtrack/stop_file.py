@@ -71,7 +71,7 @@ class StopFile:
     """Looks for a request to stop in the folder of a run, passes it on, and leaves the answer.
 
     A request is anything called ``stop`` or ``stop.*`` (Windows hides endings; a folder will do, too) that is new, or
-    touched again, since the block began.
+    touched again, since this was made: before the run is there for others to see.
 
     Parameters
     ----------
@@ -89,11 +89,11 @@ class StopFile:
         self._outcome = outcome
         self._over = threading.Event()
         self._old: dict[str, int] = {}
+        with suppress(OSError):  # not there yet
+            self._old = _requests(folder)
         self._thread = threading.Thread(target=self._look, name="streamtrack-stop-file", daemon=True)
 
     def __enter__(self) -> Self:
-        with suppress(OSError):  # not there yet
-            self._old = _requests(self._folder)
         self._thread.start()
         return self
 

@@ -1,6 +1,7 @@
 """Stands between commands and the microscope: what the run's limits forbid never reaches the hardware."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,9 +22,12 @@ from streamtrack.config import Mode, SafetyConfig
 from streamtrack.errors import CommandRefused, one_line
 from streamtrack.protocols import Microscope
 from streamtrack.types import NameKind
+from streamtrack.waiting import joined_within
 
 SAFE = {"shutter": "closed", "property": "off", "preset": "off"}
 """What is said of a source of light, by its kind, that was set to rest."""
+DARK_S = 10.0
+"""How long to wait for that; a microscope's own time-outs should be shorter."""
 
 
 class Guard:
@@ -216,8 +220,7 @@ class Guard:
         self._moves.halt()
         if self._safety.close_shutter:
             lit.insert(0, ("shutter", self._safety.close_shutter))
-        for source in dict.fromkeys(lit):
-            self._darken(source, self._made_dark)
+        self._darken_all(list(dict.fromkeys(lit)))
         self._alarm.look_again()
         self._moves.wait()
         with self._lock:
@@ -316,6 +319,19 @@ class Guard:
         rest = at_rest(self._microscope, source, self._safety)
         with self._lock:
             self._light.note(source, rest)
+
+    def _darken_all(self, sources: Sequence[Source]) -> None:
+        """Set sources to rest, all at once: one that hangs keeps no other waiting."""
+        threads = []
+        for source in sources:
+            with self._lock:
+                self._made_dark.setdefault(source, "no answer yet")
+            thread = threading.Thread(target=self._darken, args=(source, self._made_dark), daemon=True)
+            thread.start()
+            threads.append(thread)
+        end_s = time.monotonic() + DARK_S
+        for thread in threads:
+            joined_within(thread, end_s - time.monotonic())
 
     def _darken(self, source: Source, outcomes: dict[Source, str]) -> None:
         """Set a source to rest, and note what became of it."""

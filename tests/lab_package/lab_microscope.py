@@ -59,7 +59,9 @@ class SlowStart:
 
 
 class SlowEnd:
-    """Keeps nothing, and takes its time to finish its file."""
+    """Keeps nothing, and takes its time to finish."""
+
+    files = ()
 
     def __init__(self, *, close_s: float = 0.0, critical: bool = True) -> None:
         self.critical, self._close_s = critical, close_s

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from streamtrack.actuators import guard as guard_module
 from streamtrack.actuators.guard import Guard
 from streamtrack.config import SafetyConfig
 from streamtrack.errors import CommandRefused, MicroscopeError
@@ -366,6 +367,24 @@ def test_a_shutter_that_hangs_does_not_keep_the_stage_moving():
     assert guard.make_safe() == {"Shutter": "closed"}
     command.join(10)
     assert not command.is_alive()
+
+
+def test_a_shutter_that_hangs_keeps_no_other_open(monkeypatch):
+    monkeypatch.setattr(guard_module, "DARK_S", 0.3)
+    over = threading.Event()
+
+    class OneHangs(SimulatedMicroscope):
+        def set_shutter(self, device, opened):
+            if device == "Lamp" and not opened:
+                over.wait(30)
+            super().set_shutter(device, opened)
+
+    microscope = OneHangs(shutters=("Lamp", "Laser"))
+    guard = Guard(microscope, SafetyConfig(shutters=("Laser",), close_shutter="Lamp"), "armed")
+    guard.set_shutter("Laser", True)
+    assert guard.make_safe() == {"Lamp": "no answer yet", "Laser": "closed"}
+    assert not microscope.shutters["Laser"]
+    over.set()
 
 
 def test_a_move_between_the_check_and_the_stop_never_starts():

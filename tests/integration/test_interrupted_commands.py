@@ -1,0 +1,108 @@
+"""Commands that are ended from outside: signals at any moment, and terminals that are gone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.stop import wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends signals of POSIX")
+
+LAB_PACKAGE = Path(__file__).parents[1] / "lab_package"
+LONG = "sim:receptor?snr=4&density=100&frames=100000&size=64"
+
+
+def start(*arguments, **options):
+    path = os.pathsep.join(filter(None, (str(LAB_PACKAGE), os.environ.get("PYTHONPATH"))))
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    command = [sys.executable, "-m", "streamtrack", *map(str, arguments)]
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, text=True, **options)
+
+
+def status_of(folder):
+    try:
+        return json.loads((folder / "report.json").read_text(encoding="utf-8"))["status"]
+    except FileNotFoundError:
+        return None
+
+
+@pytest.mark.parametrize("after_s", [0.05, 0.1, 0.2, 0.4, 0.8, 1.2, 1.6, 2.4, 3.5])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_while_a_command_starts_ends_it_without_a_traceback(tmp_path, after_s, name):
+    process = start("track", LONG, "--out", tmp_path / "out")
+    time.sleep(after_s)
+    process.send_signal(getattr(signal, name))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode in (130, -getattr(signal, name)), errors  # the latter: Python itself was starting
+    assert "Traceback" not in errors or "streamtrack" not in errors, errors
+    assert status_of(tmp_path / "out") in (None, "interrupted")
+
+
+def test_a_second_ctrl_c_leaves_pictures_out_but_neither_tables_nor_report(tmp_path):
+    config = tmp_path / "run.toml"
+    config.write_text(
+        '[source]\nkind = "lab-camera"\nframes = 100000\npause_s = 0.001\n[engine]\nkind = "brightest"\n'
+        '[[sinks]]\nkind = "slow-end"\nclose_s = 300\ncritical = false\n[[sinks]]\nkind = "tables"\n'
+    )
+    process = start("track", "--config", config, "--out", tmp_path / "out")
+    wait_until(lambda: status_of(tmp_path / "out") == "running", 120, process)
+    for _ in range(2):
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert report["status"] == "interrupted"
+    assert report["outputs"]["sinks"]["slow-end"]["error"] == "left unfinished"
+    assert (tmp_path / "out" / "tracks.parquet").exists()
+
+
+def test_output_that_nobody_reads_any_more_skips_nothing(tmp_path):
+    process = start("track", LONG, "--out", tmp_path / "out")
+    process.stdout.close()
+    process.stderr.close()
+    wait_until(lambda: status_of(tmp_path / "out") == "running", 120, process)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=120) == 130
+    assert status_of(tmp_path / "out") == "interrupted"
+    assert (tmp_path / "out" / "overview.png").exists()
+
+
+def test_a_terminal_that_closes_ends_the_run_in_order(tmp_path):
+    """As when ssh breaks off: the kernel sends SIGHUP, and every print fails."""
+    import fcntl
+    import pty
+    import termios
+
+    terminal, end = pty.openpty()
+
+    def own_the_terminal():
+        os.setsid()
+        fcntl.ioctl(end, termios.TIOCSCTTY, 0)
+
+    streams = {"stdin": end, "stdout": end, "stderr": end}
+    process = start("track", LONG, "--out", tmp_path / "out", preexec_fn=own_the_terminal, **streams)
+    os.close(end)
+    wait_until(lambda: status_of(tmp_path / "out") == "running", 120, process)
+    time.sleep(1)
+    os.close(terminal)
+    assert process.wait(timeout=120) == 130
+    assert status_of(tmp_path / "out") == "interrupted"
+    assert (tmp_path / "out" / "tracks.csv").exists()
+
+
+def test_a_signal_while_the_overview_is_drawn_leaves_a_completed_run(tmp_path):
+    process = start("track", LONG.replace("100000", "30"), "--out", tmp_path / "out")
+    tables = tmp_path / "out" / "tracks.csv"
+    wait_until(lambda: tables.exists() or (tmp_path / "out" / "tracks.parquet").exists(), 120, process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode in (0, 130), errors
+    assert "Traceback" not in errors
+    assert status_of(tmp_path / "out") == "completed"
