@@ -1,11 +1,7 @@
-"""``python -m streamtrack``, and the command ``streamtrack``."""
+"""``python -m streamtrack``, and the command ``streamtrack``: imports nothing before Ctrl-C is heard."""
 
-import os
 import sys
-import threading
-from contextlib import suppress
-
-from streamtrack.interrupts import hear_as_ctrl_c
+from typing import Any
 
 INTERRUPTED = 130
 """Exit code, as of a program that Ctrl-C ended."""
@@ -13,21 +9,38 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line. Ctrl-C, ``kill`` and the like end it with exit code 130, also while it is being loaded."""
-    try:
-        hear_as_ctrl_c()
-        from streamtrack.cli import main as command_line
+    heard: list[int] = []
 
-        command_line()
+    def hear(number: int, frame: Any) -> None:
+        heard.append(number)
+        raise KeyboardInterrupt
+
+    try:
+        from streamtrack.interrupts import heard_by
+
+        with heard_by(hear):
+            from streamtrack.cli import main as command_line
+
+            command_line()
     except KeyboardInterrupt:
         _leave(INTERRUPTED)
     except SystemExit as end:
-        _leave(end.code)
+        _leave(INTERRUPTED if heard else end.code)
+    except Exception:  # an import makes another exception of Ctrl-C now and then
+        if not heard:
+            raise
+        _leave(INTERRUPTED)
 
 
 def _leave(code: str | int | None) -> None:
     """End the program; at once where a thread hangs in a driver or a file, which could keep it from ending."""
+    import os
+    import threading
+
+    from streamtrack.terminal import unseen
+
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # the terminal is gone
+        with unseen():
             stream.flush()
     if any(thread.name.startswith("streamtrack") for thread in threading.enumerate()):
         os._exit(code if isinstance(code, int) else int(code is not None))

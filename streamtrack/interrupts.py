@@ -33,16 +33,12 @@ def stop_signals() -> tuple[signal.Signals, ...]:
     return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
 
 
-def hear_as_ctrl_c() -> None:
-    """Let each of these signals raise KeyboardInterrupt from now on; an ignored one (``nohup``) stays ignored."""
-    for number in stop_signals():
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
-
-
 @contextmanager
 def heard_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[tuple[signal.Signals, ...]]:
-    """Have these signals call ``handler``, but ignored ones; only the main thread can, elsewhere this does nothing."""
+    """Have these signals call ``handler``; ignored ones (``nohup``) stay ignored.
+
+    Only the main thread can: elsewhere this does nothing.
+    """
     previous: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         previous = {number: signal.getsignal(number) for number in stop_signals()}
@@ -127,9 +123,12 @@ class Stop:
         """Within, a request raises KeyboardInterrupt in the main thread; in another one, at the end of the block."""
         self._breaks_off += 1
         try:
-            self._raise_if_requested()
+            self._raise_if_asked()
             yield
-            self._raise_if_requested()
+            self._raise_if_asked()
+        except Exception:  # an import makes another exception of KeyboardInterrupt now and then
+            self._raise_if_asked()
+            raise
         finally:
             self._breaks_off -= 1
 
@@ -210,12 +209,13 @@ class Stop:
             self._poked = False
         else:
             self._signals += number != getattr(signal, "SIGHUP", None)  # a terminal that closes sends two
+            self._asked = True
             self._write(ASKED)  # the C handler has written already, unless somebody else took its socket
         if self._breaks_off:
             raise KeyboardInterrupt
 
-    def _raise_if_requested(self) -> None:
-        if self.requested.is_set():
+    def _raise_if_asked(self) -> None:
+        if self._asked:
             raise KeyboardInterrupt
 
 

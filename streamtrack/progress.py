@@ -2,7 +2,6 @@
 
 import sys
 import time
-from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from streamtrack.session import Progress as RunProgress
+from streamtrack.terminal import unseen
 
 REFRESH_S = 0.1
 
@@ -32,16 +32,17 @@ class FrameProgress:
         self._next_s = 0.0
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        with unseen():
+            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(OSError):
+        with unseen():
             self._bar.stop()
-        if self._notebook:
-            print()
+            if self._notebook:
+                print()
 
     def update(self, progress: RunProgress) -> None:
         """Take the state after a frame; cheap between refreshes."""
@@ -50,7 +51,7 @@ class FrameProgress:
         if now_s < self._next_s and done != progress.n_frames:
             return
         self._next_s = now_s + REFRESH_S
-        with suppress(OSError):  # the terminal is gone: no reason to end the run
+        with unseen():
             self._show(progress, done)
 
     def _show(self, progress: RunProgress, done: int) -> None:

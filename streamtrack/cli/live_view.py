@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +14,7 @@ from rich.text import Text
 from streamtrack.actuators.light import in_words
 from streamtrack.commands import FATES
 from streamtrack.stop_file import made_safe, unsafe
+from streamtrack.terminal import unseen
 from streamtrack.waiting import joined_within
 
 REFRESH_S = 0.5
@@ -40,7 +40,8 @@ class LiveView:
         self._before = (time.monotonic(), 0, 0)
 
     def __enter__(self) -> Self:
-        self._live.start()
+        with unseen():
+            self._live.start()
         self._thread.start()
         return self
 
@@ -49,13 +50,13 @@ class LiveView:
     ) -> None:
         self._over.set()
         joined_within(self._thread, 2 * REFRESH_S)
-        with suppress(OSError):
+        with unseen():
             self._live.stop()
 
     def _draw(self) -> None:
         while not self._over.wait(REFRESH_S):
             state = self._snapshot()
-            with suppress(OSError):  # the terminal is gone; the run goes on, or is stopped by the signal that says so
+            with unseen():
                 self._live.update(render(state, self._rates(state["frames"])), refresh=True)
 
     def _rates(self, frames: Mapping[str, Any]) -> tuple[float, float]:

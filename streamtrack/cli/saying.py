@@ -1,13 +1,13 @@
 """What commands print: nothing that a terminal which is gone could turn into a failure."""
 
-from contextlib import suppress
+from streamtrack.terminal import unseen
 
 
 def say(*lines: str) -> None:
     """Print lines on stdout."""
     from rich.console import Console
 
-    with suppress(OSError, ValueError):  # no terminal any more: what was done is done
+    with unseen():
         for line in lines:
             Console(highlight=False).print(line, soft_wrap=True, markup=False)
 
@@ -18,5 +18,5 @@ def say_error(text: str, *, alarm: bool = False) -> None:
     from rich.text import Text
 
     style = "bold white on red" if alarm else "red"
-    with suppress(OSError, ValueError):
+    with unseen():
         Console(stderr=True, highlight=False).print(Text(f"streamtrack: {text}", style), soft_wrap=True)
