@@ -60,11 +60,16 @@ class Given:
 
 
 def build_parts(
-    config: RunConfig, given: Given = Given(), on_guard: Callable[[Guard], None] = lambda guard: None
+    config: RunConfig,
+    given: Given = Given(),
+    on_guard: Callable[[Guard], None] = lambda guard: None,
+    *,
+    prepare_rules: bool = True,
 ) -> Parts:
     """Build every plug-in of a run that is not given; raises StreamtrackError, and then leaves none of them open.
 
-    ``on_guard`` is called as soon as there is a guard: what comes after it may take long.
+    ``on_guard`` is called as soon as there is a guard: what comes after it may take long. Rules that are not prepared
+    have not loaded what the file names, and cannot be used.
     """
     with ExitStack() as opened:
         builder = _Builder(opened, config.folder)
@@ -98,7 +103,10 @@ def build_parts(
             builder.tables,
             opened,
         )
-        _prepare(parts, config)
+        if prepare_rules:
+            for rule in rules:
+                rule.prepare(source.info)
+        _prepare_actuators(parts, config)
         return replace(parts, _open=opened.pop_all())
     raise AssertionError("not reached: nothing in the block above is suppressed")
 
@@ -165,10 +173,7 @@ def without_secrets(value: Any, *, paths: bool) -> Any:
     return f"{scheme}://{host.rpartition('@')[2]}{shown}{'?...' if query else ''}"
 
 
-def _prepare(parts: Parts, config: RunConfig) -> None:
-    """Check rules and actuators against the source."""
-    for rule in parts.rules:
-        rule.prepare(parts.source.info)
+def _prepare_actuators(parts: Parts, config: RunConfig) -> None:
     for name, actuator in parts.actuators.items():
         try:
             actuator.prepare(parts.source.info, [rule.action for rule in config.triggers if rule.do == name])

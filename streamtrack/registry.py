@@ -4,7 +4,7 @@ Names are listed without importing anything; a plug-in is imported when a run as
 """
 
 import inspect
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -74,11 +74,21 @@ def build(
     One that has a setting ``microscope`` or ``config_folder`` gets what is given here.
     """
     factory = load(group, config.kind)
-    where = f"{group[:-1]} {config.kind!r}"
-    given = _given(factory, microscope, config_folder, where)
-    checked = validate(_settings_model(factory, given), config.settings, where)
-    settings = {name: getattr(checked, name) for name in type(checked).model_fields}
+    given = _given(factory, microscope, config_folder, f"{group[:-1]} {config.kind!r}")
+    settings = check_settings(group, config)
     return Plugin(config.kind, factory(**settings, **given), settings)
+
+
+def check_settings(group: Group, config: PluginConfig) -> dict[str, Any]:
+    """Return the settings of a plug-in, defaults included; raises ConfigError where they do not fit its signature."""
+    model = _settings_model(load(group, config.kind))
+    checked = validate(model, config.settings, f"{group[:-1]} {config.kind!r}")
+    return {name: getattr(checked, name) for name in type(checked).model_fields}
+
+
+def needs_microscope(group: Group, config: PluginConfig) -> bool:
+    """Return whether a plug-in is given the run's microscope."""
+    return "microscope" in inspect.signature(load(group, config.kind)).parameters
 
 
 def _given(
@@ -102,13 +112,13 @@ def _find(group: Group, kind: str) -> EntryPoint:
     raise PluginNotFoundError(f"unknown {group[:-1]} {kind!r}{nearest(kind, known)} (known: {listing})")
 
 
-def _settings_model(factory: Callable[..., Any], given: Container[str]) -> type[BaseModel]:
+def _settings_model(factory: Callable[..., Any]) -> type[BaseModel]:
     """Return the model whose fields are the keyword arguments of a plug-in."""
     hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
     fields: dict[str, Any] = {
         name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in inspect.signature(factory).parameters.items()
-        if parameter.kind is not parameter.VAR_KEYWORD and name not in given
+        if parameter.kind is not parameter.VAR_KEYWORD and name not in GIVEN
     }
     config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
     model: type[BaseModel] = create_model("Settings", __config__=config, **fields)

@@ -8,6 +8,7 @@ import typer
 
 from streamtrack import __version__
 from streamtrack.cli.bench import bench
+from streamtrack.cli.check import check
 from streamtrack.cli.convert import convert
 from streamtrack.cli.demo import demo
 from streamtrack.cli.doctor import doctor
@@ -51,7 +52,7 @@ def make_app() -> typer.Typer:
         help="Real-time streaming particle tracking for live microscopy.",
     )
     app.callback()(_root)
-    for command in (track, live, stop, demo, evaluate, convert, recover, relink, bench, doctor, plugins):
+    for command in (track, live, check, stop, demo, evaluate, convert, recover, relink, bench, doctor, plugins):
         app.command()(command)
     for name in names("commands"):
         everything = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
