@@ -164,7 +164,7 @@ def trained(network: Denodet, steps: int, n_after: int, loss: LossWeights) -> De
     for step in track(range(steps), "training"):
         rng = np.random.default_rng((SEED, step))
         crops = sample_crops(rng, 8, 128, recipe.crop_ranges, n_before=network.n_frames - 1 - n_after, n_after=n_after)
-        train_step(recipe, state, to_batch(crops, CPU), step / steps)
+        train_step(recipe, state, to_batch(crops, Denodet, CPU), step / steps)
     return state.average
 
 

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from streamtrack.metrics.detection import match
 from streamtrack_engines.backends.metadata import DETECTIONS, FRAME
 from streamtrack_engines.deploy import DeployGraph
+from streamtrack_engines.networks import Network
 from streamtrack_engines.peaks import COLUMNS
 
 GATE_PX = 1.0
@@ -117,21 +118,26 @@ def as_on_a_gpu(graph: DeployGraph) -> DeployGraph:
 
 
 class _Rounded(nn.Module):
-    """A `Denodet`, rounded."""
+    """A network, rounded."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
+        self.see, self.image_scale = network.see, network.image_scale
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, seen: Any) -> tuple[Tensor, Tensor]:
         with _RoundToHalf():
-            denoised, found = self.network(frames.half().float())
+            denoised, found = self.network(_rounded(seen))
         return denoised, found
 
-    def find(self, frames: Tensor) -> Tensor:
+    def find(self, seen: Any) -> Tensor:
         with _RoundToHalf():
-            found: Tensor = self.network.find(frames.half().float())  # type: ignore[operator]
-        return found
+            return self.network.find(_rounded(seen))
+
+
+def _rounded(seen: Any) -> Any:
+    """Return what a network sees, a tensor or a tuple of some, rounded."""
+    return seen.half().float() if isinstance(seen, Tensor) else type(seen)(*(each.half().float() for each in seen))
 
 
 class _RoundToHalf(TorchDispatchMode):

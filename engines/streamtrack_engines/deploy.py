@@ -4,20 +4,14 @@ import copy
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from streamtrack.errors import EngineError
 from streamtrack_engines.backends.metadata import DeployMetadata
-from streamtrack_engines.networks.denodet import (
-    STRIDE,
-    Denodet,
-    ResidualBlock,
-    denoised_signal,
-    frame_scale,
-    normalise,
-)
+from streamtrack_engines.networks import Network, make_network
+from streamtrack_engines.networks.compact import Block
+from streamtrack_engines.networks.denodet import ResidualBlock, denoised_signal
 from streamtrack_engines.peaks import UNCALIBRATED, Calibration, background_ring, peak_table
 
 Precision = Literal["float32", "float16"]
@@ -44,7 +38,7 @@ class DeployGraph(nn.Module):
 
     def __init__(
         self,
-        network: Denodet,
+        network: Network,
         *,
         calibration: Calibration = UNCALIBRATED,
         max_detections: int = 2048,
@@ -80,19 +74,18 @@ class DeployGraph(nn.Module):
             gives the image the mean of the raw frame.
         """
         counts = self._counts(frames)
-        has_contrast = _has_contrast(counts)
-        logit, found = (self._to_size(output, counts) for output in self.network(self._seen(counts, has_contrast)))
-        current, known = counts[:, -1:], has_contrast[:, -1:]
-        signal = torch.where(known, denoised_signal(logit, frame_scale(current)), 0.0)
+        seen, current = self.network.see(counts), counts[:, -1:]
+        logit, found = (self._to_size(output, current) for output in self.network(seen))
+        signal = denoised_signal(logit, self.network.image_scale(seen, current))
+        signal = torch.where(_has_contrast(current), signal, 0.0)
         background = (current - signal).mean((-2, -1), keepdim=True)
-        return self._table(found, current, known), (signal + background)[0, 0]
+        return self._table(found, current), (signal + background)[0, 0]
 
     def detect(self, frames: Tensor) -> Tensor:
         """Return the first output of `forward` only, without the work for the other."""
         counts = self._counts(frames)
-        has_contrast = _has_contrast(counts)
-        found = self._to_size(self.network.find(self._seen(counts, has_contrast)), counts)
-        return self._table(found, counts[:, -1:], has_contrast[:, -1:])
+        current = counts[:, -1:]
+        return self._table(self._to_size(self.network.find(self.network.see(counts)), current), current)
 
     def _counts(self, frames: Tensor) -> Tensor:
         """Return the pixels (1, T, H, W), float32, of frames given as bytes (1, T, H, W, B)."""
@@ -104,38 +97,28 @@ class DeployGraph(nn.Module):
         n_bytes = frames.shape[-1]
         return (parts.reshape(-1, n_bytes) @ self.place_values[:n_bytes]).reshape(frames.shape[:-1])
 
-    def _seen(self, counts: Tensor, has_contrast: Tensor) -> Tensor:
-        """Return what the network sees of frames (1, T, H, W), padded to sizes that it takes."""
-        height, width = counts.shape[-2:]
-        # Of one bright level, whose mean is not exact, normalise would leave something.
-        frames = torch.where(has_contrast, normalise(counts), 0.0)
-        # A fixed padding, and cutting off what is too much: the exporter has no padding by an amount known later.
-        padded = F.pad(frames, (0, STRIDE - 1) * 2, mode="replicate")
-        padded = padded[..., : (height + STRIDE - 1) // STRIDE * STRIDE, : (width + STRIDE - 1) // STRIDE * STRIDE]
-        return padded.to(self.dtype)
-
-    def _to_size(self, output: Tensor, counts: Tensor) -> Tensor:
+    def _to_size(self, output: Tensor, current: Tensor) -> Tensor:
         """Return an output of the network without the padding, float32."""
-        return output[..., : counts.shape[-2], : counts.shape[-1]].float()
+        return output[..., : current.shape[-2], : current.shape[-1]].float()
 
-    def _table(self, found: Tensor, current: Tensor, has_contrast: Tensor) -> Tensor:
+    def _table(self, found: Tensor, current: Tensor) -> Tensor:
         table = peak_table(found, current, k=self.max_detections, calibration=self.calibration, ring=self.ring)
-        return torch.where(has_contrast[0, 0], table, 0.0)
+        return torch.where(_has_contrast(current)[0, 0], table, 0.0)
 
 
 def _has_contrast(counts: Tensor) -> Tensor:
-    """Return which frames show anything, (1, T, H, W) -> bool (1, T, 1, 1)."""
+    """Return whether a frame shows anything, (1, 1, H, W) -> bool (1, 1, 1, 1)."""
     return counts.amax((-2, -1), keepdim=True) > counts.amin((-2, -1), keepdim=True)
 
 
-def fold_norms(network: Denodet) -> Denodet:
+def fold_norms(network: Network) -> Network:
     """Return a copy for inference whose batch norms are part of the convolutions before them, as weights and biases.
 
     Instance norms stay, because they depend on the frame.
     """
     folded = copy.deepcopy(network).eval()
     for block in folded.modules():
-        if isinstance(block, ResidualBlock):
+        if isinstance(block, ResidualBlock | Block):
             for place, (conv, norm) in enumerate(zip(block.convs, block.norms, strict=True)):
                 if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                     block.convs[place] = fuse_conv_bn_eval(conv, norm)
@@ -181,8 +164,8 @@ def _empty_graph(metadata: DeployMetadata, name: str) -> DeployGraph:
     if metadata.network != "denodet" or metadata.calibration is None:
         raise EngineError(f"{name} does not say all of its network: {_CURE}")
     try:
-        network = Denodet(**metadata.recipe["network"])
-    except (KeyError, TypeError) as error:
+        network = make_network(**metadata.recipe["network"])
+    except (KeyError, TypeError, ValueError) as error:
         raise EngineError(f"{name} has a recipe that describes no network: {_CURE}") from error
     return DeployGraph(
         network,

@@ -23,7 +23,7 @@ from streamtrack.simulation.crops import CropRanges, sample_crops
 from streamtrack.types import MIN_FRAME_PX
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, DeployMetadata
 from streamtrack_engines.deploy import DeployGraph, Precision
-from streamtrack_engines.networks.denodet import Denodet
+from streamtrack_engines.networks import Network, make_network
 from streamtrack_engines.peaks import COLUMNS, Calibration
 
 MAX_DETECTIONS = 3840
@@ -80,7 +80,7 @@ def _require(condition: bool, message: str) -> None:
 class Trained:
     """A network as its training left it, with the recipe (plain data) and the number of steps."""
 
-    network: Denodet
+    network: Network
     calibration: Calibration
     recipe: dict[str, Any]
     steps: int
@@ -96,7 +96,7 @@ def read_checkpoint(path: Path) -> Trained:
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         recipe = json.loads(state["recipe"])
-        network = Denodet(**recipe["network"])
+        network = make_network(**recipe["network"])
         network.load_state_dict(state["average"])
         calibration = Calibration(*state["calibration"])
         return Trained(network, calibration, recipe, int(state["step"]), hashlib.sha256(content).hexdigest())

@@ -10,14 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from streamtrack_engines.networks.network import Network
+
 STRIDE = 4
-"""Height and width of a frame must be multiples of this (two 2x2 poolings)."""
+"""Height and width of what the network sees are multiples of this (two 2x2 poolings)."""
 
 SIGNAL_SCALE = 4.0
 """Signal, in units of `frame_scale`, that the denoised image shows as 1/2."""
 
 FOUND_CHANNELS = ("presence", "dy", "dx", "log_sigma")
 """What the detection decoder says of each pixel: see `Denodet.forward`."""
+
+NOTHING_THERE = (-4.0, 0.0, 0.0, -1.0)
+"""What is found at first: few pixels hold a particle, or the first steps of a training would only learn that."""
 
 Norm = Literal["batch", "instance"]
 
@@ -48,6 +53,20 @@ def normalise(frame: Tensor) -> Tensor:
     return scaled / torch.sqrt(1 + scaled.abs() / _BRIGHT)
 
 
+def see(counts: Tensor) -> Tensor:
+    """Return what the network sees of frames (B, T, H, W), float32 counts: normalised, and padded."""
+    has_contrast = counts.amax((-2, -1), keepdim=True) > counts.amin((-2, -1), keepdim=True)
+    # Of one bright level, whose mean is not exact, normalise would leave something.
+    return padded(torch.where(has_contrast, normalise(counts), 0.0), STRIDE)
+
+
+def padded(frames: Tensor, stride: int) -> Tensor:
+    """Return frames (..., H, W), the last row and column repeated until height and width are multiples of a stride."""
+    height, width = ((size + stride - 1) // stride * stride for size in frames.shape[-2:])
+    # A fixed padding, and cutting off what is too much: the exporter has no padding by an amount known later.
+    return F.pad(frames, (0, stride - 1) * 2, mode="replicate")[..., :height, :width]
+
+
 def denoised_signal(logit: Tensor, scale: Tensor) -> Tensor:
     """Return the signal above background in counts.
 
@@ -56,7 +75,7 @@ def denoised_signal(logit: Tensor, scale: Tensor) -> Tensor:
     logit
         First output of `Denodet`, (B, 1, H, W).
     scale
-        `frame_scale` of the frame before normalisation, (B, 1, 1, 1), counts.
+        What the network's ``image_scale`` says, counts, to be broadcast.
     """
     return SIGNAL_SCALE * scale * torch.exp(logit.clamp(max=_MAX_LOGIT))
 
@@ -111,7 +130,7 @@ class DecoderLevel(nn.Module):
         return self.block(torch.cat([F.pixel_shuffle(self.conv(x), 2), skip], 1))
 
 
-class Denodet(nn.Module):
+class Denodet(Network):
     """Shared encoder (8, 16, 32 features) with a denoising and a detection decoder.
 
     Neither decoder waits for the other, so that the denoised image costs nothing while nobody asks for it. What is
@@ -131,6 +150,8 @@ class Denodet(nn.Module):
         ``"batch"`` folds into the convolutions; ``"instance"`` is the paper's.
     """
 
+    see = staticmethod(see)
+
     def __init__(self, n_frames: int = 3, norm: Norm = "batch") -> None:
         super().__init__()
         self.n_frames = n_frames
@@ -141,10 +162,9 @@ class Denodet(nn.Module):
         self.detection = nn.ModuleList([DecoderLevel(32, 16, norm), DecoderLevel(16, 8, norm)])
         self.denoised_head = nn.Conv2d(8, 1, 1)
         self.found_head = nn.Conv2d(8, len(FOUND_CHANNELS), 1)
-        # Few pixels hold a particle: start from "nothing there", or the first steps only learn that.
         nn.init.constant_(self.denoised_head.bias, -2.0)  # type: ignore[arg-type]
         with torch.no_grad():
-            self.found_head.bias.copy_(torch.tensor([-4.0, 0.0, 0.0, -1.0]))  # type: ignore[union-attr]
+            self.found_head.bias.copy_(torch.tensor(NOTHING_THERE))  # type: ignore[union-attr]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map normalised frames to the denoised image and to what is found in each pixel of the last frame.
@@ -171,9 +191,14 @@ class Denodet(nn.Module):
         """Return the second output of `forward` without the work for the first."""
         return self._find(*self._encode(x))
 
+    @staticmethod
+    def image_scale(seen: Tensor, current: Tensor) -> Tensor:
+        """Return the standard deviation of the current frame (B, 1, H, W)."""
+        return frame_scale(current)
+
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return features at full, half and quarter size."""
-        full = self.encoder[0](x)
+        full = self.encoder[0](x.to(self.found_head.weight.dtype))
         half = self.encoder[1](F.max_pool2d(full, 2))
         quarter = self.encoder[2](F.max_pool2d(half, 2))
         # In half precision a sum over so many pixels would be wrong, or infinite.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamtrack.metrics.detection import match
 from streamtrack.simulation.crops import CropRanges, sample_crops
-from streamtrack_engines.networks.denodet import Denodet, normalise
+from streamtrack_engines.networks import Network
 from streamtrack_engines.peaks import LEAST_SUM, Calibration, calibration_terms, expected_density, peak_sums, peak_table
 
 GATE_PX = 5.0
@@ -27,7 +27,7 @@ Values = NDArray[np.float64]
 
 
 @torch.inference_mode()
-def calibrate(network: Denodet, ranges: CropRanges, *, n_frames: int, size_px: int) -> Calibration:
+def calibrate(network: Network, ranges: CropRanges, *, n_frames: int, size_px: int) -> Calibration:
     """Return the calibration of a trained network, on frames like those of its training but as large as a camera's.
 
     Every frame counts the same, however many peaks it has.
@@ -37,13 +37,13 @@ def calibrate(network: Denodet, ranges: CropRanges, *, n_frames: int, size_px: i
     return Calibration(*map(float, weights))
 
 
-def _frames(network: Denodet, ranges: CropRanges, n_frames: int, size_px: int) -> Iterator[tuple[Values, ...]]:
+def _frames(network: Network, ranges: CropRanges, n_frames: int, size_px: int) -> Iterator[tuple[Values, ...]]:
     """Yield the columns of the regression (3, N) for the N peaks of a frame, which are right (N,), and weights (N,)."""
     for index in range(n_frames):
         rng = np.random.default_rng((_SEED, index))
         crops = sample_crops(rng, 1, size_px, ranges, n_before=network.n_frames - 1)
         frames = torch.from_numpy(crops.noisy)
-        found = network.find(normalise(frames))
+        found = network.find(network.see(frames))
         table = peak_table(found, frames[:, -1:], k=_MAX_DETECTIONS)
         table = table[table[:, 2] > LEAST_SUM]
         right = np.zeros(len(table))

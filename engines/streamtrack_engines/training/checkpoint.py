@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from streamtrack.errors import EngineError
-from streamtrack_engines.networks.denodet import Denodet
+from streamtrack_engines.networks import Network, make_network
 from streamtrack_engines.peaks import UNCALIBRATED, Calibration
 from streamtrack_engines.training.recipe import Recipe
 
@@ -33,8 +33,8 @@ class TrainingState:
         Rows of the two log files, by column name.
     """
 
-    network: Denodet
-    average: Denodet
+    network: Network
+    average: Network
     optimizer: torch.optim.Optimizer
     calibration: Calibration = UNCALIBRATED
     step: int = 0
@@ -47,7 +47,7 @@ def new_state(recipe: Recipe, device: torch.device) -> TrainingState:
     """Return the state before the first step; the weights depend on the recipe's seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        network = Denodet(**recipe.network.model_dump())
+        network = make_network(**recipe.network.model_dump())
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     return TrainingState(network, copy.deepcopy(network).eval(), optimizer)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from streamtrack.metrics.detection import match
 from streamtrack.simulation.crops import CropBatch, CropRanges, sample_crops
-from streamtrack_engines.networks.denodet import Denodet, normalise
+from streamtrack_engines.networks import Network
 from streamtrack_engines.peaks import peak_table
 from streamtrack_engines.training.recipe import EvaluationSettings
 
@@ -16,7 +16,7 @@ GATE_PX = 5.0
 _MAX_DETECTIONS = 1024
 
 
-def evaluate(network: Denodet, settings: EvaluationSettings, device: torch.device) -> dict[str, float]:
+def evaluate(network: Network, settings: EvaluationSettings, device: torch.device) -> dict[str, float]:
     """Return ``f1_snrN`` and ``rmse_px_snrN`` of the network for every SNR in the settings."""
     row: dict[str, float] = {}
     for snr in settings.snr:
@@ -40,12 +40,12 @@ def _held_out(settings: EvaluationSettings, snr: float, n_frames: int) -> CropBa
 
 
 @torch.inference_mode()
-def find(network: Denodet, crops: CropBatch, threshold: float, device: torch.device) -> NDArray[np.float32]:
+def find(network: Network, crops: CropBatch, threshold: float, device: torch.device) -> NDArray[np.float32]:
     """Return the particles that the deployed peak finder sees in the crops, (N, 4): crop, y, x, score."""
     found = []
     for crop, noisy in enumerate(crops.noisy):
         frames = torch.from_numpy(noisy)[None].to(device)
-        table = peak_table(network.find(normalise(frames)), frames[:, -1:], k=_MAX_DETECTIONS)
+        table = peak_table(network.find(network.see(frames)), frames[:, -1:], k=_MAX_DETECTIONS)
         rows = table[table[:, 2] > threshold, :3].cpu().numpy()
         found.append(np.column_stack([np.full(len(rows), crop, np.float32), rows]))
     return np.concatenate(found)

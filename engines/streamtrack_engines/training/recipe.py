@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model,
 
 from streamtrack.config import read_toml, validate
 from streamtrack.simulation.crops import LOG_UNIFORM, CropRanges
-from streamtrack_engines.networks.denodet import STRIDE, Norm
+from streamtrack_engines.networks import Kind
+from streamtrack_engines.networks.compact import STRIDE
+from streamtrack_engines.networks.denodet import Norm
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,10 +34,11 @@ CropSettings = create_model(  # the simulation's dataclass, with checks on what 
 
 
 class NetworkSettings(BaseModel):
-    """What `Denodet` is made with."""
+    """What `streamtrack_engines.networks.make_network` is asked for."""
 
     model_config = _STRICT
 
+    kind: Kind = "full"
     n_frames: int = Field(default=3, ge=1, le=8)
     """The current frame and those before it."""
     norm: Norm = "batch"
@@ -89,8 +92,11 @@ class Recipe(BaseModel):
     """If given, the run ends after so many steps, and ``minutes`` does not count."""
     seed: int = Field(default=0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    bfloat16: bool = True
+    bfloat16: bool | Literal["auto"] = "auto"
+    """``"auto"``: where the processor can compute in it."""
     batch_size: int = Field(default=16, ge=1)
+    views: int = Field(default=1, ge=1, le=8)
+    """So many steps in a row see the same crops, mirrored or turned: for machines that are slow at making them."""
     crop_px: int = Field(default=128, ge=16, multiple_of=STRIDE)
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)

@@ -19,7 +19,7 @@ from streamtrack.errors import ConfigError, EngineError
 from streamtrack.testing.engines import example_frame
 from streamtrack_engines import export as module
 from streamtrack_engines.backends.metadata import DeployMetadata
-from streamtrack_engines.deploy import DeployGraph
+from streamtrack_engines.deploy import DeployGraph, from_onnx
 from streamtrack_engines.export import (
     ExportSettings,
     Trained,
@@ -29,8 +29,9 @@ from streamtrack_engines.export import (
     export_command,
     to_onnx,
 )
+from streamtrack_engines.networks import make_network
 from streamtrack_engines.networks.denodet import Denodet, normalise
-from streamtrack_engines.peaks import Calibration
+from streamtrack_engines.peaks import COLUMNS, Calibration
 from streamtrack_engines.training.checkpoint import new_state, save_checkpoint
 from streamtrack_engines.training.recipe import Recipe
 
@@ -99,6 +100,7 @@ class Transparent(nn.Module):
 
     n_frames = 3
     GAIN, SHIFT = 2.0, 6.0
+    see, image_scale = staticmethod(Denodet.see), staticmethod(Denodet.image_scale)
 
     def forward(self, x):
         self.seen = x
@@ -425,3 +427,30 @@ def test_command_line_prints_one_line(tmp_path, monkeypatch, capsys):
         cli.main()
     assert exit_.value.code == 2
     assert capsys.readouterr().err == "streamtrack: cannot read the checkpoint none.pt: No such file or directory\n"
+
+
+def test_the_compact_network_is_the_same_in_torch_and_onnx():
+    torch.manual_seed(0)
+    network = make_network("compact")
+    frames = torch.from_numpy(np.random.default_rng(0).poisson(20.0, (2, 3, 64, 64)).astype(np.float32))
+    with torch.no_grad():
+        network.train()(network.see(frames))
+    graph = DeployGraph(network.eval())
+    metadata = DeployMetadata(
+        network="denodet",
+        streamtrack_version="0",
+        columns=COLUMNS,
+        threshold=0.5,
+        max_detections=2048,
+        n_frames=3,
+        calibration=graph.calibration,
+        normalisation="",
+        recipe={"network": {"kind": "compact"}},
+        training_data={},
+        training_steps=1,
+        checkpoint_sha256="",
+    )
+    content = to_onnx(graph, metadata)
+    movie = np.random.default_rng(1).poisson(20.0, (3, 61, 83)).astype(np.uint16)
+    check_parity(content, graph, movie, 0.02)
+    check_parity(content, from_onnx(content), movie, 0.02)

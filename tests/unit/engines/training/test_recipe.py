@@ -1,9 +1,11 @@
+from dataclasses import fields
 from importlib.resources import files
 
 import onnxruntime
 import pytest
 
 from streamtrack.errors import ConfigError
+from streamtrack.simulation.crops import CropRanges
 from streamtrack_engines.backends.metadata import DeployMetadata
 from streamtrack_engines.training.recipe import LossWeights, NetworkSettings, Recipe, read_recipe
 
@@ -18,6 +20,13 @@ def test_shipped_recipe_is_valid():
 
     assert recipe.loss == LossWeights()
     assert recipe.network == NetworkSettings(n_frames=3, norm="batch")
+
+
+def test_recipe_of_the_compact_network_sees_every_kind_of_crop():
+    recipe = read_recipe(files("streamtrack_engines.training") / "recipes" / "compact.toml")
+    assert recipe.network.kind == "compact"
+    names = [each.name for each in fields(CropRanges) if each.name.endswith("_fraction")]
+    assert all(getattr(recipe.crop_ranges, name) > 0 for name in names)
 
 
 def test_shipped_recipe_has_the_crops_of_the_shipped_weights():

@@ -9,6 +9,7 @@ import torch
 
 from streamtrack.errors import ConfigError, EngineError
 from streamtrack.simulation.crops import CropRanges, sample_crops
+from streamtrack_engines.networks import make_network
 from streamtrack_engines.networks.denodet import Denodet, denoised_signal, frame_scale, normalise
 from streamtrack_engines.training import data
 from streamtrack_engines.training.checkpoint import new_state
@@ -101,7 +102,7 @@ def test_run_leaves_logs_curves_and_a_network_to_export(tmp_path):
     assert not list(tmp_path.glob("*.part*"))
     content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     recipe = json.loads(content["recipe"])
-    Denodet(**recipe["network"]).load_state_dict(content["average"])
+    make_network(**recipe["network"]).load_state_dict(content["average"])
     assert recipe["steps"] == 25
 
 
@@ -185,8 +186,8 @@ def test_norms_keep_their_statistics_from_some_point_of_the_run_on():
         assert torch.equal(mean, mean_before) != learns
         assert not torch.equal(weight, weight_before)
 
-    alone = state.network(batch.frames[:1])[1]
-    torch.testing.assert_close(state.network(batch.frames)[1][:1], alone, rtol=1e-4, atol=1e-5)
+    alone = state.network(batch.seen[:1])[1]
+    torch.testing.assert_close(state.network(batch.seen)[1][:1], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_batch_is_normalised_and_its_targets_are_those_of_the_last_frame():
@@ -194,11 +195,11 @@ def test_batch_is_normalised_and_its_targets_are_those_of_the_last_frame():
     crops = sample_crops(np.random.default_rng(0), 6, 32, ranges, n_before=2)
     noisy = torch.from_numpy(crops.noisy)
 
-    batch = data.to_batch(crops, CPU)
+    batch = data.to_batch(crops, Denodet, CPU)
 
-    assert batch.frames.shape == (6, 3, 32, 32)
-    assert torch.equal(batch.frames, normalise(noisy))
-    assert not batch.frames[~noisy.any(-1).any(-1)].any()
+    assert batch.seen.shape == (6, 3, 32, 32)
+    assert torch.equal(batch.seen, normalise(noisy))
+    assert not batch.seen[~noisy.any(-1).any(-1)].any()
     signal = denoised_signal(torch.logit(batch.targets.denoised), frame_scale(noisy[:, -1:]))
     np.testing.assert_allclose(signal[:, 0], crops.signal, rtol=1e-3, atol=1e-3)
     np.testing.assert_array_equal(batch.targets.points, crops.points)
@@ -239,7 +240,7 @@ def test_learning_rate_warms_up_and_falls_to_zero():
 
 def test_every_step_has_a_batch_of_its_own():
     recipe = Recipe(steps=1, **TINY)
-    first, again, second = (data.make_batch(recipe, step, CPU).frames for step in (0, 0, 1))
+    first, again, second = (data.make_batch(recipe, step, CPU).seen for step in (0, 0, 1))
 
     assert torch.equal(first, again)
     assert not torch.equal(first, second)
