@@ -1,6 +1,5 @@
 """The engine ``denodet``: a deploy graph, in the fastest back end that the machine has."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,16 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError, EngineError
-from streamtrack.types import MIN_FRAME_PX, Detections, Pixels
+from streamtrack.types import Detections, Pixels
 from streamtrack_engines.backends.deploy_file import read_deploy_file
 from streamtrack_engines.backends.metadata import REQUIRED_COLUMNS
 from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
 from streamtrack_engines.backends.selection import HALF_PRECISION, ORDER, BackendName, Choice, get_backend, open_first
+from streamtrack_engines.levels import Levels, Polarity, binning_for, check_spots
 from streamtrack_engines.weights import half_precision_of
-
-_ITEMSIZE = {"uint8": 1, "uint16": 2, "float32": 2}
-"""Bytes of a pixel for the graph, for frames of each dtype."""
-_MAX_LEVEL = 65535
 
 
 class DenodetEngine:
@@ -34,6 +30,13 @@ class DenodetEngine:
         Name of weights that come with the package, or path of an ``.onnx`` file that ``streamtrack export`` wrote.
     threshold
         Score from which a peak is a detection, above 0 and at most 1; by default the one in the weights' file.
+    spot_size
+        Full width at half maximum of the spots in px. From 7 px on the frame is binned, as the network knows no larger
+        spots; smaller ones it finds whatever their size, and need not be told.
+    polarity
+        ``"dark"`` for dark spots on bright ground.
+    min_mass
+        Detections with less intensity (counts above the local background) are left out.
     threads
         CPU threads for one frame; by default one for each core. Back ends on a GPU do not care.
     backend
@@ -53,11 +56,16 @@ class DenodetEngine:
         *,
         weights: str = "denodet",
         threshold: float | None = None,
+        spot_size: float | None = None,
+        polarity: Polarity = "bright",
+        min_mass: float = 0.0,
         threads: int | None = None,
         backend: Choice = "auto",
     ) -> None:
         _check_settings(threshold, threads, backend)
+        check_spots(spot_size, polarity, min_mass)
         self._file = read_deploy_file(weights)
+        self._binning, self._polarity, self._min_mass = binning_for(spot_size), polarity, min_mass
         self._threads = threads
         self._choice: Choice = backend
         self._threshold = self._file.metadata.threshold if threshold is None else threshold
@@ -66,7 +74,7 @@ class DenodetEngine:
         self._size: FrameSize | None = None
         self._prepared: tuple[tuple[int, ...], str] | None = None
         self._closed = False
-        self._scaled = np.empty((0, 0))
+        self._levels: Levels | None = None
         self._full_tables = 0
         self._about_runner: dict[str, Any] = {"backend": None, "passed_over": {}}
 
@@ -86,6 +94,8 @@ class DenodetEngine:
             "n_frames": metadata.n_frames,
             "threshold": self._threshold,
             "max_detections": metadata.max_detections,
+            "binning": self._binning,
+            "polarity": self._polarity,
             "frames_with_full_table": self._full_tables,
             **self._about_runner,
         }
@@ -97,11 +107,11 @@ class DenodetEngine:
         """
         if self._closed:
             raise EngineError("the engine is closed: make a new one")
-        size = self._frame_size(shape, dtype)
-        if size != self._size:
-            self._open(size)
-        self._prepared = (tuple(shape), dtype)
-        self._scaled = np.empty(shape if dtype == "float32" else (0, 0))
+        levels = Levels(shape, dtype, self._binning, self._polarity)
+        self._check_fixed(levels.size)
+        if levels.size != self._size:
+            self._open(levels.size)
+        self._prepared, self._levels = (tuple(shape), dtype), levels
         for denoise in (True, False):
             self.detect(np.zeros(shape, dtype), denoise=denoise)
         self.reset()
@@ -117,13 +127,13 @@ class DenodetEngine:
         Raises EngineError if the frame is not what `prepare` was told, or has pixels that are not finite; such a frame
         counts as not seen.
         """
-        runner = self._runner
-        if runner is None or (pixels.shape, pixels.dtype.name) != self._prepared:
+        runner, levels = self._runner, self._levels
+        if runner is None or levels is None or (pixels.shape, pixels.dtype.name) != self._prepared:
             state = "closed" if self._closed else f"prepared for {self._prepared or 'nothing'}"
             raise EngineError(f"frame is {pixels.shape} {pixels.dtype}, but the engine is {state}: call prepare first")
-        scale, offset = self._write_levels(pixels, runner.current)
+        levels.write(pixels, runner.current)
         table, image = runner.run(denoise=denoise)
-        return self._detections(table, scale), None if image is None else _in_counts(image, scale, offset)
+        return self._detections(table, levels), None if image is None else levels.image(image)
 
     def close(self) -> None:
         """Release device and memory."""
@@ -153,41 +163,26 @@ class DenodetEngine:
         half = half_precision_of(self._file.name) if backend in HALF_PRECISION else None
         return self._file if half is None else read_deploy_file(half)
 
-    def _frame_size(self, shape: tuple[int, int], dtype: str) -> FrameSize:
-        """Return what the graph gets; raises EngineError on what it cannot take."""
-        if dtype not in _ITEMSIZE:
-            raise EngineError(f"frames of dtype {dtype} cannot be taken: convert them to {', '.join(_ITEMSIZE)}")
-        if min(shape) < MIN_FRAME_PX:
-            raise EngineError(f"a frame of {shape[0]} x {shape[1]} px is too small: at least 32 x 32")
-        size, only = FrameSize(*shape, _ITEMSIZE[dtype]), self._file.fixed
+    def _check_fixed(self, size: FrameSize) -> None:
+        """Raise EngineError if the graph takes frames of another size only."""
+        only = self._file.fixed
         if only is not None and size != only:
             raise EngineError(
                 f"weights {self._file.name} are for frames of {only.height} x {only.width} px of {only.itemsize} "
                 f"bytes, not of {size.height} x {size.width} px of {size.itemsize}: export without --height, --width "
                 "and --dtype"
             )
-        return size
 
-    def _write_levels(self, pixels: Pixels, levels: NDArray[Any]) -> tuple[float, float]:
-        """Write what the graph takes into `levels`; return scale and offset: pixels = levels * scale + offset."""
-        if pixels.dtype != np.float32:
-            levels[:] = pixels
-            return 1.0, 0.0
-        low, high = float(pixels.min()), float(pixels.max())
-        if not math.isfinite(high - low):
-            raise EngineError("the frame has NaN or infinite pixels: replace them first")
-        scale = (high - low) / _MAX_LEVEL or 1.0
-        np.subtract(pixels, low, out=self._scaled, dtype=np.float64)
-        np.divide(self._scaled, scale, out=self._scaled)
-        np.rint(self._scaled, out=levels, casting="unsafe")
-        return scale, low
-
-    def _detections(self, table: NDArray[np.float32], scale: float) -> Detections:
+    def _detections(self, table: NDArray[np.float32], levels: Levels) -> Detections:
         """Return the rows of the table that are above the threshold, in arrays of their own."""
         n = int(np.count_nonzero(table[:, self._columns[2]] >= self._threshold))  # the best come first
         self._full_tables += n == len(table)
-        y, x, score, mass, sigma = table.T[self._columns, :n]
-        return Detections(y, x, score, mass * scale, sigma)
+        found = levels.detections(*table.T[self._columns, :n])
+        return found if self._min_mass == 0 else _chosen(found, found.mass >= self._min_mass)
+
+
+def _chosen(found: Detections, which: NDArray[np.bool_]) -> Detections:
+    return Detections(found.y[which], found.x[which], found.score[which], found.mass[which], found.sigma[which])
 
 
 def _check_settings(threshold: float | None, threads: int | None, backend: Choice) -> None:
@@ -200,8 +195,3 @@ def _check_settings(threshold: float | None, threads: int | None, backend: Choic
         raise ConfigError(f"backend {backend!r} must be one of auto, {', '.join(ORDER)}")
     if backend != "auto" and (reason := get_backend(backend).reason_against()):
         raise EngineError(f"engine back end {backend}: {reason}")
-
-
-def _in_counts(image: NDArray[np.float32], scale: float, offset: float) -> NDArray[np.float32]:
-    """Return an image of levels in counts, in an array of its own."""
-    return image.copy() if scale == 1 and offset == 0 else image * scale + offset

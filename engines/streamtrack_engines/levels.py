@@ -1,0 +1,128 @@
+"""What the graph gets of a frame: whole levels, bright spots on dark ground, none larger than the network knows."""
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamtrack.errors import ConfigError, EngineError
+from streamtrack.types import MIN_FRAME_PX, Detections, Pixels
+from streamtrack_engines.backends.runner import FrameSize
+
+Polarity = Literal["bright", "dark"]
+
+LARGEST_SPOT_PX = 60.0
+"""Full width at half maximum; larger ones are not spots any more."""
+
+_ITEMSIZE = {"uint8": 1, "uint16": 2, "float32": 2}
+"""Bytes of a pixel for the graph, for frames of each dtype."""
+_MAX_LEVEL = 65535
+_WIDEST_PX = 7.0  # full width at half maximum that the network finds as well as smaller ones
+_BINNED_PX = 3.5  # larger ones are brought to between this and twice this
+
+
+def binning_for(spot_size: float | None) -> int:
+    """Return how many pixels along each axis become one, for a full width at half maximum in px."""
+    return 1 if spot_size is None or spot_size < _WIDEST_PX else int(spot_size / _BINNED_PX)
+
+
+class Levels:
+    """Turns frames of one shape and dtype into levels, and what was found in these back into pixels and counts.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the frames.
+    binning
+        So many pixels along each axis become one; what remains at the lower and right border is left out.
+    polarity
+        ``"dark"`` turns frames upside down.
+
+    Raises
+    ------
+    EngineError
+        The frames cannot be taken.
+    """
+
+    def __init__(self, shape: tuple[int, int], dtype: str, binning: int, polarity: Polarity) -> None:
+        if dtype not in _ITEMSIZE:
+            raise EngineError(f"frames of dtype {dtype} cannot be taken: convert them to {', '.join(_ITEMSIZE)}")
+        least = MIN_FRAME_PX * binning
+        if min(shape) < least:
+            why = f", as spots of that size are looked for in frames {binning} times smaller" if binning > 1 else ""
+            raise EngineError(f"a frame of {shape[0]} x {shape[1]} px is too small: at least {least} x {least}{why}")
+        self._shape, self._binning, self._is_dark = shape, binning, polarity == "dark"
+        self._is_summed = dtype == "uint8" and binning > 1  # at most 60 / 3.5 squared of 255 fit into two bytes
+        self.size = FrameSize(shape[0] // binning, shape[1] // binning, 2 if self._is_summed else _ITEMSIZE[dtype])
+        small = (self.size.height, self.size.width)
+        self._top = _MAX_LEVEL if self.size.itemsize == 2 else 255
+        self._binned: NDArray[Any] = np.empty(
+            small if binning > 1 else (0, 0), np.float32 if dtype == "float32" else np.uint32
+        )
+        self._scaled = np.empty(small if dtype == "float32" else (0, 0))
+        self._scale, self._offset = 1.0, 0.0
+
+    def write(self, pixels: Pixels, levels: NDArray[Any]) -> None:
+        """Write a frame (H, W) as levels (h, w); raises EngineError if it has pixels that are not finite."""
+        values: NDArray[Any] = pixels if self._binning == 1 else self._bin(pixels)
+        if pixels.dtype == np.float32:
+            self._write_floats(values, levels)
+        else:
+            levels[:] = values
+            self._scale = 1 / self._binning**2 if self._is_summed else 1.0
+            self._offset = 0.0
+        if self._is_dark:
+            np.subtract(self._top, levels, out=levels, casting="unsafe")
+            self._offset += self._scale * self._top
+            self._scale = -self._scale
+
+    def _bin(self, pixels: Pixels) -> NDArray[Any]:
+        """Return sums or means of squares of pixels, in memory that the next call uses again."""
+        n, binned = self._binning, self._binned
+        height, width = (n * size for size in binned.shape)
+        binned[:] = 0
+        for row in range(n):
+            for column in range(n):
+                binned += pixels[row:height:n, column:width:n]
+        if binned.dtype == np.float32:
+            binned /= n * n
+        elif not self._is_summed:
+            np.floor_divide(binned + n * n // 2, n * n, out=binned)
+        return binned
+
+    def _write_floats(self, values: NDArray[np.float32], levels: NDArray[Any]) -> None:
+        low, high = float(values.min()), float(values.max())
+        if not math.isfinite(high - low):
+            raise EngineError("the frame has NaN or infinite pixels: replace them first")
+        self._scale, self._offset = (high - low) / _MAX_LEVEL or 1.0, low
+        np.subtract(values, low, out=self._scaled, dtype=np.float64)
+        np.divide(self._scaled, self._scale, out=self._scaled)
+        np.rint(self._scaled, out=levels, casting="unsafe")
+
+    def detections(self, y: Any, x: Any, score: Any, mass: Any, sigma: Any) -> Detections:
+        """Return what was found in the levels of the last frame, in arrays of their own."""
+        n = self._binning
+        counts = abs(self._scale) * n * n
+        middle = (n - 1) / 2
+        return Detections(y * n + middle, x * n + middle, score, mass * counts, sigma * n)
+
+    def image(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return an image of levels (h, w) as one of counts (H, W), in an array of its own."""
+        plain = self._scale == 1 and self._offset == 0
+        counts = image.copy() if plain else image * self._scale + self._offset
+        if self._binning == 1:
+            return counts
+        large = np.repeat(np.repeat(counts, self._binning, 0), self._binning, 1)
+        missing = [(0, whole - part) for whole, part in zip(self._shape, large.shape, strict=True)]
+        return np.pad(large, missing, mode="edge")
+
+
+def check_spots(spot_size: float | None, polarity: str, min_mass: float) -> None:
+    """Raise ConfigError if what spots look like cannot be so."""
+    if spot_size is not None and not 0 < spot_size <= LARGEST_SPOT_PX:
+        raise ConfigError(f"spot_size {spot_size:g} must be above 0 and at most {LARGEST_SPOT_PX:g} px")
+    if polarity not in ("bright", "dark"):
+        raise ConfigError(f"polarity {polarity!r} must be one of bright, dark")
+    if not 0 <= min_mass < math.inf:
+        raise ConfigError(f"min_mass {min_mass:g} must be 0 or more counts")
