@@ -136,7 +136,7 @@ def record(path: Path, name: str, row: dict[str, Any]) -> None:
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"variants": {}}
     content |= {"command": "python -m benchmarks.ablations", "machine": machine(), "versions": versions()}
     content["variants"][name] = row
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 def measure(name: str, steps: int, n_crops: int) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def main() -> None:
     record = assemble(rows, methods, extent, old)
     print_tables(record)
     if arguments.out:
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8", newline="\n")
         draw(record, arguments.out.with_suffix(".png"))
 
 

@@ -53,7 +53,7 @@ def main() -> None:
     if arguments.out:
         content = {"command": "python -m benchmarks.denoising", "machine": machine(), "versions": versions()}
         content |= {"engine": dict(engine.info), "psnr_db": rows}
-        arguments.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        arguments.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 def compare(engine: Engine, scenario: ScenarioName, snr: float, n_frames: int) -> dict[str, object]:

@@ -109,7 +109,7 @@ def write(record: dict[str, Any], folder: Path) -> Path:
     slug = re.sub(r"[^a-z0-9]+", "_", gpu.lower()).strip("_")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"gpu_{slug}.json"
-    path.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8", newline="\n")
     draw(record, path.with_suffix(".png"))
     return path
 

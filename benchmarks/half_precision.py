@@ -46,7 +46,7 @@ def main() -> None:
     record = run(*((1, 128) if args.quick else (FRAMES, SIZE_PX)))
     print_table(record)
     if args.out:
-        args.out.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        args.out.write_text(json.dumps(record, indent=1), encoding="utf-8", newline="\n")
 
 
 def run(n_frames: int, size_px: int) -> dict[str, Any]:

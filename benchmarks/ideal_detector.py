@@ -51,7 +51,7 @@ def main() -> None:
         print("{scenario:12} density {density:6g} frames {frames:2d}: F1 {f1_5px:.3f}".format(**row))
     if arguments.out:
         record = {"machine": machine(), "versions": versions(), "snr": arguments.snr, "seed": SEED, "cells": rows}
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8", newline="\n")
 
 
 def score(name: ScenarioName, snr: float, density: float) -> list[dict[str, object]]:

@@ -76,7 +76,7 @@ def main() -> None:
     }
     print(json.dumps({key: record[key] for key in ("pace", "slow engine")}, indent=2))
     if arguments.out:
-        arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 def measure(seconds: float, rest_s: float, folder: Path) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def main() -> None:
     engine.close()
     print_tables(record)
     if arguments.out:
-        arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 def run_pipeline(

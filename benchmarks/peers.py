@@ -74,7 +74,7 @@ def main() -> None:
     }
     print_table(record)
     if arguments.out:
-        arguments.out.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
+        arguments.out.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8", newline="\n")
         draw(record, arguments.out.with_suffix(".png"))
 
 

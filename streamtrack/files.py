@@ -22,10 +22,15 @@ PATIENCE_S = 2.0
 POLL_S = 0.02
 
 
-def replace_file(partial: Path, final: Path) -> None:
-    """Move a complete file or folder to its name, in one step.
+def move(path: Path, to: Path) -> None:
+    """Move a file or folder to another name in the same folder, in one step, also over a file that is there."""
+    patiently(lambda: os.replace(path, to))
 
-    Where one of two files is still held after `PATIENCE_S`, its content is copied: most programs that hold a file let
+
+def replace_file(partial: Path, final: Path) -> None:
+    """Move a complete file to its name, in one step.
+
+    Where one of the two is still held after `PATIENCE_S`, the content is copied: most programs that hold a file let
     others read it and write into it.
 
     Raises
@@ -34,9 +39,9 @@ def replace_file(partial: Path, final: Path) -> None:
         Neither is possible; ``final`` is then as before, unless copying failed half-way over an old file.
     """
     try:
-        patiently(lambda: os.replace(partial, final))
+        move(partial, final)
     except PermissionError:
-        if partial.is_dir() or not _copied(partial, final):
+        if not _copied(partial, final):
             raise
         with suppress(OSError):
             os.unlink(partial)
@@ -72,17 +77,16 @@ def partial_of(path: Path) -> Path:
 def write_durably(path: Path, data: bytes) -> None:
     """Write a file so that it survives a power cut, and a reader sees the old one or the new one.
 
-    Where the file cannot be replaced, or the disk is full and the data no longer than the old ones, they are written
-    over the old ones.
+    Where that cannot be, as when the disk is full, data no longer than the old ones are written over them.
     """
     partial = partial_of(path)
     try:
         _write(partial, data)
-        patiently(lambda: os.replace(partial, path))
-    except OSError as error:
+        replace_file(partial, path)
+    except OSError:
         with suppress(OSError):
             os.unlink(partial)
-        if not path.is_file() or not (isinstance(error, PermissionError) or len(data) <= path.stat().st_size):
+        if not path.is_file() or len(data) > path.stat().st_size:
             raise
         _write_over(path, data)
     _sync_folder(path.parent)
@@ -106,6 +110,8 @@ def _copied(partial: Path, final: Path) -> bool:
     is_new = not final.exists()
     try:
         shutil.copyfile(partial, final)
+        with final.open("rb+") as file:
+            os.fsync(file.fileno())
     except OSError:
         if is_new:
             with suppress(OSError):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtrack.errors import ConfigError
-from streamtrack.files import remove_file, remove_tree
+from streamtrack.files import move, remove_file, remove_tree
 from streamtrack.report import (
     COMMANDS_NAME,
     REPORT_NAME,
@@ -138,15 +138,24 @@ class RunFolder:
         return [f"{name} is left over{cure.get(name, '')}" for name in left]
 
     def clear(self) -> None:
-        """Remove what earlier runs left; raises ConfigError where that is not all streamtrack's, or is held."""
+        """Remove what earlier runs left: all of it, or nothing where some of it is not streamtrack's, or is held.
+
+        Raises
+        ------
+        ConfigError
+            Nothing was removed.
+        """
         names = self._names()
         for name in names:
             self._refuse_foreign(name)
+        paths = [self.path / name for name in names if os.path.lexists(self.path / name)]
         try:
-            for name in names:
-                _remove(self.path / name, is_folder=name.endswith("/"))
+            _move_away(paths)
         except OSError as error:
             raise ConfigError(f"cannot write into {self.path}: {error.strerror or error}") from error
+        for old in (_away(self.path / name) for name in names):
+            with suppress(OSError):  # held: the next run will do it
+                remove_tree(old) if old.is_dir() and not old.is_symlink() else remove_file(old)
 
     def _names(self) -> list[str]:
         """Return what this run writes and what the run before it wrote, but for what is tracked now."""
@@ -257,15 +266,19 @@ def _foreign_in_folder(child: Path) -> Path | None:
     return child if _mark(child) is None else _foreign(child, is_folder=True)
 
 
-def _remove(path: Path, *, is_folder: bool) -> None:
-    """Remove what is known not to be foreign; a mark goes last, so that what is left half-way still is known."""
-    if not is_folder:
-        remove_file(path)
-        return
-    if not path.is_dir():
-        return
-    marked = _mark(path) is not None
-    for child in list(path.iterdir()):
-        if child.is_dir():
-            remove_tree(child) if marked else _remove(child, is_folder=True)
-    remove_tree(path)
+def _move_away(paths: Sequence[Path]) -> None:
+    """Give all of these other names, or none where one of them is held."""
+    moved: list[Path] = []
+    try:
+        for path in paths:
+            move(path, _away(path))
+            moved.append(path)
+    except OSError:
+        for path in moved:
+            move(_away(path), path)
+        raise
+
+
+def _away(path: Path) -> Path:
+    """Return a name that nobody else gives to anything."""
+    return path.with_name(f"{path.name}.streamtrack-old")

@@ -1,8 +1,14 @@
 """Fixtures shared by all tests."""
 
+import itertools
+import math
+import os
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+
+from streamtrack import files
 
 LAB_PACKAGE = Path(__file__).parent / "lab_package"
 
@@ -11,6 +17,38 @@ LAB_PACKAGE = Path(__file__).parent / "lab_package"
 def lab_plugins(monkeypatch):
     """Install the plug-in package of a lab: found through its entry points, as any other."""
     monkeypatch.syspath_prepend(LAB_PACKAGE)
+
+
+@pytest.fixture
+def sharing_violation(monkeypatch):
+    """Return a function after which files behave as on Windows while a reader has them open.
+
+    They can be read and written, but neither replaced nor moved nor deleted, and no folder that holds one can be moved.
+    ``names`` are patterns of file names; with ``times`` the reader lets go after so many attempts.
+    """
+
+    def hold(*names, times=math.inf):
+        attempts = itertools.count()
+
+        def refuse(path, dir_fd):
+            inside = [each.name for each in Path(path).rglob("*")] if Path(path).is_dir() else []
+            held = [each for each in (Path(path).name, *inside) for name in names if fnmatch(each, name)]
+            if held and (dir_fd is not None or os.path.lexists(path)) and next(attempts) < times:
+                raise PermissionError(13, "it is being used by another process", str(path), 5)
+
+        def refusing(call):
+            def checked(*paths, dir_fd=None):
+                for path in paths:
+                    refuse(path, dir_fd)
+                return call(*paths, **({} if dir_fd is None else {"dir_fd": dir_fd}))
+
+            return checked
+
+        for name in ("replace", "rename", "unlink", "remove"):
+            monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+        monkeypatch.setattr(files, "PATIENCE_S", 0.3)
+
+    return hold
 
 
 @pytest.fixture(scope="session")

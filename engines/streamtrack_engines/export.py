@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from streamtrack import __version__
 from streamtrack.errors import ConfigError, EngineError
+from streamtrack.files import remove_file, replace_file
 from streamtrack.simulation.crops import CropRanges, sample_crops
 from streamtrack.types import MIN_FRAME_PX
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, DeployMetadata
@@ -266,9 +266,10 @@ def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetad
     unfinished = out.with_name(f"{out.name}.part")
     try:
         unfinished.write_bytes(content)
-        os.replace(unfinished, out)
+        replace_file(unfinished, out)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            remove_file(unfinished)
         raise EngineError(f"cannot write {out}: {error.strerror}") from error
     return metadata
 

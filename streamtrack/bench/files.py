@@ -26,7 +26,7 @@ def write(measured: Measured, folder: Path) -> None:
         arrays |= {f"{name}, index": line.index, f"{name}, stamps_ns": line.stamps_ns}
     text = json.dumps(measured.record, indent=1, default=str, allow_nan=False) + "\n"
     with _complete(folder / JSON_NAME) as path:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", newline="\n")
     with _complete(folder / STAMPS_NAME) as path:
         np.savez_compressed(path, allow_pickle=False, **arrays)
     with _complete(folder / FIGURE_NAME) as path:

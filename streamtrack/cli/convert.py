@@ -2,20 +2,20 @@
 
 from enum import StrEnum
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import pandas as pd
 import typer
 
+from streamtrack.cli.output import check_output, output_file, output_folder
 from streamtrack.errors import ConfigError
+from streamtrack.files import patiently, remove_tree
 from streamtrack.formats.geff import MEMBERS, write_geff
 from streamtrack.formats.napari import write_napari
 from streamtrack.formats.ptc_xml import write_ptc
 from streamtrack.formats.tables import read_tracks, write_csv, write_parquet
 from streamtrack.formats.trackmate import write_trackmate
 from streamtrack.metrics.ptc import fill_gaps
-from streamtrack.sinks.files import sink_errors
 
 
 class Format(StrEnum):
@@ -33,11 +33,21 @@ def _write_ptc(tracks: pd.DataFrame, path: Path) -> None:
     write_ptc(fill_gaps(tracks), path)
 
 
+def _write_geff(tracks: pd.DataFrame, path: Path) -> None:
+    """Write afresh each time that another program held one of the new files."""
+
+    def write() -> None:
+        remove_tree(path)
+        write_geff(tracks, path)
+
+    patiently(write)
+
+
 _WRITERS = {
     Format.TRACKMATE: (".trackmate.xml", write_trackmate),
     Format.PTC: (".ptc.xml", _write_ptc),
     Format.NAPARI: (".napari.npy", write_napari),
-    Format.GEFF: (".geff", write_geff),
+    Format.GEFF: (".geff", _write_geff),
     Format.CSV: (".csv", write_csv),
     Format.PARQUET: (".parquet", write_parquet),
 }
@@ -64,23 +74,17 @@ def convert(
     ending, write = _WRITERS[to]
     out = out or table.with_name(table.stem + ending)
     tracks = read_tracks(table)
-    _check_out(out, table, overwrite, to)
-    with sink_errors(out), TemporaryDirectory(dir=out.parent, prefix=".streamtrack-") as scratch:
-        whole = Path(scratch) / out.name
-        write(tracks, whole)
-        if out.is_dir():
-            out.replace(Path(scratch) / "old")  # a folder cannot be replaced in one step
-        whole.replace(out)
+    check_output(out, overwrite, table)
+    _check_kind(out, to)
+    with (output_folder if to is Format.GEFF else output_file)(out) as partial:
+        write(tracks, partial)
     print(f"{tracks['particle'].nunique()} tracks, {len(tracks)} detections -> {out}")
 
 
-def _check_out(out: Path, table: Path, overwrite: bool, to: Format) -> None:
+def _check_kind(out: Path, to: Format) -> None:
+    """Raise ConfigError where what is there is of another kind, or holds more than would be written."""
     if not out.exists():
         return
-    if out.samefile(table):
-        raise ConfigError(f"{out} is the table itself; name another file with --out")
-    if not overwrite:
-        raise ConfigError(f"{out} is there already; name another one with --out, or add --overwrite")
     if (to is Format.GEFF) != out.is_dir():
         raise ConfigError(f"{out} is a {'folder' if out.is_dir() else 'file'}, {to} is not; name another with --out")
     if to is Format.GEFF and not {member.name for member in out.iterdir()} <= MEMBERS:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from streamtrack.cli.output import check_output, output_file
 from streamtrack.config import PluginConfig, source_from_text
 from streamtrack.errors import ConfigError
 from streamtrack.formats.tables import read_tracks
@@ -48,15 +49,19 @@ def evaluate(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the scores to this JSON file.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
 ) -> None:
     """Score a run: detections (F1, RMSE), links, and tracks by the measures of the Particle Tracking Challenge.
 
     Gaps in the tracks that were found are filled by straight lines first.
     """
+    if out:
+        check_output(out, overwrite)
     scores = score_run(results, truth)
     print_scores(scores)
     if out:
-        out.write_text(json.dumps(scores.as_dict(), indent=2) + "\n", encoding="utf-8")
+        with output_file(out) as partial:
+            partial.write_text(json.dumps(scores.as_dict(), indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 def score_run(folder: Path, truth: str | None = None) -> RunScores:

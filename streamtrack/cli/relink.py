@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
+from streamtrack.cli.output import check_output, output_file
 from streamtrack.errors import ConfigError
 from streamtrack.formats.tables import read_tracks, write_parquet
 from streamtrack.linking.offline import relink as relink_table
-from streamtrack.sinks.files import replacing, sink_errors
 
 
 def relink(
@@ -26,11 +26,10 @@ def relink(
     """
     if out.suffix.lower() != ".parquet":
         raise ConfigError(f"cannot write {out}: its name must end in .parquet; 'streamtrack convert' makes the rest")
-    if out.exists() and not overwrite:
-        raise ConfigError(f"{out} is there already; name another file with --out, or add --overwrite")
+    check_output(out, overwrite, table)
     detections = read_tracks(table)
     tracks = relink_table(detections)
-    with replacing(out) as partial, sink_errors(out):
+    with output_file(out) as partial:
         write_parquet(tracks, partial)
     n_left = len(detections) - len(tracks)
     print(f"{tracks['particle'].nunique()} tracks, {len(tracks)} detections, {n_left} left out -> {out}")

@@ -33,15 +33,22 @@ def with_partials(*names: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, partial: Path | None = None) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on success move it there in one step, on failure delete it.
+
+    Parameters
+    ----------
+    path
+        The file.
+    partial
+        What it is called meanwhile, `partial_of` by default; what is there is written over.
 
     Raises
     ------
     SinkError
         If the complete file cannot be moved to its name.
     """
-    partial = partial_of(path)
+    partial = partial or partial_of(path)
     try:
         yield partial
         with sink_errors(path):

@@ -99,11 +99,14 @@ def test_a_kill_in_the_middle_leaves_the_old_file_as_it_was(tmp_path):
         "--overwrite",
     ]
     with subprocess.Popen(command) as process:
-        while process.poll() is None and not any(path.stat().st_size for path in tmp_path.glob(".streamtrack-*/*")):
+        partial = tmp_path / "a.trackmate.streamtrack-partial.xml"
+        while process.poll() is None and not (partial.exists() and partial.stat().st_size):
             time.sleep(0.002)
         process.kill()
     assert process.returncode != 0, "it was done before it could be killed"
     assert out.read_text() == "the old one"
+    subprocess.run(command, check=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.parquet", "a.trackmate.xml"}
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "image.zarr"])

@@ -5,11 +5,13 @@ import json
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from streamtrack.errors import EngineError
+from streamtrack.files import remove_file, replace_file
 
 _MAGIC = b"streamtrack plan 1\n"
 _MAX_MANIFEST = 1 << 16
@@ -136,7 +138,8 @@ def _replace(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        replace_file(Path(unfinished), path)
     except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
+        with suppress(OSError):
+            remove_file(Path(unfinished))
         raise

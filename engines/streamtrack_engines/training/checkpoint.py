@@ -1,13 +1,13 @@
 """The state of a training run, on disk and in memory."""
 
 import copy
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from streamtrack.errors import EngineError
+from streamtrack.files import replace_file
 from streamtrack_engines.networks import Network, make_network
 from streamtrack_engines.peaks import UNCALIBRATED, Calibration
 from streamtrack_engines.training.recipe import Recipe
@@ -68,7 +68,7 @@ def save_checkpoint(state: TrainingState, recipe: Recipe, path: Path) -> None:
     }
     unfinished = path.with_suffix(".part")
     torch.save(content, unfinished)
-    os.replace(unfinished, path)
+    replace_file(unfinished, path)
 
 
 def resume_state(recipe: Recipe, path: Path, device: torch.device) -> TrainingState:

@@ -1,12 +1,14 @@
 """The log of a training run: two CSV files and a picture of the curves."""
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from streamtrack.files import replace_file
 
 Rows = Sequence[Mapping[str, float]]
 
@@ -19,7 +21,7 @@ def write_records(folder: Path, losses: Rows, evaluations: Rows) -> None:
     _write_csv(folder / "evaluations.csv", evaluations)
     unfinished = folder / "curves.part.png"
     draw_curves(losses, evaluations).savefig(unfinished, dpi=120)
-    os.replace(unfinished, folder / "curves.png")
+    _publish(unfinished, folder / "curves.png")
 
 
 def _write_csv(path: Path, rows: Rows) -> None:
@@ -28,7 +30,13 @@ def _write_csv(path: Path, rows: Rows) -> None:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(unfinished, path)
+    _publish(unfinished, path)
+
+
+def _publish(unfinished: Path, path: Path) -> None:
+    """Move a file to its name; one that a viewer holds stays as it is until the next records."""
+    with suppress(PermissionError):
+        replace_file(unfinished, path)
 
 
 def draw_curves(losses: Rows, evaluations: Rows) -> Figure:
