@@ -31,6 +31,8 @@ from streamtrack.bench.computer import describe
 PHASES = ("compiling", "running", "moving", "finishing")
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 STOP_FILE = "stop file"
+STUCK = "shutter stuck"
+"""A phase for tests: as running, but the shutter cannot be closed."""
 LAB_PACKAGE = Path(__file__).parents[1] / "tests" / "lab_package"
 START_S, SAFE_S, END_S = 120.0, 15.0, 60.0
 """How long a run may take to begin, to make safe, and to end."""
@@ -41,6 +43,7 @@ mode = "armed"
 [microscope]
 kind = "stamped"
 stamps = {stamps!r}
+stuck = {stuck}
 [source]
 kind = "micromanager"
 exposure_ms = 10
@@ -143,10 +146,11 @@ def started(case: Case, folder: Path, stamps: Path) -> Iterator["subprocess.Pope
     finishing = case.phase == "finishing"
     run = RUN.format(
         stamps=str(stamps),
+        stuck="true" if case.phase == STUCK else "false",
         frames="frames = 20" if finishing else "",
         rounds=ROUNDS if case.phase == "compiling" else 1,
         x_um=900 if case.phase == "moving" else 0,
-        close_s=4 if finishing else 0,
+        close_s=4 if case.phase in ("running", "finishing") else 0,
     )
     config = stamps.with_name("run.toml")
     config.write_text(run, encoding="utf-8", newline="\n")
@@ -164,7 +168,7 @@ def has_reached(phase: str, folder: Path, stamps: Path) -> bool:
     """Return whether the run is where it shall be stopped."""
     if phase == "compiling":
         return "compiling" in read_stamps(stamps)
-    if phase == "running":
+    if phase in ("running", STUCK):
         return status_of(folder) == "running"
     return ("moving" if phase == "moving" else "closed") in read_stamps(stamps)
 

@@ -1,11 +1,23 @@
 """Stopping armed runs of ``streamtrack live`` at the worst moments, by real signals, on Micro-Manager's devices."""
 
+import subprocess
 import sys
 
 import pytest
 
 from benchmarks.spoilt_folder import can_mount
-from benchmarks.stop import STOP_FILE, Case, try_once
+from benchmarks.stop import (
+    END_S,
+    START_S,
+    STOP_FILE,
+    STUCK,
+    Case,
+    has_reached,
+    started,
+    status_of,
+    try_once,
+    wait_until,
+)
 
 pytest.importorskip("pymmcore", reason="needs the extra micromanager")
 pytest.importorskip("mm_test_adapters", reason="needs mm-test-adapters")
@@ -52,3 +64,37 @@ def test_a_folder_that_is_lost_keeps_no_light_on(tmp_path, phase, folder):
     assert outcome.safe_ms < SAFE_MS
     assert outcome.exit_code in (2, 130), outcome.errors
     assert "Traceback" not in outcome.errors
+
+
+def stop_command(folder):
+    command = [sys.executable, "-m", "streamtrack", "stop", str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("phase", "status"), [("compiling", "interrupted"), ("running", "interrupted")])
+def test_stop_says_what_is_safe_while_the_run_is_still_busy_and_then_how_it_ended(tmp_path, phase, status):
+    folder, stamps = tmp_path / "out", tmp_path / "stamps"
+    with started(Case(phase, "healthy", STOP_FILE), folder, stamps) as process:
+        wait_until(lambda: has_reached(phase, folder, stamps), START_S, process)
+        stop = stop_command(folder)
+        assert stop.stdout.readline() == "stopped, shutter 'White Light Shutter' closed\n"
+        assert process.poll() is None
+        said, errors = stop.communicate(timeout=END_S)
+        process.communicate(timeout=END_S)
+    assert said == f"{folder}: {status}\n"
+    assert (stop.returncode, errors) == (0, "")
+    assert status_of(folder) == status
+
+
+def test_a_shutter_that_cannot_be_closed_is_said_by_everybody(tmp_path):
+    folder, stamps = tmp_path / "out", tmp_path / "stamps"
+    with started(Case(STUCK, "healthy", STOP_FILE), folder, stamps) as process:
+        wait_until(lambda: has_reached(STUCK, folder, stamps), START_S, process)
+        stop = stop_command(folder)
+        _, by_stop = stop.communicate(timeout=END_S)
+        _, by_run = process.communicate(timeout=END_S)
+    alarm = "streamtrack: shutter 'White Light Shutter' could not be closed: MicroscopeError: the shutter is stuck"
+    assert (stop.returncode, process.returncode) == (2, 2)
+    assert alarm in by_stop
+    assert alarm in by_run
+    assert status_of(folder) == "failed"

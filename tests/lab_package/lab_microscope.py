@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from streamtrack.errors import MicroscopeError
 from streamtrack.types import Detections
 from streamtrack_drivers.micromanager.core import MicroManager
 
@@ -18,12 +19,14 @@ def note(stamps, what):
 class StampedMicroscope(MicroManager):
     """Micro-Manager's demo devices with a slow stage; notes in a file what was done when, by the monotonic clock."""
 
-    def __init__(self, *, stamps: Path) -> None:
+    def __init__(self, *, stamps: Path, stuck: bool = False) -> None:
         super().__init__(config=Path("MMConfig_demo.cfg"))
         self.core.setProperty("XY", "Velocity", "0.1")
-        self._stamps = stamps
+        self._stamps, self._stuck = stamps, stuck
 
     def set_shutter(self, device, opened):
+        if self._stuck:
+            raise MicroscopeError("the shutter is stuck")
         super().set_shutter(device, opened)
         note(self._stamps, "opened" if opened else "closed")
 
