@@ -222,7 +222,7 @@ class Guard:
             lit.insert(0, ("shutter", self._safety.close_shutter))
         self._darken_all(list(dict.fromkeys(lit)))
         self._alarm.look_again()
-        self._moves.wait()
+        self._moves.settle()
         with self._lock:
             return by_name(self._made_dark)
 

@@ -10,7 +10,7 @@ from streamtrack.waiting import joined_within
 EVERY_S = 0.05
 """A move that had begun just before a stop may start after it: it is halted again and again until none is left."""
 WAIT_S = 1.0
-"""How long `Moves.wait` waits for that; the halting goes on behind it."""
+"""How long `Moves.settle` waits for that; the halting goes on behind it."""
 MOST_S = 30.0
 
 
@@ -51,7 +51,7 @@ class Moves:
                 self._halter = threading.Thread(target=self._halt_all, name="streamtrack-halt", daemon=True)
                 self._halter.start()
 
-    def wait(self) -> None:
+    def settle(self) -> None:
         """Wait a little for that."""
         if (halter := self._halter) is not None:
             joined_within(halter, WAIT_S)
