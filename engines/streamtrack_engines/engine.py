@@ -12,8 +12,12 @@ from streamtrack_engines.backends.deploy_file import read_deploy_file
 from streamtrack_engines.backends.metadata import REQUIRED_COLUMNS
 from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
 from streamtrack_engines.backends.selection import HALF_PRECISION, ORDER, BackendName, Choice, get_backend, open_first
+from streamtrack_engines.doubts import doubts_about, part_of
 from streamtrack_engines.levels import Levels, Polarity, binning_for, check_spots
 from streamtrack_engines.weights import half_precision_of
+
+_MANY_FRAMES = 5
+"""From so many on it is odd if there is no particle in any."""
 
 
 class DenodetEngine:
@@ -75,13 +79,16 @@ class DenodetEngine:
         self._prepared: tuple[tuple[int, ...], str] | None = None
         self._closed = False
         self._levels: Levels | None = None
-        self._full_tables = 0
+        self._full_tables = self._n_frames = self._n_found = 0
+        self._first: Pixels | None = None
+        self._looks: list[str] | None = None
         self._about_runner: dict[str, Any] = {"backend": None, "passed_over": {}}
 
     @property
     def info(self) -> Mapping[str, Any]:
         """Back end, weights and versions, and how many frames may hold more particles than the table has rows.
 
+        ``doubts`` says what of the movie looks wrong, with the setting that mends it; `streamtrack_engines.doubts`.
         ``backend`` is None before the first `prepare`; ``passed_over`` says of each back end that would have been
         preferred why it was not taken.
         """
@@ -97,6 +104,7 @@ class DenodetEngine:
             "binning": self._binning,
             "polarity": self._polarity,
             "frames_with_full_table": self._full_tables,
+            "doubts": self._doubts(),
             **self._about_runner,
         }
 
@@ -115,6 +123,8 @@ class DenodetEngine:
         for denoise in (True, False):
             self.detect(np.zeros(shape, dtype), denoise=denoise)
         self.reset()
+        self._full_tables = self._n_frames = self._n_found = 0
+        self._first = self._looks = None
 
     def reset(self) -> None:
         """Forget the frames seen so far: the next one does not follow them."""
@@ -133,12 +143,24 @@ class DenodetEngine:
             raise EngineError(f"frame is {pixels.shape} {pixels.dtype}, but the engine is {state}: call prepare first")
         levels.write(pixels, runner.current)
         table, image = runner.run(denoise=denoise)
-        return self._detections(table, levels), None if image is None else levels.image(image)
+        detections = self._detections(table, levels)
+        self._n_frames, self._n_found = self._n_frames + 1, self._n_found + len(detections)
+        if self._first is None and pixels.min() != pixels.max():
+            self._first = part_of(pixels)
+        return detections, None if image is None else levels.image(image)
 
     def close(self) -> None:
         """Release device and memory."""
         self._closed = True
         self._release()
+
+    def _doubts(self) -> list[str]:
+        """Return what looks wrong with the movie so far."""
+        none = self._n_frames >= _MANY_FRAMES and self._n_found == 0
+        doubts = [f"no particle in any of {self._n_frames} frames"] if none else []
+        if self._first is not None and self._looks is None:
+            self._looks = doubts_about(self._first, is_dark=self._polarity == "dark", is_binned=self._binning > 1)
+        return doubts + (self._looks or [])
 
     def _open(self, size: FrameSize) -> None:
         """Replace the runner; none is left if that fails."""
