@@ -148,14 +148,14 @@ def _type(hint: Any) -> str:
         limits = [str(limit) for extra in extras for limit in (extra.metadata if isinstance(extra, FieldInfo) else ())]
         return f"{_type(kind)} ({', '.join(limits)})" if limits else _type(kind)
     if get_origin(hint) is Literal:
-        return " | ".join(_toml(value) for value in get_args(hint))
+        return " or ".join(_toml(value) for value in get_args(hint))
     if get_origin(hint) in (Union, types.UnionType):
-        return " | ".join(_type(each) for each in get_args(hint) if each is not types.NoneType)
+        return " or ".join(_type(each) for each in get_args(hint) if each is not types.NoneType)
     if get_origin(hint) in (list, tuple):
         return f"[{', '.join('...' if each is Ellipsis else _type(each) for each in get_args(hint))}]"
     if get_origin(hint) in (dict, Mapping):
         return "table"
-    return {"str": "text", "int": "whole number", "float": "number", "bool": "true | false", "Path": "path"}.get(
+    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "Path": "path"}.get(
         getattr(hint, "__name__", ""), str(hint)
     )
 

@@ -31,7 +31,7 @@ def test_every_kind_is_listed_with_its_plugins():
 
 def test_the_settings_of_one_are_shown_with_type_default_and_meaning():
     said = streamtrack("plugins", "triggers", "region").stdout
-    assert 'on = "enters"   ("enters" | "leaves")' in said
+    assert 'on = "enters"   ("enters" or "leaves")' in said
     assert "margin_px = 1.0   (number)" in said
     assert "A track has left only when it is farther out than this" in said
 
