@@ -220,7 +220,7 @@ def test_a_particle_is_centred_through_the_bridge(micromanager, microscope, gui,
     microscope.set_property("Camera", "Mode", "Fluorescent Beads")
     microscope.set_exposure_ms(30.0)
     gui.startContinuousSequenceAcquisition(0.0)
-    table = {"kind": "pycromanager", "port": micromanager.port}
+    table = {"kind": "pycromanager", "port": micromanager.port, "stage_um_per_px": [1.0, 1.0]}
     session = Session(RunConfig.model_validate({**CENTRE_THE_NEAREST, "microscope": table}), tmp_path)
     began = time.monotonic()
 
