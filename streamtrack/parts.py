@@ -8,13 +8,18 @@ from typing import Any
 
 from streamtrack.actuators.guard import Guard
 from streamtrack.config import PluginConfig, RunConfig
-from streamtrack.errors import ConfigError
+from streamtrack.errors import ConfigError, SourceError
 from streamtrack.protocols import Actuator, Engine, FrameSource, Linker, Microscope, Sink
 from streamtrack.registry import Group, build
 from streamtrack.triggers.rule import Rule
+from streamtrack.types import SourceInfo
 
 CLOSED_AT_THE_END = ("microscopes", "sources", "engines", "actuators")
 """Sinks are closed by their workers."""
+
+
+CALIBRATIONS = {"pixel_size_um": (1e-6, 1e6), "frame_interval_s": (1e-9, 1e9)}
+"""What can be meant: beyond it positions and times overflow sooner or later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ def build_parts(
         for ready_made in (given.source, given.engine):
             if ready_made is not None:
                 opened.callback(ready_made.close)
+        _check_calibration(source.info)
         rules = [Rule(trigger, rule) for trigger, rule in zip(triggers, config.triggers, strict=True)]
         parts = Parts(
             source,
@@ -117,6 +123,13 @@ def files_of(sinks: Mapping[str, Sink]) -> list[str]:
     if silent:
         raise ConfigError(f"sink {silent[0]!r} does not say what it writes; give its class the names as 'files'")
     return [file for sink in sinks.values() for file in sink.files]
+
+
+def _check_calibration(source: SourceInfo) -> None:
+    for name, (low, high) in CALIBRATIONS.items():
+        value = getattr(source, name)
+        if value is not None and not low <= value <= high:
+            raise SourceError(f"{source.name}: {name} = {value:g} cannot be; correct what the movie or settings say")
 
 
 class _Builder:

@@ -103,7 +103,7 @@ def held_by(folder: Path) -> str | None:
 def _said(path: Path) -> str:
     about = _read(path)
     who = f"process {about['pid']} on {about['host']}" if about else "another process"
-    since = f" since {about['since']} ({about['command']})" if about else ""
+    since = f" since {str(about['since'])[:19].replace('T', ' ')} ({about['command']})" if about else ""
     cure = f"end it with 'streamtrack stop {path.parent}', or choose another folder"
     return f"{path.parent} is in use: {who} writes into it{since}; {cure}"
 
@@ -114,7 +114,7 @@ def _about_this_process() -> bytes:
         "host": socket.gethostname(),
         "process_started": _process_started(os.getpid()),
         "since": datetime.now().astimezone().isoformat(timespec="microseconds"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]),
     }
     return json.dumps(about).encode() + b"\n"
 

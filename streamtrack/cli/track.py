@@ -145,6 +145,7 @@ def report_lines(report: dict[str, Any], out: Path) -> list[str]:
     if frames["processed"]:
         stages = ", ".join(f"{stage} {latency[stage]['p50']:.2f}" for stage in ("read", "detect", "link"))
         lines.append(f"  median ms per frame: {stages}")
+    lines += [f"  {remark}" for remark in report["remarks"]]
     return lines + _command_lines(report)
 
 

@@ -1,4 +1,5 @@
 import json
+import math
 import signal
 import sys
 import threading
@@ -7,9 +8,10 @@ import time
 import numpy as np
 import pytest
 
+from streamtrack.arrays import ArraySource
 from streamtrack.commands import FATES
 from streamtrack.config import RunConfig
-from streamtrack.errors import ConfigError, EngineError, PluginNotFoundError, SinkError
+from streamtrack.errors import ConfigError, EngineError, PluginNotFoundError, SinkError, SourceError
 from streamtrack.session import Session
 from streamtrack.types import Stamps
 
@@ -160,6 +162,25 @@ def test_results_are_not_overwritten_unless_asked(tmp_path):
     assert Session(make_config(), tmp_path, overwrite=True).run()["status"] == "completed"
     assert not (tmp_path / "diary.txt").exists(), "an old result must not pass for a new one"
     assert (tmp_path / "notes.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "calibration", [{"pixel_size_um": math.inf}, {"pixel_size_um": -0.1}, {"frame_interval_s": 1e300}]
+)
+def test_a_calibration_that_cannot_be_is_refused_before_anything_is_removed(tmp_path, calibration):
+    run(tmp_path, sinks=[{"kind": "diary"}])
+    movie = ArraySource(movie=np.ones((3, 48, 64), np.float32), **calibration)
+    with pytest.raises(SourceError, match=r"(pixel_size_um|frame_interval_s) = \S+ cannot be"):
+        Session(make_config(), tmp_path, overwrite=True, source=movie)
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "diary.txt"}
+
+
+def test_an_unknown_frame_interval_is_said(tmp_path):
+    movie = np.ones((3, 48, 64), np.float32)
+    (remark,) = Session(make_config(), tmp_path / "a", source=ArraySource(movie=movie)).run()["remarks"]
+    assert "the frame interval is not known" in remark
+    known = ArraySource(movie=movie, frame_interval_s=0.1)
+    assert Session(make_config(), tmp_path / "b", source=known).run()["remarks"] == []
 
 
 def test_a_sink_that_names_no_files_is_refused(tmp_path, monkeypatch):
