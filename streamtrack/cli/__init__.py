@@ -3,26 +3,29 @@
 import logging
 import sys
 from collections.abc import Callable
+from importlib import import_module
 
 import typer
 
 from streamtrack import __version__
-from streamtrack.cli.bench import bench
-from streamtrack.cli.check import check
-from streamtrack.cli.convert import convert
-from streamtrack.cli.demo import demo
-from streamtrack.cli.doctor import doctor
-from streamtrack.cli.evaluate import evaluate
-from streamtrack.cli.live import live
-from streamtrack.cli.plugins import plugins
-from streamtrack.cli.recover import recover
-from streamtrack.cli.relink import relink
 from streamtrack.cli.saying import say_error
-from streamtrack.cli.stop import stop
-from streamtrack.cli.track import track
 from streamtrack.errors import StreamtrackError, one_line
-from streamtrack.registry import load, names
 
+COMMANDS = (
+    "track",
+    "live",
+    "check",
+    "stop",
+    "demo",
+    "evaluate",
+    "convert",
+    "recover",
+    "relink",
+    "bench",
+    "doctor",
+    "plugins",
+)
+"""Modules here, each with a function of its name."""
 PLUGIN_HELP = {
     "train": "Train a network on simulated crops, from a TOML recipe.",
     "export": "Turn a training checkpoint into one ONNX file with everything inside.",
@@ -34,7 +37,7 @@ def main() -> None:
     """Run the command line; what a user can do something about becomes one line on stderr and exit code 2."""
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of a damaged file, our one line says too
     try:
-        make_app()()
+        make_app(sys.argv[1] if len(sys.argv) > 1 else None)()
     except StreamtrackError as error:
         say_error(str(error))
         sys.exit(2)
@@ -43,8 +46,11 @@ def main() -> None:
         sys.exit(2)
 
 
-def make_app() -> typer.Typer:
-    """Return the command line with every installed command."""
+def make_app(asked: str | None = None) -> typer.Typer:
+    """Return the command line with every installed command, or with the one that was asked for alone.
+
+    The emergency stop does not wait until all others are loaded.
+    """
     app = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
@@ -52,12 +58,19 @@ def make_app() -> typer.Typer:
         help="Real-time streaming particle tracking for live microscopy.",
     )
     app.callback()(_root)
-    for command in (track, live, check, stop, demo, evaluate, convert, recover, relink, bench, doctor, plugins):
-        app.command()(command)
+    for name in (asked,) if asked in COMMANDS else COMMANDS:
+        app.command()(getattr(import_module(f"streamtrack.cli.{name}"), name))
+    if asked not in COMMANDS:
+        _add_plugins(app)
+    return app
+
+
+def _add_plugins(app: typer.Typer) -> None:
+    from streamtrack.registry import names
+
     for name in names("commands"):
         everything = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
         app.command(name, help=PLUGIN_HELP.get(name), context_settings=everything)(_forward(name))
-    return app
 
 
 def _print_version(asked: bool) -> None:
@@ -78,6 +91,8 @@ def _forward(name: str) -> Callable[[typer.Context], None]:
     """Return a command that imports the plug-in's command only when it is called."""
 
     def run(context: typer.Context) -> None:
+        from streamtrack.registry import load
+
         inner = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         inner.command()(load("commands", name))
         inner(args=context.args, prog_name=f"streamtrack {name}")

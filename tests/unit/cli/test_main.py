@@ -1,0 +1,62 @@
+import sys
+
+import pytest
+
+from streamtrack import cli
+from streamtrack.cli import COMMANDS, make_app
+from streamtrack.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("size = 0 is out of range"),
+        MemoryError(),
+        RecursionError("maximum recursion depth exceeded"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        UnicodeEncodeError("cp1252", "Ω", 0, 1, "character maps to <undefined>"),
+        OSError(36, "File name too long"),
+        PermissionError(13, "Permission denied", "out"),
+    ],
+)
+def test_what_a_user_can_do_something_about_is_one_line(monkeypatch, capsys, error):
+    def command():
+        raise error
+
+    monkeypatch.setattr(cli, "make_app", lambda asked: command)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    said, errors = capsys.readouterr()
+    assert said == ""
+    assert errors.startswith("streamtrack: ")
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_bug_shows_where_it_is(monkeypatch):
+    def command():
+        raise AssertionError("a bug")
+
+    monkeypatch.setattr(cli, "make_app", lambda asked: command)
+    with pytest.raises(AssertionError):
+        cli.main()
+
+
+def test_a_command_that_is_asked_for_is_loaded_alone():
+    assert [command.callback.__name__ for command in make_app("stop").registered_commands] == ["stop"]
+    names = [command.name or command.callback.__name__ for command in make_app().registered_commands]
+    assert names[: len(COMMANDS)] == list(COMMANDS)
+    assert {"train", "export"} <= set(names)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe of POSIX")
+def test_output_to_a_reader_that_is_gone_is_no_failure(monkeypatch):
+    import os
+
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as gone, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", gone)
+        cli.saying.say("stopped", "interrupted")
+        patch.setattr(sys, "stderr", gone)
+        cli.saying.say_error("the shutter could not be closed", alarm=True)
