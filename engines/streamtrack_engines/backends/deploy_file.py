@@ -2,12 +2,16 @@
 
 import hashlib
 
+import numpy as np
 import onnxruntime as ort
 
-from streamtrack.errors import EngineError
+from streamtrack.errors import EngineError, foreign_errors
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, DeployMetadata
+from streamtrack_engines.backends.proof import check_weights
 from streamtrack_engines.backends.runner import DeployFile, FrameSize
-from streamtrack_engines.weights import read_weights
+from streamtrack_engines.weights import packaged_weights, read_weights
+
+_CURE = "'streamtrack export'"
 
 
 def read_deploy_file(weights: str) -> DeployFile:
@@ -21,21 +25,20 @@ def read_deploy_file(weights: str) -> DeployFile:
     Raises
     ------
     EngineError
-        The file is missing, damaged, or no deploy graph.
+        The file is missing, damaged, or no deploy graph; it has weights that are not finite; or it finds nothing where
+        there is much of what it was trained on.
     """
-    content = read_weights(weights)
-    session = _inspect(content, weights)
-    metadata = DeployMetadata.from_properties(session.get_modelmeta().custom_metadata_map, f"weights {weights}")
-    inputs = [(value.name, value.type, len(value.shape), value.shape[1:2]) for value in session.get_inputs()]
-    outputs = {value.name for value in session.get_outputs()}
-    if inputs != [(FRAME, "tensor(uint8)", 5, [metadata.n_frames])] or not {DETECTIONS, DENOISED} <= outputs:
-        raise EngineError(
-            f"weights {weights} are no deploy graph (inputs {[name for name, *_ in inputs]}, outputs "
-            f"{sorted(outputs)}): write them with 'streamtrack export'"
-        )
-    sizes = session.get_inputs()[0].shape[2:]
-    fixed = FrameSize(*sizes) if all(isinstance(size, int) for size in sizes) else None
-    return DeployFile(weights, content, hashlib.sha256(content).hexdigest(), metadata, fixed)
+    what = f"weights {weights} are damaged or no ONNX file"
+    with foreign_errors(EngineError, what):
+        content = read_weights(weights)
+        is_foreign = weights not in packaged_weights()  # a test sees to those that come with the package
+        if is_foreign:
+            _check_numbers(content, weights)
+        session = _inspect(content)
+        file = _described(content, weights, session)
+        if is_foreign:
+            check_weights(file, session)
+        return file
 
 
 def without_denoised(content: bytes) -> bytes:
@@ -46,13 +49,40 @@ def without_denoised(content: bytes) -> bytes:
     return bytes(Extractor(onnx.load_from_string(content)).extract_model([FRAME], [DETECTIONS]).SerializeToString())
 
 
-def _inspect(content: bytes, weights: str) -> ort.InferenceSession:
-    """Return a session to look at, not to run."""
+def _check_numbers(content: bytes, weights: str) -> None:
+    """Raise EngineError if a weight is not finite, which no output tells, or lies in another file."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load_from_string(content)
+    tensors = [*model.graph.initializer, *(a.t for node in model.graph.node for a in node.attribute if a.HasField("t"))]
+    for tensor in tensors:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise EngineError(f"weights {weights} keep {tensor.name} in another file: write them as one with {_CURE}")
+        numbers = numpy_helper.to_array(tensor)
+        if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+            raise EngineError(f"weights {weights} have NaN or infinite numbers in {tensor.name}: train and export anew")
+
+
+def _inspect(content: bytes) -> ort.InferenceSession:
+    """Return a session to look at and to try once, not to run."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3  # errors only; those come as exceptions as well
-    try:
-        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no public base class
-        raise EngineError(f"weights {weights} are damaged or no ONNX file: {str(error).splitlines()[0]}") from error
+    options.log_severity_level = 4  # its errors come as exceptions as well
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _described(content: bytes, weights: str, session: ort.InferenceSession) -> DeployFile:
+    """Return the file with what it says of itself; raises EngineError if that is not true."""
+    metadata = DeployMetadata.from_properties(session.get_modelmeta().custom_metadata_map, f"weights {weights}")
+    inputs = [(value.name, value.type, len(value.shape), value.shape[1:2]) for value in session.get_inputs()]
+    outputs = {value.name for value in session.get_outputs()}
+    if inputs != [(FRAME, "tensor(uint8)", 5, [metadata.n_frames])] or not {DETECTIONS, DENOISED} <= outputs:
+        raise EngineError(
+            f"weights {weights} are no deploy graph (inputs {[name for name, *_ in inputs]}, outputs "
+            f"{sorted(outputs)}): write them with {_CURE}"
+        )
+    sizes = session.get_inputs()[0].shape[2:]
+    fixed = FrameSize(*sizes) if all(isinstance(size, int) for size in sizes) else None
+    return DeployFile(weights, content, hashlib.sha256(content).hexdigest(), metadata, fixed)

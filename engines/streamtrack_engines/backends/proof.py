@@ -1,10 +1,11 @@
-"""Proof that a back end computes what the weights say: a made-up movie through it and through ONNX Runtime.
+"""Proof that weights find particles, and that a back end computes what they say, on a made-up movie.
 
 Compilers for GPUs have faults that show in the numbers only: TensorRT 11.2 fuses some residual additions in half
 precision to wrong values without a warning (NVIDIA/TensorRT issue 4854), and a refused enqueue inside a captured graph
 replays the frame before. So each runner is compared on load, by the very calls that run it later.
 """
 
+import math
 from dataclasses import asdict, astuple, dataclass
 
 import numpy as np
@@ -12,12 +13,13 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from streamtrack.errors import EngineError
-from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME
+from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, DeployMetadata
 from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
 
 _SPACING_PX = 24
-_SPOT_SIGMA_PX = 1.3
+_SPOT_SIGMA_PX = (1.3, 1.3)
 _NEAR_PX = 0.5
+_SIGMA_KEY = "spot_sigma_px"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,9 @@ class Difference:
         return all(value <= most for value, most in zip(asdict(self).values(), asdict(limit).values(), strict=True))
 
 
+Result = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Table (K, columns) and denoised frame (H, W)."""
+
 TOLERANCE = Difference(missed=0.02, position_px=0.005, score=0.003, intensity=0.005, denoised=0.02)
 """See ``docs/decisions/0011-tensorrt-plans.md`` for what half precision and real faults measure."""
 
@@ -74,11 +79,15 @@ def prove(runner: Runner, reference: DeployFile, size: FrameSize) -> Difference:
     Raises
     ------
     EngineError
-        The difference is greater than `TOLERANCE`, with the figures; or the runner failed.
+        The difference is greater than `TOLERANCE`, with the figures; the runner failed; or the weights find nothing, so
+        that nothing could be compared.
     """
     n_frames = reference.metadata.n_frames
-    movie = reference_movie(n_frames + 1, size)  # one more than the graph takes: the first must be forgotten
+    # One frame more than the graph takes: the first must be forgotten.
+    movie = reference_movie(n_frames + 1, size, spot_sigmas_px(reference.metadata))
     wanted = _reference(reference, movie[-n_frames:])
+    check_finite(wanted, reference)
+    check_finds(wanted, reference)
     found = _last(runner, movie, denoise=True)
     found_alone, _ = _last(runner, movie, denoise=False)
     runner.clear()
@@ -96,41 +105,83 @@ def prove(runner: Runner, reference: DeployFile, size: FrameSize) -> Difference:
     return difference
 
 
-def reference_movie(n_frames: int, size: FrameSize) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def check_weights(file: DeployFile, session: ort.InferenceSession) -> None:
+    """Raise EngineError if weights find none of the particles that they were trained on, or give no finite numbers."""
+    sigmas_px = spot_sigmas_px(file.metadata)
+    side = 4 * math.ceil(_spacing_px(sigmas_px))
+    movie = reference_movie(file.metadata.n_frames, file.fixed or FrameSize(side, side, 2), sigmas_px)
+    result = session.run([DETECTIONS, DENOISED], {FRAME: _as_bytes(movie)})
+    check_finite(result, file)
+    if _SIGMA_KEY in file.metadata.training_data:  # else nobody knows what they should find
+        check_finds(result, file)
+
+
+def check_finite(result: Result, file: DeployFile) -> None:
+    """Raise EngineError if the results of weights are not finite."""
+    if not all(np.isfinite(part).all() for part in result):
+        raise EngineError(f"the weights {file.name} give no finite numbers: they are damaged, or trained wrongly")
+
+
+def check_finds(result: Result, file: DeployFile) -> None:
+    """Raise EngineError if nothing was found."""
+    table, least = result[0], file.metadata.threshold
+    if not (table[:, file.metadata.columns.index("score")] >= least).any():
+        raise EngineError(
+            f"the weights {file.name} find none of the bright spots in a made-up movie with a score of {least:g} or"
+            " more: they are damaged, hardly trained, or exported with too high a threshold"
+        )
+
+
+def spot_sigmas_px(metadata: DeployMetadata) -> tuple[float, float]:
+    """Return the least and greatest standard deviation of the spots that weights were trained on, px."""
+    match metadata.training_data.get(_SIGMA_KEY):
+        case [int() | float() as least, int() | float() as greatest] if 0.3 <= least <= greatest <= 100:
+            return float(least), float(greatest)
+    return _SPOT_SIGMA_PX
+
+
+def reference_movie(
+    n_frames: int, size: FrameSize, sigmas_px: tuple[float, float] = _SPOT_SIGMA_PX
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Return a movie (n_frames, H, W) of spots that drift on an uneven background, with shot noise; always the same.
 
-    Of 16-bit frames both bytes are used, as far as 20,000 counts: more than half precision holds exactly.
+    Their standard deviations are between `sigmas_px`; the first is as bright as any. Of 16-bit frames both bytes are
+    used, as far as 20,000 counts: more than half precision holds exactly.
     """
     rng = np.random.default_rng(20260801)
-    centres = _grid(size.height, size.width)
+    centres = _grid(size.height, size.width, _spacing_px(sigmas_px))
     centres += rng.uniform(-4, 4, centres.shape)
     drift = rng.normal(0, 0.7, centres.shape)
     brightness = rng.uniform(0.1, 1.0, len(centres))
-    clean = np.stack([_spots(centres + t * drift, brightness, size) for t in range(n_frames)])
+    brightness[0] = 1.0
+    sigma = np.geomspace(*sigmas_px, len(centres))
+    clean = np.stack([_spots(centres + t * drift, brightness, sigma, size) for t in range(n_frames)])
     clean += np.linspace(0.08, 0.2, size.height)[:, None]
     counts, gain = (180.0, 1.0) if size.itemsize == 1 else (400.0, 50.0)
     dtype = np.dtype(f"u{size.itemsize}")
     return (rng.poisson(counts * clean) * gain).clip(0, np.iinfo(dtype).max).astype(dtype)
 
 
-def _grid(height: int, width: int) -> NDArray[np.float64]:
+def _spacing_px(sigmas_px: tuple[float, float]) -> float:
+    return max(_SPACING_PX, 8 * sigmas_px[1])
+
+
+def _grid(height: int, width: int, spacing: float) -> NDArray[np.float64]:
     """Return places (N, 2) at about equal distances, the outer ones half of that from the edge."""
-    axes = (np.arange(_SPACING_PX / 2, length, _SPACING_PX) for length in (height, width))
+    axes = (np.arange(min(spacing, length) / 2, length, spacing) for length in (height, width))
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
 
 
-def _spots(centres: NDArray[np.float64], brightness: NDArray[np.float64], size: FrameSize) -> NDArray[np.float64]:
+def _spots(
+    centres: NDArray[np.float64], brightness: NDArray[np.float64], sigma: NDArray[np.float64], size: FrameSize
+) -> NDArray[np.float64]:
     """Return an image (H, W) of Gaussian spots; a sum of products of profiles along y and x."""
     profiles = (
-        np.exp(-0.5 * ((np.arange(length) - centre[:, None]) / _SPOT_SIGMA_PX) ** 2)
+        np.exp(-0.5 * ((np.arange(length) - centre[:, None]) / sigma[:, None]) ** 2)
         for length, centre in zip((size.height, size.width), centres.T, strict=True)
     )
     along_y, along_x = profiles
     return (along_y * brightness[:, None]).T @ along_x
-
-
-Result = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Table (K, columns) and denoised frame (H, W)."""
 
 
 def _reference(file: DeployFile, frames: NDArray[np.uint8] | NDArray[np.uint16]) -> Result:
@@ -138,9 +189,12 @@ def _reference(file: DeployFile, frames: NDArray[np.uint8] | NDArray[np.uint16])
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(file.content, options, providers=["CPUExecutionProvider"])
-    raw = frames.view(np.uint8).reshape(1, *frames.shape, frames.itemsize)
-    table, denoised = session.run([DETECTIONS, DENOISED], {FRAME: raw})
+    table, denoised = session.run([DETECTIONS, DENOISED], {FRAME: _as_bytes(frames)})
     return table, denoised
+
+
+def _as_bytes(frames: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
+    return frames.view(np.uint8).reshape(1, *frames.shape, frames.itemsize)
 
 
 def _last(runner: Runner, movie: NDArray[np.uint8] | NDArray[np.uint16], *, denoise: bool) -> Result:
