@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamtrack.errors import ConfigError, SinkError
+from streamtrack.errors import ConfigError, SinkError, foreign_errors
 from streamtrack.report import read_report
 from streamtrack.sinks.files import replacing, sink_errors
 from streamtrack.sinks.overview import OVERVIEW, OverviewSink
@@ -47,6 +47,8 @@ class Results:
             raise ConfigError(
                 f"the run in {folder} has not ended; if its process is gone, 'streamtrack recover' makes its tables"
             )
+        with foreign_errors(ConfigError, f"the report in {folder} lacks what 'track' writes into it"):
+            self._headline()
 
     @cached_property
     def tracks(self) -> "pd.DataFrame":
