@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamtrack.arrays import frame_dtype
 from streamtrack.clock import monotonic_ns
-from streamtrack.errors import ConfigError
+from streamtrack.errors import ConfigError, SourceError
 from streamtrack.types import Frame, LostFrame, SourceInfo
 
 WAKE_S = 0.5
@@ -80,6 +80,7 @@ class Feed:
         self._n_frames = self._next = self._late = 0
         self._changed = threading.Condition()
         self._over = False
+        self._error = ""
         self.started = threading.Event()
         """Set when somebody asks for the first frame."""
 
@@ -87,6 +88,11 @@ class Feed:
     def info(self) -> SourceInfo:
         """As given; ``details`` count the images that came after the end."""
         return replace(self._info, details={"after_the_end": self._late})
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no image is taken any more."""
+        return self._over
 
     def push(self, image: NDArray[Any], index: int | None = None, time_s: float | None = None) -> None:
         """Take the next image; returns at once. What does not fit the run is counted as lost.
@@ -126,7 +132,7 @@ class Feed:
             self._changed.notify()
 
     def frames(self) -> Iterator[Frame | LostFrame]:
-        """Yield what was pushed, in order, until `finish` or `close`."""
+        """Yield what was pushed, in order, until `finish` or `close`; raises SourceError after `fail`."""
         self.started.set()
         while (item := self._take()) is not None:
             if isinstance(item, Frame):
@@ -140,6 +146,11 @@ class Feed:
             self._over = True
             self._changed.notify_all()
 
+    def fail(self, why: str) -> None:
+        """End the run with an error; images that wait or still come are dropped."""
+        self._error = self._error or why
+        self.close()
+
     def close(self) -> None:
         """End a running ``frames()``; images that wait or still come are dropped. May be called twice."""
         with self._changed:
@@ -149,6 +160,8 @@ class Feed:
     def _take(self) -> Frame | _Lost | None:
         with self._changed:
             while not self._queue:
+                if self._over and self._error:
+                    raise SourceError(self._error)
                 if self._over:
                     return None
                 self._changed.wait(WAKE_S)

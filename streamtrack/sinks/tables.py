@@ -7,6 +7,7 @@ The stream is only ever appended to. Where the linker thinks better of a track, 
 frame now belongs to which; it comes into effect when the tables are made.
 """
 
+import concurrent.futures.thread  # noqa: F401  # pyarrow imports pandas late, which needs it; it cannot be imported at exit
 import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator

@@ -18,8 +18,8 @@ pytest.importorskip("pymmcore_plus")
 import useq
 from pymmcore_plus import CMMCorePlus
 
+from streamtrack.feed import NOT_HANDED_OVER
 from streamtrack_drivers.micromanager.mda import MdaTap
-from streamtrack_drivers.micromanager.pushed import NOT_HANDED_OVER
 
 EVERY_FRAME_ADDS = {
     "mode": "armed",

@@ -19,9 +19,10 @@ from streamtrack.types import Frame, LostFrame, SourceInfo
 
 pytest.importorskip("pymmcore")
 
+from streamtrack.feed import NOT_HANDED_OVER, QUEUE_FULL
 from streamtrack_drivers.micromanager import Tap
 from streamtrack_drivers.micromanager.acquisition_events import as_pycromanager
-from streamtrack_drivers.micromanager.pushed import NOT_HANDED_OVER, QUEUE_FULL, PushedSource
+from streamtrack_drivers.micromanager.pushed import PushedSource
 
 IMAGE = np.zeros((48, 64), np.float32)
 IMAGE[10, 10] = IMAGE[30, 20] = 100.0
