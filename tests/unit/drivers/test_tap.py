@@ -353,7 +353,7 @@ def test_the_queue_stays_small_whatever_comes():
     source = make_source(capacity=4)
     for number in range(0, 20_000, 2):  # a gap and a full queue, in turn
         source.push(IMAGE, {"ImageNumber": number})
-    assert len(source._queue) < 50
+    assert len(source._feed._queue) < 50
     source.finish()
     assert [item.index for item in source.frames()] == list(range(19_999))
 
