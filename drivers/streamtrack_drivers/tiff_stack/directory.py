@@ -17,6 +17,7 @@ _SIZES = defaultdict(lambda: 1, {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12:
 _LAYOUT = {256, 257, 258, 259, 262, 266, 277, 278, 317, 322, 323, 339, 32997}
 _STRIPS, _TILES, _COUNTS = 273, 324, {273: 279, 324: 325}
 _TILE_WIDTH, _JPEG_TABLES, _ELSEWHERE = 322, 347, (330, 34665, 34853)
+_FIRST_CODE, _PRIVATE, _LAST_TYPE = 254, 32768, 18
 _MOST_TAGS = 4096
 HEADER_BYTES = 8
 
@@ -94,9 +95,11 @@ class DirectoryReader:
         return self.parse(offset, *self.data(offset))
 
     def parse(self, offset: int, data: bytes, following: int | None) -> Directory:
-        """Return the directory with these bytes."""
+        """Return the directory with these bytes; raises LostPageError if they look like none."""
         head, size = self._n_tags.size, self._tag.size
         tags = list(self._tag.iter_unpack(data[head : head + (len(data) - head) // size * size]))
+        if any(tag[0] < _FIRST_CODE or (tag[0] < _PRIVATE and not 1 <= tag[1] <= _LAST_TYPE) for tag in tags):
+            raise LostPageError("damaged page: what should be its directory is none")
         return Directory(offset, {tag[0]: tag for tag in reversed(tags)}, tags, following, data)
 
     def page(self, directory: Directory) -> Page:
@@ -161,15 +164,20 @@ class DirectoryReader:
     def value(self, tag: Tag, count: int | None = None) -> bytes:
         """Return the bytes of the values of a tag, or of the first ones."""
         size = (tag[2] if count is None else count) * _SIZES[tag[1]]
-        if not self.bytes_elsewhere(tag):
+        if not self._bytes_elsewhere(tag):
             return tag[3][:size]
         offset = self._next.unpack(tag[3])[0]
-        if offset + self.bytes_elsewhere(tag) > self._size:
+        if offset + self._bytes_elsewhere(tag) > self._size:
             raise LostPageError(f"damaged page: its tag {tag[0]} lies beyond the end of the file")
         self._seek(offset)
         return bytes(self._read_bytes(size))
 
-    def bytes_elsewhere(self, tag: Tag) -> int:
+    def values_elsewhere(self, directory: Directory) -> list[tuple[int, int]]:
+        """Return offset and length of all values that are not in the directory itself."""
+        outside = (tag for tag in directory.all_tags if self._bytes_elsewhere(tag))
+        return [(self._next.unpack(tag[3])[0], self._bytes_elsewhere(tag)) for tag in outside]
+
+    def _bytes_elsewhere(self, tag: Tag) -> int:
         """Return the length of a value that is not in the directory itself."""
         n_bytes = tag[2] * _SIZES[tag[1]]
         return n_bytes if n_bytes > self._form.tagoffsetthreshold else 0
@@ -211,6 +219,7 @@ class Model:
         self, page: Page, directory: Directory, mask: bytes, fields: Sequence[tuple[struct.Struct, int]]
     ) -> None:
         self._page, self._fields, self._n_bytes = page, fields, len(mask)
+        self._distance = page.offsets[0] - page.directory
         self._mask = int.from_bytes(mask, "little")
         self._masked = self._bits(directory.data)
 
@@ -219,6 +228,8 @@ class Model:
         if self._bits(data) != self._masked:
             return None
         offsets, *counts = [field.unpack_from(data, at) for field, at in self._fields]
+        if offsets[0] - offset != self._distance:  # of its pixels from its directory
+            return None
         return Page(self._page.layout, offset, offsets, counts[0] if counts else self._page.counts)
 
     def _bits(self, data: bytes) -> int:

@@ -7,20 +7,22 @@ each of its pages says which image it is.
 import glob
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import tifffile
 
-from streamtrack.errors import SourceError
 from streamtrack_drivers.tiff_stack.files import FileSet
 from streamtrack_drivers.tiff_stack.movies import Movie, squeezed
 from streamtrack_drivers.tiff_stack.pages import Pages
 from streamtrack_drivers.tiff_stack.pixels import LostPageError
-from streamtrack_drivers.tiff_stack.planes import Plane, Planes, Stack
+from streamtrack_drivers.tiff_stack.planes import Plane, Planes, Stack, usual
+from streamtrack_drivers.tiff_stack.survey import OVERLAP
 
 _INDEX_HEADER = 54773648
 _METADATA = 51123
+_SAMPLE = 9
 _AXES = "TPZC"
 _PLANNED = {"T": "Frames", "P": "Positions", "Z": "Slices", "C": "Channels"}
 _INDEX_OF = {"T": "FrameIndex", "P": "PositionIndex", "Z": "SliceIndex", "C": "ChannelIndex"}
@@ -41,24 +43,23 @@ def is_mmstack(pages: Pages) -> bool:
 
 def movie(files: FileSet) -> Movie | None:
     """Return the movie of a Micro-Manager stack, None where it does not say which images it has."""
-    metadata = _metadata(files.first, {"Summary"})
-    planned = metadata.get("Summary")
-    planned = planned if isinstance(planned, dict) else {}
+    summary = _metadata(files.first, "Summary")
+    planned = [_number(summary.get(_PLANNED[axis])) if isinstance(summary, dict) else 0 for axis in _AXES]
     recorded = list(_recorded(files.first, None))
     if not recorded:
         return None
     positions = {coordinates[1] for coordinates, _ in recorded}
-    sizes = [max(_number(planned.get(_PLANNED[axis])), 1) for axis in _AXES]
     if len(positions) == 1:  # a file for each position
-        sizes[1] = 1
-    if len(recorded) < math.prod(sizes):
+        planned[1] = 1
+    if len(recorded) < math.prod(planned):
         recorded += [each for each in _in_other_files(files) if each[0][1] in positions]
+    recorded = [each for each in recorded if _is_believable(files, *each, planned)]
     if len(positions) == 1:
         recorded = [((t, 0, z, c), place) for (t, _, z, c), place in recorded]
     columns = zip(*(coordinates for coordinates, _ in recorded), strict=True)
-    shape = [max(size, 1 + max(column)) for size, column in zip(sizes, columns, strict=True)]
-    places, n = _places(recorded, shape), math.prod(shape)
-    ended = f"never recorded: the acquisition ended after {len(places)} of {n} images"
+    shape = [max(size, 1 + max(column)) for size, column in zip(planned, columns, strict=True)]
+    places = _places(recorded, shape)
+    ended = f"never recorded: the acquisition ended after {len(places)} of {math.prod(shape)} images"
 
     def plane(index: int) -> Plane:
         if index not in places:
@@ -66,35 +67,58 @@ def movie(files: FileSet) -> Movie | None:
         place = places[index]
         if place is None:
             raise LostPageError("damaged page: the index has two images in its place")
-        pages = files.get(place[0])
-        return pages, pages.page(place[1])
+        return _image(files.get(place[0]), place[1])
 
-    planes = Stack(plane, _reference(plane, places, planned), max(places) + 1)
-    layout = planes.reference[1].layout
-    axes, full = squeezed(_AXES + "YX", (*shape, layout.height, layout.width))
-    return Movie.of("mmstack", axes, full, planes)
+    reference = _reference(plane, places)
+    axes, full = squeezed(_AXES + "YX", (*shape, reference[1].layout.height, reference[1].layout.width))
+    return Movie.of("mmstack", axes, full, Stack(plane, reference, max(places) + 1))
 
 
-def _metadata(pages: Pages, keys: set[str]) -> dict[str, Any]:
+def _image(pages: Pages, directory: int) -> Plane:
+    """Return the image with this directory: Micro-Manager puts it between this one and the next."""
+    page, following = pages.page(directory), pages.next(directory)
+    if page.offsets[0] < directory or 0 < (following or 0) < page.offsets[-1] + page.counts[-1]:
+        raise LostPageError(OVERLAP)
+    return pages, page
+
+
+def _metadata(pages: Pages, key: str) -> Any:
     try:
-        return dict(tifffile.read_micromanager_metadata(pages.file.filehandle, keys))
+        return tifffile.read_micromanager_metadata(pages.file.filehandle, {key}).get(key)
     except Exception:  # whatever damaged metadata lead to: the pages have some of their own
-        return {}
+        return None
 
 
 def _recorded(pages: Pages, file: str | None) -> Iterator[tuple[Coordinates, Place]]:
     """Yield which images a file has, by its index or by what each page says."""
-    index = _metadata(pages, {"IndexMap"}).get("IndexMap")
+    index = _metadata(pages, "IndexMap")
     if index is not None:
         for row in index.tolist():
             yield tuple(row[_COLUMN[axis]] for axis in _AXES), (file, row[4])
         return
     for directory in pages.offsets:
-        try:
-            said = json.loads(pages.text(directory, _METADATA) or "")
-            yield tuple(_number(said.get(_INDEX_OF[axis])) for axis in _AXES), (file, directory)
-        except (LostPageError, ValueError, AttributeError, RecursionError):
-            continue  # lost: nobody knows which image that was
+        coordinates = _said(pages, directory)
+        if coordinates is not None:  # else it is lost: nobody knows which image that was
+            yield coordinates, (file, directory)
+
+
+def _said(pages: Pages, directory: int) -> Coordinates | None:
+    """Return which image a page says that it is."""
+    try:
+        said = json.loads(pages.text(directory, _METADATA) or "")
+        return tuple(_number(said.get(_INDEX_OF[axis])) for axis in _AXES)
+    except (LostPageError, ValueError, AttributeError, RecursionError):
+        return None
+
+
+def _is_believable(files: FileSet, coordinates: Coordinates, place: Place, planned: Sequence[int]) -> bool:
+    """Return whether an image is one of those planned, or at least its page says the same as the index."""
+    if all(index < size for index, size in zip(coordinates, planned, strict=True)):
+        return True
+    try:
+        return _said(files.get(place[0]), place[1]) in (coordinates, None)
+    except LostPageError:
+        return True
 
 
 def _in_other_files(files: FileSet) -> Iterator[tuple[Coordinates, Place]]:
@@ -123,22 +147,16 @@ def _places(recorded: list[tuple[Coordinates, Place]], shape: list[int]) -> dict
     return places
 
 
-def _reference(plane: Planes, places: Mapping[int, Any], planned: Mapping[str, Any]) -> Plane:
-    """Return the first image that can be read, and has the size that was planned if there is one."""
-    cause, other = "holds no image", None
+def _reference(plane: Planes, places: Iterable[int]) -> Plane:
+    """Return an image that is like most of the first ones; raises SourceError where none can be read."""
+    found: list[Plane] = []
     for number in sorted(places):
-        try:
-            found = plane(number)
-        except LostPageError as error:
-            cause = str(error)
-            continue
-        layout = found[1].layout
-        if (planned.get("Width", layout.width), planned.get("Height", layout.height)) == (layout.width, layout.height):
-            return found
-        other = other or found
-    if other is None:
-        raise SourceError(f"holds no image that can be read: {cause}")
-    return other
+        with suppress(LostPageError):
+            found.append(plane(number))
+        if len(found) == _SAMPLE:
+            break
+    like = usual(page.layout for _, page in found)
+    return next(each for each in found if each[1].layout == like)
 
 
 def _number(value: object) -> int:

@@ -56,7 +56,7 @@ class Movie:
 
 def of_pages(pages: Pages, kind: str = "pages") -> Movie:
     """Return the movie of a file that has nothing but its list of pages: they are time points."""
-    layouts = pages.survey.layouts
+    layouts = {directory: pages.survey.layout(directory) for directory in pages.offsets}
     like = usual(layouts.values())
     frames = [o for o, layout in layouts.items() if not layout or layout.kind == like.kind or not pages.is_reduced(o)]
     kinds = Counter(layout.kind == like.kind for layout in map(layouts.get, frames) if layout)
@@ -65,7 +65,7 @@ def of_pages(pages: Pages, kind: str = "pages") -> Movie:
         found = ", ".join(f"{n} of {each}" for each, n in listing)
         raise SourceError(f"holds pages of several kinds ({found}): save the stack to track as a file of its own")
     missing = pages.breaks_off and f"{pages.breaks_off} after page {len(layouts)}: how many are missing is unknown"
-    if missing is None and pages.survey.unclaimed_bytes >= pages.survey.largest_bytes:
+    if missing is None and 2 * len(layouts) * pages.survey.unclaimed_bytes >= pages.survey.stored_bytes:
         missing = f"{pages.survey.unclaimed_bytes} bytes of the file belong to none of its pages: some may be missing"
     shape = (len(frames),) * (len(frames) > 1) + (like.height, like.width)
     return Movie.of(kind, "IYX"[-len(shape) :], shape, chain(pages, frames, len(frames)), missing)
@@ -96,7 +96,7 @@ def is_shaped(text: str) -> bool:
 def shaped(pages: Pages) -> Movie:
     """Return the movie of a file by tifffile, which writes the shape down as JSON."""
     images, n_pages = _shaped_images(pages)
-    if len(images) > 1 and all(math.prod(shape[:-2]) == 1 for _, _, shape in images):  # written frame by frame
+    if images and all(math.prod(shape[:-2]) == 1 for _, _, shape in images):  # written one by one
         return of_pages(pages, "shaped")
     directory, axes, shape = the_only(images, [(axes, shape) for _, axes, shape in images])
     planes = stack(pages, directory, math.prod(shape[:-2]), may_be_alone=True)
@@ -151,7 +151,10 @@ def imagej(pages: Pages, text: str) -> Movie:
     layout = planes.reference[1].layout
     size = dict(zip("ITZC"[-len(sizes) :], sizes, strict=True)) | {"Y": layout.height, "X": layout.width}
     axes, shape = squeezed(axes + "YX", [size[axis] for axis in axes + "YX"])
-    return Movie.of("imagej", axes, shape, planes, None if planes.is_block else unnamed(pages, pages.offsets[n:]))
+    missing = None if planes.is_block else unnamed(pages, pages.offsets[n:])
+    if n_images > n:
+        missing = f"its description counts {n_images} images, but {n} by frames, slices and channels"
+    return Movie.of("imagej", axes, shape, planes, missing)
 
 
 def of_tifffile(pages: Pages) -> Movie:

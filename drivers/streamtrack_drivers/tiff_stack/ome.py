@@ -5,7 +5,7 @@ The Open Microscopy Environment: "OME-TIFF specification" and the OME schema of 
 
 import math
 from bisect import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -16,6 +16,7 @@ from streamtrack_drivers.tiff_stack.movies import Movie, squeezed, the_only
 from streamtrack_drivers.tiff_stack.pages import Pages
 from streamtrack_drivers.tiff_stack.pixels import LostPageError
 from streamtrack_drivers.tiff_stack.planes import Plane, Stack, stack, unnamed
+from streamtrack_drivers.tiff_stack.survey import overlapping
 
 
 class Block(NamedTuple):
@@ -70,41 +71,68 @@ def read_images(text: str, file_name: str) -> list[OmeImage]:
 def movie(files: FileSet, images: Sequence[OmeImage]) -> tuple[Movie, OmeImage]:
     """Return the movie of an OME-TIFF, and which of its images that is."""
     image = the_only(images, [squeezed(each.axes, each.shape) for each in images])
-    n = math.prod(image.shape[:-2])
-    starts = [block.first for block in image.blocks]
-    stacks: dict[str | None, Stack] = {}
-
-    def stack_in(file: str | None) -> Stack:
-        pages = files.get(file)
-        if file not in stacks or stacks[file].reference[0] is not pages:
-            blocks = [block for block in image.blocks if block.file == file]
-            n_pages = max(block.page + (n if block.n_planes is None else block.n_planes) for block in blocks)
-            stacks[file] = stack(pages, pages.first, n_pages, may_be_alone=False)
-        return stacks[file]
-
-    def plane(index: int) -> Plane:
-        number = bisect(starts, index) - 1
-        block = image.blocks[number] if number >= 0 else None
-        if block is None or (block.n_planes is not None and index - block.first >= block.n_planes):
-            raise LostPageError("missing page: its OME-XML does not say where it is")
-        return stack_in(block.file).plane(block.page + index - block.first)
-
-    own = _first_stack(stack_in, [block.file for block in image.blocks])
+    stacks = _Stacks(files, image)
+    own = stacks.first()
     named = [block for each in images for block in each.blocks if block.file is None]
     missing = None if own.is_block else unnamed(files.first, _left_out(files.first, named))
-    whole = own._replace(plane=plane, n_there=sum(min(block.n_planes or n, n) for block in image.blocks))
+    if missing and own.n_there < stacks.n_pages(None) and not files.first.breaks_off:
+        raise SourceError("its OME-XML names pages that are not there, and leaves out others: it is of another file")
+    if any(block.first + (block.n_planes or 0) > stacks.n for block in image.blocks):
+        missing = f"its OME-XML names more planes than the {stacks.n} of its sizes"
+    n_there = sum(min(block.n_planes or stacks.n, stacks.n) for block in image.blocks)
+    whole = Stack(stacks.plane, own.reference, n_there)
     return Movie.of("ome", *squeezed(image.axes, image.shape), whole, missing), image
 
 
-def _first_stack(stack_in: Callable[[str | None], Stack], names: Sequence[str | None]) -> Stack:
-    """Return the planes in the first file that can be read, the named one first."""
-    cause = "holds no image: its OME-XML names no page"
-    for name in sorted(set(names), key=lambda name: name or ""):
-        try:
-            return stack_in(name)
-        except LostPageError as error:
-            cause = str(error)
-    raise SourceError(cause)
+class _Stacks:
+    """The planes of an image in all its files."""
+
+    def __init__(self, files: FileSet, image: OmeImage) -> None:
+        self.n = math.prod(image.shape[:-2])
+        self._files, self._blocks = files, image.blocks
+        self._starts = [block.first for block in image.blocks]
+        self._stacks: dict[str | None, Stack] = {}
+        self._twice = overlapping((block.first, self._end(block), number) for number, block in enumerate(self._blocks))
+        for file in {block.file for block in image.blocks}:
+            self._twice |= overlapping(
+                (block.page, block.page + self._end(block) - block.first, number)
+                for number, block in enumerate(self._blocks)
+                if block.file == file
+            )
+
+    def plane(self, index: int) -> Plane:
+        """Return a plane by its number in the image; raises LostPageError."""
+        number = bisect(self._starts, index) - 1
+        if number < 0 or index >= self._end(self._blocks[number]):
+            raise LostPageError("missing page: its OME-XML does not say where it is")
+        if number in self._twice:
+            raise LostPageError("damaged page: its OME-XML says twice where it is, or names it for two")
+        block = self._blocks[number]
+        return self._stack(block.file).plane(block.page + index - block.first)
+
+    def n_pages(self, file: str | None) -> int:
+        """Return how many pages a file should have."""
+        ends = (block.page + self._end(block) - block.first for block in self._blocks if block.file == file)
+        return max(ends, default=0)
+
+    def first(self) -> Stack:
+        """Return the pages of the first file that can be read, the named one before all; raises SourceError."""
+        cause = "holds no image: its OME-XML names no page"
+        for file in sorted({block.file for block in self._blocks}, key=lambda name: name or ""):
+            try:
+                return self._stack(file)
+            except LostPageError as error:
+                cause = str(error)
+        raise SourceError(cause)
+
+    def _end(self, block: Block) -> int:
+        return self.n if block.n_planes is None else block.first + block.n_planes
+
+    def _stack(self, file: str | None) -> Stack:
+        pages = self._files.get(file)
+        if file not in self._stacks or self._stacks[file].reference[0] is not pages:  # not opened anew
+            self._stacks[file] = stack(pages, pages.first, self.n_pages(file), may_be_alone=False)
+        return self._stacks[file]
 
 
 def _left_out(pages: Pages, blocks: Sequence[Block]) -> list[int]:
@@ -158,7 +186,7 @@ def _pages(data: ElementTree.Element) -> tuple[int, int | None]:
     """Return the first page of a TiffData, and how many there are; None stands for all in the file."""
     page, count = data.get("IFD"), data.get("PlaneCount", data.get("NumPlanes"))
     n = int(count) if count is not None else None if page is None else 1
-    if min(int(page or 0), n or 0) < 0:
+    if int(page or 0) < 0 or (n is not None and n < 1):
         raise ValueError(f"TiffData with page {page}, {count} planes")
     return int(page or 0), n
 

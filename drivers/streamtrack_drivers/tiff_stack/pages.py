@@ -1,37 +1,17 @@
 """The pages that are in a TIFF file: the list of them, and what is wrong with it."""
 
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from streamtrack_drivers.tiff_stack.directory import HEADER_BYTES, DirectoryReader, Model
-from streamtrack_drivers.tiff_stack.pixels import Layout, LostPageError, Page, PixelReader
+from streamtrack_drivers.tiff_stack.directory import DirectoryReader
+from streamtrack_drivers.tiff_stack.pixels import LostPageError, Page, PixelReader
+from streamtrack_drivers.tiff_stack.survey import Span, Survey, Surveyor, read_page
 
 _NEW_SUBFILE_TYPE, _DESCRIPTION = 254, 270
-
-_Span = tuple[int, int, int]
-"""Start and end of something in the file, and the directory of the page whose pixels it is, 0 if it is none."""
-
-
-class Survey(NamedTuple):
-    """What all pages of a file are like.
-
-    Attributes
-    ----------
-    layouts
-        By the offsets of their directories; None where a page is damaged.
-    unclaimed_bytes
-        How much of the file belongs to no page and no directory.
-    largest_bytes
-        How much the largest page takes.
-    """
-
-    layouts: dict[int, Layout | None]
-    unclaimed_bytes: int
-    largest_bytes: int
 
 
 class Pages:
@@ -46,7 +26,6 @@ class Pages:
     def __init__(self, file: tifffile.TiffFile) -> None:
         self.file = file
         self._directories, self._reader = DirectoryReader(file), PixelReader(file)
-        self._known: dict[int, Page | str] = {}
 
     @property
     def n_bytes(self) -> int:
@@ -89,14 +68,20 @@ class Pages:
 
     def page(self, directory: int) -> Page:
         """Return the page that has its directory at an offset; raises LostPageError."""
-        known = self._known.get(directory)
+        known = self.__dict__["survey"].pages.get(directory) if "survey" in self.__dict__ else None
         if isinstance(known, str):
             raise LostPageError(known)
-        return known or self._directories.page(self._directories.read(directory))
+        return known if isinstance(known, Page) else read_page(self._directories, self._directories.read(directory))
 
     def next(self, directory: int) -> int | None:
         """Return where the next directory is; 0 after the last one, None where the file ends before it says."""
         return self._directories.data(directory)[1]
+
+    def spans(self, directory: int) -> list[Span]:
+        """Return what of the file a directory and the values of its tags take, header and pixels left out."""
+        read = self._directories.read(directory)
+        values = [(start, start + n_bytes, 0) for start, n_bytes in self._directories.values_elsewhere(read)]
+        return [(directory, directory + len(read.data), 0), *values]
 
     def descriptions(self, directory: int) -> list[str | None]:
         """Return the texts that describe a page; None stands for one that is not in the file."""
@@ -122,65 +107,8 @@ class Pages:
 
     @cached_property
     def survey(self) -> Survey:
-        """What all pages of the list are like; from then on those that lie where others are count as damaged."""
-        surveyor = _Surveyor(self._directories, self.n_bytes)
+        """What all pages of the list are like; takes as long as their number asks for."""
+        surveyor = Surveyor(self._directories, self.n_bytes)
         for offset in self.offsets:
-            page = surveyor.look(offset)
-            if isinstance(page, str) or len(page.offsets) == 1:  # more would fill the memory
-                self._known[offset] = page
-        for offset in _overlapping(surveyor.spans):
-            self._known[offset] = "damaged page: its pixels would lie where another page is"
-        return Survey(surveyor.layouts, self.n_bytes - surveyor.claimed, surveyor.largest)
-
-
-class _Surveyor:
-    """Looks at one page after the other."""
-
-    def __init__(self, directories: DirectoryReader, file_bytes: int) -> None:
-        self._directories, self._file_bytes = directories, file_bytes
-        self._model: Model | None = None
-        self._elsewhere = 0
-        self.layouts: dict[int, Layout | None] = {}
-        self.spans: list[_Span] = []
-        self.claimed, self.largest = HEADER_BYTES, 1
-
-    def look(self, offset: int) -> Page | str:
-        """Return the page with its directory at an offset, or what is wrong with it."""
-        data, following = self._directories.data(offset)
-        self.spans.append((offset, offset + len(data), 0))
-        page = (self._model and self._model.page(offset, data)) or self._read(offset, data, following)
-        self.claimed += len(data) + self._elsewhere
-        if isinstance(page, str):
-            self.layouts[offset] = None
-            return page
-        self.layouts[offset] = page.layout
-        stored = min(sum(page.counts), self._file_bytes)
-        self.claimed, self.largest = self.claimed + stored, max(self.largest, stored)
-        if page.is_raw:
-            self.spans.append((page.offsets[0], page.offsets[0] + page.layout.n_bytes, offset))
-        return page
-
-    def _read(self, offset: int, data: bytes, following: int | None) -> Page | str:
-        self._model = None
-        directory = self._directories.parse(offset, data, following)
-        self._elsewhere = sum(map(self._directories.bytes_elsewhere, directory.all_tags))
-        if not directory.is_alone:
-            self._elsewhere = self._file_bytes  # all of it may belong to directories that are not in the list
-        try:
-            page = self._directories.page(directory)
-        except LostPageError as error:
-            return str(error)
-        self._model = self._directories.model(directory, page)
-        return page
-
-
-def _overlapping(spans: list[_Span]) -> set[int]:
-    """Return the pages whose pixels lie partly where other pixels or a directory lie; the same place is no harm."""
-    found: set[int] = set()
-    furthest = (0, 0, 0)
-    for span in sorted(spans):
-        if span[0] < furthest[1] and span[:2] != furthest[:2]:
-            found |= {span[2], furthest[2]}
-        if span[1] > furthest[1]:
-            furthest = span
-    return found - {0}
+            surveyor.look(offset)
+        return surveyor.survey()

@@ -18,6 +18,8 @@ _JPEG_2000 = {33003, 33004, 33005, 34712}
 _SELF_DESCRIBING = _JPEG | _JPEG_2000 | {22610, 34887, 34933, 34934, 50001, 50002, 52546}  # PNG, WebP, JPEG XL, ...
 """Compressions whose data say how large the image is, which the codecs believe: a strip can claim gigabytes."""
 
+_KIND = 6  # fields of a layout that come first
+_MAY_DIFFER = {"compression", "rows", "columns", "is_tiled"}
 _FORMATS = {1: "uint", 2: "int", 3: "float", 4: "uint"}
 _SLACK_BYTES = 2**16
 _MANY_SEGMENTS = 4
@@ -56,12 +58,20 @@ class Layout(NamedTuple):
     @property
     def kind(self) -> tuple[int, ...]:
         """What all frames of a movie have in common."""
-        return self[:6]
+        return self[:_KIND]
+
+    def differences(self, other: "Layout") -> str:
+        """Return why not both can be frames of a movie; writers do change the compression, but not how they use it."""
+        like = self if self.compression == other.compression else self._replace(predictor=other.predictor)
+        fields = zip(self._fields, like, other, strict=True)
+        return ", ".join(
+            f"{name} {mine}, not {its}" for name, mine, its in fields if mine != its and name not in _MAY_DIFFER
+        )
 
     def __str__(self) -> str:
         colours = f", {self.samples} colours" if self.samples > 1 else ""
         pixels = f"{_FORMATS.get(self.sample_format, f'format {self.sample_format}, bits ')}{self.bits}"
-        return f"{self.height} x {self.width} px, {pixels}{colours}, photometric {self.photometric}"
+        return f"{self.height} x {self.width} px, {pixels}{colours}"
 
     @property
     def n_across(self) -> int:
@@ -132,6 +142,20 @@ class Page(NamedTuple):
     def is_raw(self) -> bool:
         """Whether its pixels lie in the file in one piece, as they are."""
         return self.layout.is_plain and self.is_in_one_piece
+
+    @property
+    def has_plausible_counts(self) -> bool:
+        """Whether there is a byte count for each strip or tile, and it is enough for the pixels and not too much."""
+        layout = self.layout
+        if len(self.counts) < layout.n_segments:
+            return False
+        full, last = layout.segment_bytes(0), layout.segment_bytes(layout.n_segments - 1)
+        if layout.compression != 1:
+            return max(self.counts) <= 2 * full + _SLACK_BYTES
+        another_row = full // layout.segment_shape(0)[0]  # with one more, they were of another size
+        return (
+            min((*self.counts[:-1], full)) >= full and self.counts[-1] >= last and max(self.counts) < full + another_row
+        )
 
 
 class PixelReader:
@@ -204,14 +228,8 @@ class PixelReader:
             raise LostPageError(f"unwritten page: a {part} has no place in the file")
         if max(map(add, page.offsets, page.counts)) > self._file.filehandle.size:
             raise LostPageError(CUT_OFF)
-        full, last = layout.segment_bytes(0), layout.segment_bytes(layout.n_segments - 1)
-        if layout.compression == 1:
-            enough = min((*page.counts[:-1], full)) >= full and page.counts[-1] >= last
-            most = full + full // layout.segment_shape(0)[0] - 1  # with another row, they were of another size
-        else:
-            enough, most = True, 2 * full + _SLACK_BYTES
-        if not enough or max(page.counts) > most:
-            raise LostPageError(f"unreadable page: its pixels cannot take as many bytes as a {part} has")
+        if not page.has_plausible_counts:
+            raise LostPageError(f"unreadable page: its pixels do not take as many bytes as a {part} has")
 
     def _segments(self, page: Page) -> Iterator[bytes | memoryview]:
         """Yield the data of all strips or tiles, with one read if they follow one another."""
@@ -232,6 +250,8 @@ def _decode(decoder: tifffile.TiffPage, page: Page, index: int, data: bytes | me
     shape = page.layout.segment_shape(index)
     if page.layout.compression not in _SELF_DESCRIBING:
         pixels, _, _ = decoder.decode(data, index)
+        if pixels.dtype != decoder.dtype:  # fax, of two levels
+            raise LostPageError(f"unreadable page: compression {page.layout.compression} gives {pixels.dtype}")
         return pixels.reshape(shape)
     try:
         return _decode_image(decoder, page, shape, data)

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 from streamtrack.errors import SourceError
 from streamtrack.types import MIN_FRAME_PX
+from streamtrack_drivers.tiff_stack.directory import HEADER_BYTES
 from streamtrack_drivers.tiff_stack.pages import Pages
 from streamtrack_drivers.tiff_stack.pixels import Layout, LostPageError, Page
+from streamtrack_drivers.tiff_stack.survey import overlapping
 
 _PADDING_BYTES = 64
 
@@ -53,13 +55,16 @@ def stack(pages: Pages, directory: int, n: int, *, may_be_alone: bool) -> Stack:
 
 def chain(pages: Pages, directories: Sequence[int], n: int) -> Stack:
     """Return the planes that have a directory each, ``n`` if none were missing."""
-    layouts = [pages.survey.layouts[directory] for directory in directories]
-    like = usual(layouts)
-    reference = next(o for o, layout in zip(directories, layouts, strict=True) if layout and layout.kind == like.kind)
+    cause = pages.breaks_off or f"the file has {len(directories)} of {n}"
+    if len(directories) < n and pages.breaks_off is None and pages.survey.n_before_gap:
+        directories = directories[: pages.survey.n_before_gap]
+        cause = "the list of pages leaves out some, and which ones is unknown"
+    layouts = [pages.survey.layout(directory) for directory in directories]
+    reference = directories[layouts.index(usual(layouts))]
 
     def plane(index: int) -> Plane:
         if index >= len(directories):
-            raise LostPageError(f"missing page: {pages.breaks_off or f'the file has {len(directories)} of {n}'}")
+            raise LostPageError(f"missing page: {cause}")
         return pages, pages.page(directories[index])
 
     return Stack(plane, (pages, pages.page(reference)), len(directories))
@@ -71,8 +76,7 @@ def usual(layouts: Iterable[Layout | None]) -> Layout:
     large = [layout for layout in known if is_large(layout)] or known
     if not large:
         raise SourceError("holds no image: it has no TIFF page with pixels")
-    kind, _ = Counter(layout.kind for layout in large).most_common(1)[0]
-    return next(layout for layout in large if layout.kind == kind)
+    return Counter(large).most_common(1)[0][0]
 
 
 def is_large(layout: Layout) -> bool:
@@ -109,10 +113,31 @@ def _is_block(pages: Pages, directory: int, n: int, *, may_be_alone: bool) -> bo
         first, following = pages.page(directory), pages.next(directory)
     except LostPageError:
         return False
-    end = first.offsets[0] + n * first.layout.n_bytes
-    if not first.is_raw or following is None:
+    if not first.is_raw or not first.has_plausible_counts or following is None:
         return False
-    return may_be_alone if following == 0 else end <= following < end + _PADDING_BYTES
+    if following == 0:
+        return may_be_alone and _has_room(pages, first, n)
+    end = first.offsets[0] + n * first.layout.n_bytes
+    return end <= following < end + _PADDING_BYTES and _is_second(pages, following, first)
+
+
+def _is_second(pages: Pages, directory: int, first: Page) -> bool:
+    """Return whether a page lies right behind the first one; one that is cut off, with all others, may well do."""
+    try:
+        second = pages.page(directory)
+    except LostPageError:
+        return True
+    return second.layout == first.layout and second.offsets[0] == first.offsets[0] + first.layout.n_bytes
+
+
+def _has_room(pages: Pages, first: Page, n: int) -> bool:
+    """Return whether ``n`` planes can lie behind the only directory; raises SourceError where they cannot."""
+    start, n_bytes = first.offsets[0], n * first.layout.n_bytes
+    others = [(0, HEADER_BYTES, 0), *pages.spans(first.directory)]
+    all_bytes = n_bytes + sum(end - start for start, end, _ in others)
+    if overlapping([*others, (start, start + n_bytes, 1)]) or all_bytes <= pages.n_bytes < start + n_bytes:
+        raise SourceError("its pixels cannot lie where it says: it is damaged")
+    return True
 
 
 def _block(pages: Pages, directory: int, n: int) -> Stack:

@@ -151,8 +151,8 @@ class TiffSource:
     def _plane(self, number: int) -> NDArray[Any]:
         pages, page = self._movie.plane(number)
         like = self._movie.reference[1].layout
-        if page.layout.kind != like.kind:
-            raise LostPageError(f"page of another kind: it is {page.layout}, the others are {like}")
+        if differences := page.layout.differences(like):
+            raise LostPageError(f"page of another kind: {differences}")
         return pages.pixels(page)
 
 
