@@ -4,8 +4,10 @@ Each message says what is wrong, with which value, and the cure, in one line; th
 with code 2. Anything else that escapes is a bug.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unicodedata import category
 
 _LONGEST = 200
 _IN_WORDS: dict[type[BaseException], str] = {
@@ -88,4 +90,5 @@ def one_line(error: BaseException) -> str:
 
 def _printable(text: str) -> str:
     """Return a text on one line that any terminal and file can take: names in foreign files hold anything."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in " ".join(text.split()))
+    line = re.sub(r"[ \t\r\n\f\v]+", " ", text).strip()
+    return "".join(char if char.isprintable() or category(char) == "Zs" else ascii(char)[1:-1] for char in line)

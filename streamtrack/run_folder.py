@@ -107,6 +107,8 @@ class RunFolder:
         self.files = (*RUN_FILES, *files)
         self._sources = [path for each in sources for path in _resolved(each)]
         self._refuse_stores()
+        if str(self.path) != str(self.path).encode("utf-8", "replace").decode():  # Arrow takes no other names
+            raise ConfigError(f"the folder's name {self.path} is not in UTF-8: give --out another")
         for name in self.files:
             if self._is_tracked(name):
                 raise ConfigError(f"the run would write {self.path / name} over its own source; choose another folder")

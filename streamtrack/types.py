@@ -94,6 +94,10 @@ class SourceInfo:
     clock: str = "nominal"
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Escape what no file could hold: names of files and devices may be in any encoding."""
+        object.__setattr__(self, "name", self.name.encode("utf-8", "backslashreplace").decode())
+
     @property
     def time_unit(self) -> str:
         """``s``, or ``frame`` where nobody knows how long a frame takes: times and speeds are in these."""

@@ -306,3 +306,14 @@ def wait_for(path: Path, child):
         assert child.poll() is None, child.stderr.read()
         time.sleep(0.1)
     pytest.fail(f"{path.name} never appeared")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no text are for Linux only")
+def test_names_that_are_no_text_are_escaped_or_refused(cli, tmp_path):
+    movie = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.zarr"))
+    zarr.create_array(movie, data=spots(), chunks=(1, 64, 80))
+    assert cli("track", movie, "--out", tmp_path / "out")[0] == 0
+    assert read_report(tmp_path / "out")["source"]["name"] == str(tmp_path / r"\udcff.zarr")
+    code, _, error = cli("track", movie, "--out", tmp_path / "\udcff")
+    assert code == 2
+    assert r"\udcff is not in UTF-8: give --out another" in error

@@ -14,7 +14,7 @@ def test_a_message_is_one_printable_line_of_bearable_length():
 
 
 def test_an_error_of_ours_is_printable_whatever_name_it_holds():
-    assert str(SourceError("a\nb \x1b[2J \udcff \0 é.zarr")) == r"a b \x1b[2J \udcff \x00 é.zarr"
+    assert str(SourceError("a\nb \x1b[2J \udcff \0 é\u3000細胞.zarr")) == "a b \\x1b[2J \\udcff \\x00 é\u3000細胞.zarr"
 
 
 @pytest.mark.parametrize("error", [ValueError("odd"), MemoryError(), RecursionError(), OSError(5, "gone")])
