@@ -15,6 +15,7 @@ COMMANDS = (
     "track",
     "live",
     "check",
+    "calibrate",
     "stop",
     "demo",
     "evaluate",
@@ -25,7 +26,7 @@ COMMANDS = (
     "doctor",
     "plugins",
 )
-"""Modules here, each with a function of its name."""
+"""Modules here, each with a function of its name, or with an app of several."""
 PLUGIN_HELP = {
     "train": "Train a network on simulated crops, from a TOML recipe.",
     "export": "Turn a training checkpoint into one ONNX file with everything inside.",
@@ -59,7 +60,11 @@ def make_app(asked: str | None = None) -> typer.Typer:
     )
     app.callback()(_root)
     for name in (asked,) if asked in COMMANDS else COMMANDS:
-        app.command()(getattr(import_module(f"streamtrack.cli.{name}"), name))
+        command = getattr(import_module(f"streamtrack.cli.{name}"), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command()(command)
     if asked not in COMMANDS:
         _add_plugins(app)
     return app

@@ -1,0 +1,1 @@
+"""Measures what a run has to know of the microscope."""
