@@ -27,7 +27,7 @@ def killed(tmp_path_factory):
     return folder / "run", pd.read_parquet(whole / "detections.parquet")
 
 
-@pytest.mark.inputs(30)
+@pytest.mark.inputs(15)
 def test_rows_of_a_damaged_stream_are_true_or_counted_as_lost(killed, damage, outcome, tmp_path):
     folder, truth = killed
     copy = shutil.copytree(folder, tmp_path / "run")

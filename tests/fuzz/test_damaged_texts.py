@@ -16,7 +16,7 @@ from streamtrack.results import Results
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
 
 
-@pytest.mark.inputs(40)
+@pytest.mark.inputs(50)
 def test_a_damaged_configuration_is_one_or_is_refused(seed, damage, outcome, tmp_path):
     example = EXAMPLES[seed % len(EXAMPLES)]
     path = tmp_path / "run.toml"

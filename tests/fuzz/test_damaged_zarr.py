@@ -99,7 +99,7 @@ def read(path):
         source.close()
 
 
-@pytest.mark.inputs(110)
+@pytest.mark.inputs(140)
 def test_each_frame_of_a_damaged_movie_is_true_or_lost(seed, rng, movies, damage, outcome, tmp_path):
     name = list(WRITERS)[seed % len(WRITERS)]
     movie = shutil.copytree(movies / name, tmp_path / name)
