@@ -34,22 +34,34 @@ def stop_signals() -> tuple[signal.Signals, ...]:
 
 
 @contextmanager
-def heard_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[tuple[signal.Signals, ...]]:
+def heard_by(
+    handler: Callable[[int, FrameType | None], Any], *, only_deadly: bool = False
+) -> Iterator[tuple[signal.Signals, ...]]:
     """Have these signals call ``handler``; ignored ones (``nohup``) stay ignored.
 
-    Only the main thread can: elsewhere this does nothing.
+    With ``only_deadly`` those that somebody handles already are left to him. Only the main thread can hear signals:
+    elsewhere this does nothing.
     """
     previous: dict[signal.Signals, Any] = {}
-    if threading.current_thread() is threading.main_thread():
+    if _in_main_thread():
         previous = {number: signal.getsignal(number) for number in stop_signals()}
-        previous = {number: old for number, old in previous.items() if old not in (signal.SIG_IGN, None)}
+        previous = {
+            number: old
+            for number, old in previous.items()
+            if (old is signal.SIG_DFL if only_deadly else old not in (signal.SIG_IGN, None))
+        }
     for number in previous:
         signal.signal(number, handler)
     try:
         yield tuple(previous)
     finally:
-        for number, old in previous.items():
-            signal.signal(number, old)
+        if _in_main_thread():
+            for number, old in previous.items():
+                signal.signal(number, old)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 @contextmanager
@@ -220,9 +232,28 @@ class Stop:
 
 
 @contextmanager
+def instead_of_dying(stop: Stop) -> Iterator[None]:
+    """Have signals that would end the program at once request a stop and then raise KeyboardInterrupt, the first time.
+
+    For a run in somebody else's program, whose own handlers of signals stay.
+    """
+    raised = False
+
+    def hear(*_: object) -> None:
+        nonlocal raised
+        stop.request()
+        if not raised:
+            raised = True
+            raise KeyboardInterrupt
+
+    with heard_by(hear, only_deadly=True):
+        yield
+
+
+@contextmanager
 def _woken_by_signals(pen: socket.socket) -> Iterator[None]:
     """Have the interpreter write the number of each signal to a socket, whatever the main thread is doing."""
-    if threading.current_thread() is not threading.main_thread():
+    if not _in_main_thread():
         yield
         return
     previous = signal.set_wakeup_fd(pen.fileno(), warn_on_full_buffer=False)

@@ -14,6 +14,7 @@ import atexit
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from streamtrack.config import PluginConfig, RunConfig, read_toml, validate
 from streamtrack.errors import ConfigError, MicroscopeError, StreamtrackError
+from streamtrack.interrupts import Stop, instead_of_dying
 from streamtrack.protocols import Microscope
 from streamtrack.registry import build
 from streamtrack.session import Progress, Session
@@ -106,12 +108,16 @@ class Tap:
         self._progress: Progress | None = None
         self._error: str | None = None
         self._closing = False
+        self._signals = ExitStack()
+        stop = Stop()
         try:
+            self._signals.enter_context(instead_of_dying(stop))
             self._session = Session(
-                config, Path(out), overwrite=overwrite, source=self._source, microscope=self._microscope
+                config, Path(out), overwrite=overwrite, source=self._source, microscope=self._microscope, stop=stop
             )
             self._start()
         except BaseException:
+            stop.request()
             self._source.close()
             self._let_go()
             raise
@@ -221,6 +227,7 @@ class Tap:
         self._event_queue.put(as_pycromanager(event))
 
     def _let_go(self) -> None:
+        self._signals.close()
         if self._microscope is not None:
             self._microscope.close()
 

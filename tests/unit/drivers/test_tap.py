@@ -420,3 +420,35 @@ def test_the_channel_of_an_added_event_is_told_by_its_axes():
 def test_what_pycromanager_does_not_know_is_named():
     with pytest.raises(MicroscopeError, match="know no keep_shutter_open"):
         as_pycromanager({"keep_shutter_open": True})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals of POSIX")
+def test_a_script_that_is_killed_makes_safe_first_and_its_run_ends_in_order(tmp_path):
+    script = f"""
+import hashlib, os, signal, sys, threading, time
+sys.path.insert(0, {str(LAB_PACKAGE)!r})
+from streamtrack.config import RunConfig
+from streamtrack.testing.microscope import SimulatedMicroscope
+from streamtrack_drivers.micromanager import tap as module
+
+class Noting(SimulatedMicroscope):
+    def set_shutter(self, device, opened):
+        super().set_shutter(device, opened)
+        print("closed", flush=True)
+
+module.Tap._make_microscope = lambda *_: Noting()
+tables = {{"engine": {{"kind": "brightest"}}, "sinks": [], "mode": "armed", "safety": {{"close_shutter": "Shutter"}}}}
+tap = module.Tap(RunConfig.model_validate(tables), {str(tmp_path)!r}, shape=(48, 64), dtype="float32")
+try:
+    with tap:
+        threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 3_000_000)
+        print("acquired", flush=True)
+        time.sleep(30)
+except KeyboardInterrupt:
+    print(tap.report["status"], flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    said = done.stdout.split()
+    assert said[-1] == "interrupted", done.stderr
+    assert "closed" in said
