@@ -94,7 +94,7 @@ class Stop:
         self._pen: socket.socket | None = None
         self._numbers: tuple[signal.Signals, ...] = ()
         self._breaks_off = 0
-        self._poked = False
+        self._poked = self._raised = False
         self._signals = 0
         self.trouble: str | None = None
         """What went wrong when something was called."""
@@ -206,7 +206,7 @@ class Stop:
         for call in self._calls:
             self._attempt(call)
         self._safe.set()
-        if self._breaks_off and self._numbers:  # the main thread hears nothing but a signal
+        if self._breaks_off and self._numbers and not self._raised:  # the main thread hears nothing but a signal
             self._poked = True
             _thread.interrupt_main(self._numbers[0])
 
@@ -223,7 +223,8 @@ class Stop:
             self._signals += number != getattr(signal, "SIGHUP", None)  # a terminal that closes sends two
             self._asked = True
             self._write(ASKED)  # the C handler has written already, unless somebody else took its socket
-        if self._breaks_off:
+        if self._breaks_off and not self._raised:  # once: what has been built is being closed then
+            self._raised = True
             raise KeyboardInterrupt
 
     def _raise_if_asked(self) -> None:

@@ -75,6 +75,25 @@ def test_preparations_are_broken_off_by_a_request_from_elsewhere():
         raise AssertionError("it had been requested before")
 
 
+@posix
+def test_closing_what_had_been_built_is_not_broken_off_by_a_second_signal():
+    said = in_child("""
+        stop = Stop()
+        stop.on_request(lambda: time.sleep(0.3))
+        try:
+            with stop, stop.breaks_off():
+                try:
+                    signal.raise_signal(signal.SIGINT)
+                finally:
+                    signal.raise_signal(signal.SIGINT)
+                    time.sleep(1)
+                    print("closed", flush=True)
+        except KeyboardInterrupt:
+            print("once")
+    """)
+    assert said == ["closed", "once"]
+
+
 def test_what_an_import_makes_of_a_keyboard_interrupt_is_one_again():
     stop = Stop()
 
