@@ -123,7 +123,7 @@ def _said(report: Mapping[str, Any], recovered: Recovered) -> dict[str, Any]:
         **report,
         "status": "interrupted",
         "error": f"{earlier}what it left was recovered",
-        "remarks": [*report.get("remarks", []), *_unreadable(extent)],
+        "remarks": [each for each in report.get("remarks", []) if UNFINISHED_NAME not in each] + _unreadable(extent),
         "frames": {
             "lost_frames": [],
             "lost_ranges_left_out": 0,

@@ -4,6 +4,7 @@ Removed are names that a run's sinks say they write, and nothing else. A folder 
 mark in it says that streamtrack wrote it: ``streamtrack`` in the attributes of its ``zarr.json``.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,6 +54,7 @@ class RunFolder:
         self._sources: list[Path] = []
         self._lock: RunLock | None = None
         self._made: list[Path] = []
+        self._moved: list[Path] = []
         self._first_report = b""
 
     @property
@@ -119,13 +121,52 @@ class RunFolder:
             self._refuse_results(there)
 
     def begin(self, report: Mapping[str, Any]) -> None:
-        """Remove what earlier runs left and write the first report; raises ConfigError."""
-        self.clear()
+        """Move what earlier runs left out of the way, and write the first report.
+
+        Raises
+        ------
+        ConfigError
+            Something there is not streamtrack's, or is held, or there is no room; all is as it was.
+        """
+        names = self._names()
+        for name in names:
+            self._refuse_foreign(name)
         try:
-            write_report(self.path, report, reserve=True)
-            self._first_report = (self.path / REPORT_NAME).read_bytes()
+            self._moved = _move_away([self.path / name for name in names])
+            try:
+                self._write_first(report)
+            except OSError:
+                self.roll_back()
+                raise
         except OSError as error:
             raise ConfigError(f"cannot write into {self.path}: {error.strerror or error}") from error
+
+    def commit(self) -> None:
+        """Delete what was moved out of the way."""
+        for path in self._moved:
+            with suppress(OSError):  # held: the next run will do it
+                _delete(_away(path))
+        self._moved = []
+
+    def roll_back(self) -> None:
+        """Remove what this run has written, and put back what was moved out of the way."""
+        with suppress(OSError):
+            for name in self.files:
+                if not self._is_tracked(name):
+                    _delete(self.path / name)
+            for path in self._moved:
+                move(_away(path), path)
+        self._moved = []
+
+    def _write_first(self, report: Mapping[str, Any]) -> None:
+        try:
+            write_report(self.path, report, reserve=True)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not self._moved:
+                raise
+            self.commit()  # which makes room
+            write_report(self.path, report, reserve=True)
+        self._first_report = (self.path / REPORT_NAME).read_bytes()
 
     def end(self, report: dict[str, Any]) -> dict[str, Any]:
         """Write the last report and return it; never raises: what keeps it from being written is its error."""
@@ -138,26 +179,6 @@ class RunFolder:
         cure = {UNFINISHED_NAME: f"; where tables are missing, 'streamtrack recover {self.path}' makes them from it"}
         left = [name for name in self.files if ".partial" in name and os.path.lexists(self.path / name)]
         return [f"{name} is left over{cure.get(name, '')}" for name in left]
-
-    def clear(self) -> None:
-        """Remove what earlier runs left: all of it, or nothing where some of it is not streamtrack's, or is held.
-
-        Raises
-        ------
-        ConfigError
-            Nothing was removed.
-        """
-        names = self._names()
-        for name in names:
-            self._refuse_foreign(name)
-        paths = [self.path / name for name in names if os.path.lexists(self.path / name)]
-        try:
-            _move_away(paths)
-        except OSError as error:
-            raise ConfigError(f"cannot write into {self.path}: {error.strerror or error}") from error
-        for old in (_away(self.path / name) for name in names):
-            with suppress(OSError):  # held: the next run will do it
-                remove_tree(old) if old.is_dir() and not old.is_symlink() else remove_file(old)
 
     def _names(self) -> list[str]:
         """Return what this run writes and what the run before it wrote, but for what is tracked now."""
@@ -268,19 +289,29 @@ def _foreign_in_folder(child: Path) -> Path | None:
     return child if _mark(child) is None else _foreign(child, is_folder=True)
 
 
-def _move_away(paths: Sequence[Path]) -> None:
-    """Give all of these other names, or none where one of them is held."""
+def _move_away(paths: Iterable[Path]) -> list[Path]:
+    """Give other names to all of these that are there, and return them; or to none where one is held."""
     moved: list[Path] = []
     try:
         for path in paths:
-            move(path, _away(path))
-            moved.append(path)
+            if os.path.lexists(path):
+                _delete(_away(path))  # of a run that was killed just then
+                move(path, _away(path))
+                moved.append(path)
     except OSError:
         for path in moved:
             move(_away(path), path)
         raise
+    return moved
 
 
 def _away(path: Path) -> Path:
     """Return a name that nobody else gives to anything."""
     return path.with_name(f"{path.name}.streamtrack-old")
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    else:
+        remove_file(path)

@@ -150,9 +150,10 @@ class Session:
         self._run_folder.begin(self._report("running", None, {}))
         try:
             fanout.start(self._folder, self._info)
-        except StreamtrackError:
-            self._run_folder.clear()  # a sink that did open has left empty tables
+        except BaseException:
+            self._run_folder.roll_back()
             raise
+        self._run_folder.commit()
         self._fanout = fanout
         return fanout
 

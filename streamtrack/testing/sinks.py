@@ -8,6 +8,7 @@ In the tests of a plug-in::
 """
 
 import inspect
+import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SinkError
 from streamtrack.protocols import Sink
-from streamtrack.run_folder import RunFolder
 from streamtrack.types import (
     Detections,
     Frame,
@@ -48,9 +48,9 @@ class SinkTests:
         """Run a sink as the loop does: opened and asked by one thread, written and closed by another."""
         folder.mkdir(exist_ok=True)
         sink = self.make_sink()
-        earlier = RunFolder(folder)
-        earlier.check(overwrite=True, files=sink.files)
-        earlier.clear()
+        for name in sink.files:
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (folder / name).unlink(missing_ok=True)
         sink.open(folder, source or example_source())
         asked = [r if sink.wants_denoised(r.frame.index) else replace(r, denoised=None) for r in results]
 

@@ -26,7 +26,9 @@ def clear(folder, files=(), sources=()):
     """What a run with --overwrite does before it writes."""
     run_folder = RunFolder(folder)
     run_folder.check(overwrite=True, files=files, sources=sources)
-    run_folder.clear()
+    run_folder.begin({"status": "running"})
+    run_folder.commit()
+    (folder / "report.json").unlink()
 
 
 def recorded(path):
@@ -179,6 +181,40 @@ def test_a_folder_made_for_nothing_goes_again(tmp_path):
     (tmp_path / "a" / "b" / "result").write_text("")
     run_folder.release()
     assert names(tmp_path) == [str(Path("a", "b", "result"))]
+
+
+def test_a_run_that_cannot_begin_leaves_the_results_that_are_there(folder):
+    movie = recorded(folder / "raw.ome.zarr")
+    write_report(folder, {"status": "completed", "files": ["report.json", "raw.ome.zarr/"]})
+    (folder / "diary.txt").write_text("old")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    run_folder = RunFolder(folder)
+    run_folder.check(overwrite=True, files=["diary.txt"])
+    run_folder.begin({"status": "running"})
+    assert {path.name for path in folder.glob("[!.]*.streamtrack-old")} == {
+        "report.json.streamtrack-old",
+        "diary.txt.streamtrack-old",
+        "raw.ome.zarr.streamtrack-old",
+    }
+    (folder / "diary.txt").write_text("new")
+    run_folder.roll_back()
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert movie.exists()
+
+
+def test_old_results_make_room_for_the_first_report(folder, monkeypatch):
+    (folder / "diary.txt").write_text("old")
+    run_folder = RunFolder(folder)
+    run_folder.check(overwrite=True, files=["diary.txt"])
+
+    def replace(source, to, _replace=os.replace):
+        if Path(to).name == "report.json" and any(folder.glob("*-old")):
+            raise OSError(28, "No space left on device")
+        _replace(source, to)
+
+    monkeypatch.setattr(os, "replace", replace)
+    run_folder.begin({"status": "running"})
+    assert names(folder) == ["report.json"]
 
 
 def test_a_run_notices_that_its_folder_was_replaced(folder):

@@ -210,6 +210,15 @@ def test_what_cannot_begin_raises(tmp_path):
         Session(make_config(engine={"kind": "denodet", "weights": "nothing"}), tmp_path / "x").run()
 
 
+def test_a_run_that_cannot_begin_leaves_the_results_of_the_one_before(tmp_path):
+    run(tmp_path, sinks=[{"kind": "diary"}])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    sinks = [{"kind": "diary"}, {"kind": "memory", "fail_in": "open"}]
+    with pytest.raises(SinkError):
+        Session(make_config(sinks=sinks), tmp_path, overwrite=True).run()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_hardware_is_left_safe_when_a_run_cannot_begin(tmp_path):
     log = tmp_path / "log"
     actuators = {"stage": {"kind": "notebook", "path": str(log)}}

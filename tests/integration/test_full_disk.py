@@ -1,0 +1,81 @@
+"""A disk that is full at any moment: the run failed, and says so in one line and in its report."""
+
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from streamtrack.cli import main
+from streamtrack.report import read_report
+
+pytestmark = [
+    pytest.mark.usefixtures("lab_plugins"),
+    pytest.mark.skipif(
+        sys.platform != "linux" or os.geteuid() != 0, reason="makes a small file system, which Linux lets root do"
+    ),
+]
+RUN = """
+[source]
+kind = "lab-camera"
+frames = 4000
+[engine]
+kind = "brightest"
+[linker]
+kind = "nearest"
+search_range = 5
+[[sinks]]
+kind = "tables"
+"""
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Return a function that makes a disk of a size, or gives it another one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = []
+
+    def of_size(size):
+        options = f"size={size}" + ",remount" * bool(mounted)
+        made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
+        if made.returncode:
+            pytest.skip("file systems cannot be mounted here")
+        mounted.append(size)
+        return folder
+
+    yield of_size
+    if mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["streamtrack", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ending:
+            main()
+        return ending.value.code or 0, [line for line in capsys.readouterr().err.splitlines() if "streamtrack:" in line]
+
+    return call
+
+
+@pytest.mark.parametrize("size", ["8k", "64k", "96k", "160k", "400k", "700k"])
+def test_a_full_disk_is_a_failed_run_whatever_it_has_room_for(tmp_path, disk, cli, size):
+    (tmp_path / "run.toml").write_text(RUN)
+    out = disk(size) / "out"
+    code, said = cli("track", "--config", tmp_path / "run.toml", "--out", out)
+    assert code == 2
+    assert len(said) == 1
+    assert "No space left on device" in said[0]
+    if not out.exists():  # there is no room for a report either: nothing was begun
+        assert size in ("8k", "64k")
+        return
+    report = read_report(out)
+    assert report["status"] == "failed"
+    assert "No space left on device" in report["error"]
+    disk("20m")
+    assert cli("recover", out) == (0, [])
+    report = read_report(out)
+    assert report["detections"] == len(pd.read_parquet(out / "detections.parquet")) == 2 * report["frames"]["processed"]
