@@ -1,6 +1,6 @@
 """Crops with known particles for training: a few frames each of the challenge's scenes and of real cameras."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import exp, log, sqrt
 
@@ -263,6 +263,11 @@ def sample_crops(
         np.stack([crop.background for crop in crops]),
         np.column_stack((index, *np.vstack([crop.points for crop in crops]).T)).astype("f4"),
     )
+
+
+def seeded_crops(seed: Sequence[int], n_crops: int, size_px: int, ranges: CropRanges, n_before: int) -> CropBatch:
+    """Return the crops of `sample_crops` that belong to a seed; for another process to call."""
+    return sample_crops(np.random.default_rng(seed), n_crops, size_px, ranges, n_before=n_before)
 
 
 def _sample_crop(rng: np.random.Generator, size_px: int, n_before: int, n_after: int, ranges: CropRanges) -> _Crop:

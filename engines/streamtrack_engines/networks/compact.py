@@ -1,7 +1,8 @@
 """DENODET at 1/2, 1/4 and 1/8 of the frame's size, which sees each place on the scale of its own noise.
 
 So it takes what cameras give: uneven light, objects a hundred times brighter than the particles, noise that a filter or
-a resampling has spread, borders without an image, and frames before that show something else.
+a resampling has spread, borders without an image, and frames before that show something else:
+``docs/decisions/0013-compact-network.md``.
 """
 
 from typing import NamedTuple

@@ -1,22 +1,27 @@
 """Batches of simulated crops, made while the network learns from the one before."""
 
 import math
+import signal
+from collections import deque
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import count
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamtrack.simulation.crops import CropBatch, sample_crops
+from streamtrack.simulation.crops import CropBatch, seeded_crops
 from streamtrack.waiting import done_within
 from streamtrack_engines.networks import NETWORKS, Network
 from streamtrack_engines.networks.denodet import signal_likeness
 from streamtrack_engines.training.losses import Targets
 from streamtrack_engines.training.recipe import Recipe
+
+_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,17 +43,19 @@ def to_batch(crops: CropBatch, network: type[Network], device: torch.device) -> 
 
 def make_batch(recipe: Recipe, step: int, device: torch.device) -> Batch:
     """Return the batch of one step. It depends on the seed and the step alone, so that a resumed run sees the same."""
-    crops = _crops(recipe, step // recipe.views)
+    return _view(recipe, seeded_crops(*_order(recipe, step // recipe.views)), step, device)
+
+
+def _order(recipe: Recipe, index: int) -> tuple[Any, ...]:
+    """Return the arguments of `seeded_crops` for the crops that the steps of a number of views have in common."""
+    n_before = recipe.network.n_frames - 1
+    return (recipe.seed, index), recipe.batch_size, recipe.crop_px, recipe.crop_ranges, n_before
+
+
+def _view(recipe: Recipe, crops: CropBatch, step: int, device: torch.device) -> Batch:
     if recipe.views > 1:
         crops = turned(crops, int(np.random.default_rng((recipe.seed, step, 1)).integers(8)))
     return to_batch(crops, NETWORKS[recipe.network.kind], device)
-
-
-@lru_cache(maxsize=1)
-def _crops(recipe: Recipe, index: int) -> CropBatch:
-    rng = np.random.default_rng((recipe.seed, index))
-    n_before = recipe.network.n_frames - 1
-    return sample_crops(rng, recipe.batch_size, recipe.crop_px, recipe.crop_ranges, n_before=n_before)
 
 
 def turned(crops: CropBatch, symmetry: int) -> CropBatch:
@@ -70,12 +77,17 @@ def turned(crops: CropBatch, symmetry: int) -> CropBatch:
 
 
 def batches(recipe: Recipe, first_step: int, device: torch.device) -> Generator[Batch]:
-    """Yield batches for ever, from that of ``first_step`` on; one thread stays one batch ahead."""
-    with ThreadPoolExecutor(1, thread_name_prefix="crops") as maker:
-        coming = maker.submit(make_batch, recipe, first_step, device)
-        step = first_step
-        while True:
-            step += 1
-            ready, coming = coming, maker.submit(make_batch, recipe, step, device)
-            done_within(ready, math.inf)
-            yield ready.result(0)
+    """Yield batches for ever, from that of ``first_step`` on; another process makes the crops, and is ahead.
+
+    A thread would do so at half the pace: only one thread runs at a time of what is not in a library.
+    """
+    deaf = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=signal.signal, initargs=deaf) as maker:
+        first = first_step // recipe.views
+        coming = deque(maker.submit(seeded_crops, *_order(recipe, first + ahead)) for ahead in range(_AHEAD))
+        for step in count(first_step):
+            if step == first_step or step % recipe.views == 0:
+                coming.append(maker.submit(seeded_crops, *_order(recipe, step // recipe.views + _AHEAD)))
+                ready = coming.popleft()
+                done_within(ready, math.inf)
+            yield _view(recipe, ready.result(0), step, device)

@@ -2,6 +2,8 @@ import csv
 import json
 import signal
 import threading
+from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -254,3 +256,34 @@ def test_score_matches_one_to_one_within_the_gate_and_leaves_the_border_out():
 
     assert f1 == pytest.approx(2 * 1 / (2 * 1 + 2 + 2))
     assert rmse_px == pytest.approx(1.0)
+
+
+def test_turned_crops_keep_their_particles():
+    crops = sample_crops(np.random.default_rng(0), 3, 32, replace(CropRanges(), empty_fraction=0.0, snr=(9.0, 9.0)))
+    found = set()
+    for symmetry in range(8):
+        turned = data.turned(crops, symmetry)
+        crop, y, x = np.rint(turned.points).astype(int).T
+        inside = (np.minimum(y, x) >= 0) & (np.maximum(y, x) < 32)
+        before = np.rint(crops.points).astype(int)
+        np.testing.assert_array_equal(
+            turned.signal[crop, y % 32, x % 32][inside],
+            crops.signal[before[:, 0], before[:, 1] % 32, before[:, 2] % 32][inside],
+        )
+        found.add(turned.noisy.tobytes())
+    assert len(found) == 8
+
+
+def test_views_show_the_same_crops_and_other_steps_others():
+    recipe = Recipe(steps=9, views=2, **TINY | {"batch_size": 1})
+    sums = [float(data.make_batch(recipe, step, CPU).targets.denoised.sum()) for step in range(4)]
+    assert sums[0] == pytest.approx(sums[1], rel=1e-4)
+    assert sums[2] == pytest.approx(sums[3], rel=1e-4)
+    assert sums[0] != pytest.approx(sums[2], rel=1e-4)
+
+
+def test_batches_of_another_process_are_those_of_the_step():
+    recipe = Recipe(steps=9, views=2, **TINY)
+    with closing(data.batches(recipe, 3, CPU)) as source:
+        for step in (3, 4, 5):
+            torch.testing.assert_close(next(source).seen, data.make_batch(recipe, step, CPU).seen, rtol=0, atol=0)

@@ -1,0 +1,47 @@
+import os
+import sys
+from importlib.resources import files
+from pathlib import Path
+from subprocess import run
+
+import pytest
+import torch
+
+from streamtrack_engines.training.checkpoint import new_state, resume_state, save_checkpoint
+from streamtrack_engines.training.data import make_batch
+from streamtrack_engines.training.recipe import read_recipe
+from streamtrack_engines.training.step import train_step
+
+FOLDER = Path(__file__).parents[4] / "training_state"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return read_recipe(files("streamtrack_engines.training") / "recipes" / "compact.toml")
+
+
+def test_the_training_that_is_not_over_goes_on(recipe):
+    state = resume_state(recipe, FOLDER / "compact.pt", CPU)
+    step = state.step
+    assert step > 20_000
+    small = recipe.model_copy(update={"batch_size": 1, "crop_px": 64, "bfloat16": False})
+    parts = train_step(small, state, make_batch(small, step, CPU), 0.5)
+    assert float(parts.presence) < 0.02  # of a network that knows nothing 0.1
+    assert state.step == step + 1
+
+
+def test_its_checkpoint_is_small():
+    assert (FOLDER / "compact.pt").stat().st_size < 2_000_000
+
+
+def test_a_checkpoint_made_small_is_the_same_but_for_rounding(recipe, tmp_path):
+    state = new_state(recipe, CPU)
+    state.step, state.elapsed_s = 7, 90.0
+    save_checkpoint(state, recipe, tmp_path / "large.pt")
+    command = [sys.executable, str(FOLDER / "shrink.py"), str(tmp_path / "large.pt"), str(tmp_path / "small.pt")]
+    run(command, check=True, capture_output=True, env=os.environ)
+    again = resume_state(recipe, tmp_path / "small.pt", CPU)
+    assert (again.step, again.elapsed_s) == (7, 0.0)
+    for one, other in zip(state.average.parameters(), again.average.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
