@@ -113,12 +113,14 @@ def _said(pages: Pages, directory: int) -> Coordinates | None:
 
 def _is_believable(files: FileSet, coordinates: Coordinates, place: Place, planned: Sequence[int]) -> bool:
     """Return whether an image is one of those planned, or at least its page says the same as the index."""
-    if all(index < size for index, size in zip(coordinates, planned, strict=True)):
+    beyond = [size for index, size in zip(coordinates, planned, strict=True) if index >= size]
+    if not beyond:
         return True
     try:
-        return _said(files.get(place[0]), place[1]) in (coordinates, None)
+        said = _said(files.get(place[0]), place[1])
     except LostPageError:
         return True
+    return said == coordinates or (said is None and max(beyond) <= 1)  # nothing was planned
 
 
 def _in_other_files(files: FileSet) -> Iterator[tuple[Coordinates, Place]]:

@@ -13,6 +13,7 @@ from streamtrack.types import MIN_FRAME_PX
 from streamtrack_drivers.tiff_stack.pages import Pages
 from streamtrack_drivers.tiff_stack.pixels import LostPageError
 from streamtrack_drivers.tiff_stack.planes import Plane, Planes, Stack, chain, implied_length, stack, unnamed, usual
+from streamtrack_drivers.tiff_stack.survey import Survey
 
 _ORDERS = {"czt": "TZC", "ctz": "ZTC", "zct": "TCZ", "ztc": "CTZ", "tcz": "ZCT", "tzc": "CZT"}  # fastest to slowest
 
@@ -65,10 +66,16 @@ def of_pages(pages: Pages, kind: str = "pages") -> Movie:
         found = ", ".join(f"{n} of {each}" for each, n in listing)
         raise SourceError(f"holds pages of several kinds ({found}): save the stack to track as a file of its own")
     missing = pages.breaks_off and f"{pages.breaks_off} after page {len(layouts)}: how many are missing is unknown"
-    if missing is None and 2 * len(layouts) * pages.survey.unclaimed_bytes >= pages.survey.stored_bytes:
+    if missing is None and _has_room_for_more(pages.survey):
         missing = f"{pages.survey.unclaimed_bytes} bytes of the file belong to none of its pages: some may be missing"
     shape = (len(frames),) * (len(frames) > 1) + (like.height, like.width)
     return Movie.of(kind, "IYX"[-len(shape) :], shape, chain(pages, frames, len(frames)), missing)
+
+
+def _has_room_for_more(survey: Survey) -> bool:
+    """Return whether what belongs to no page would hold one more, the pixels of damaged ones put aside."""
+    mean = survey.stored_bytes / max(1, len(survey.pages) - survey.n_damaged)
+    return survey.unclaimed_bytes >= (survey.n_damaged + 0.5) * mean
 
 
 def of_cut_off(pages: Pages) -> Movie:

@@ -133,7 +133,8 @@ def _is_second(pages: Pages, directory: int, first: Page) -> bool:
 def _has_room(pages: Pages, first: Page, n: int) -> bool:
     """Return whether ``n`` planes can lie behind the only directory; raises SourceError where they cannot."""
     start, n_bytes = first.offsets[0], n * first.layout.n_bytes
-    others = [(0, HEADER_BYTES, 0), *pages.spans(first.directory)]
+    spans = [(0, HEADER_BYTES, 0), *pages.spans(first.directory)]
+    others = [span for span in spans if span[1] <= pages.n_bytes]  # not those of damaged tags
     all_bytes = n_bytes + sum(end - start for start, end, _ in others)
     if overlapping([*others, (start, start + n_bytes, 1)]) or all_bytes <= pages.n_bytes < start + n_bytes:
         raise SourceError("its pixels cannot lie where it says: it is damaged")

@@ -27,6 +27,8 @@ class Survey(NamedTuple):
         How much of the file belongs to no page and no directory.
     stored_bytes
         How much the pixels of all pages take.
+    n_damaged
+        How many pages have no pixels of which it is known where they are.
     n_before_gap
         How many pages come before a place where there is room for one more; None where there is no such place.
     """
@@ -34,6 +36,7 @@ class Survey(NamedTuple):
     pages: dict[int, Page | Layout | str]
     unclaimed_bytes: int
     stored_bytes: int
+    n_damaged: int
     n_before_gap: int | None
 
     def layout(self, directory: int) -> Layout | None:
@@ -53,7 +56,7 @@ class Surveyor:
         self._pages: dict[int, Page | Layout | str] = {}
         self._spans: list[Span] = [(0, HEADER_BYTES, _NO_PIXELS)]
         self._places: set[tuple[int, int]] = set()
-        self._claimed = self._stored = self._last_end = 0
+        self._claimed = self._stored = self._last_end = self._n_empty = 0
         self._n_before_gap: int | None = None
 
     def look(self, offset: int) -> None:
@@ -80,7 +83,8 @@ class Surveyor:
         for start, n_bytes in self._values:  # damaged tags may seem to fill the file
             before = spans[bisect_left(spans, (start + n_bytes,)) - 1]
             claimed += n_bytes if before[1] <= start and start + n_bytes <= self._file_bytes else 0
-        return Survey(self._pages, self._file_bytes - claimed, self._stored, self._n_before_gap)
+        n_damaged = self._n_empty + sum(isinstance(page, str) for page in self._pages.values())
+        return Survey(self._pages, self._file_bytes - claimed, self._stored, n_damaged, self._n_before_gap)
 
     def _read(self, offset: int, data: bytes, following: int | None) -> Page | str:
         self._model = None
@@ -101,6 +105,7 @@ class Surveyor:
         """Note where the pixels of a page are."""
         stored = min(sum(page.counts), self._file_bytes)
         self._stored += stored
+        self._n_empty += stored == 0
         gap = page.offsets[0] - self._last_end - directory_bytes - 2 * self._value_bytes
         if self._last_end and gap > stored // 2 and self._n_before_gap is None:
             self._n_before_gap = len(self._pages) - 1
@@ -126,7 +131,9 @@ def read_page(directories: DirectoryReader, directory: Directory) -> Page:
 
 
 def _pixels(page: Page) -> Span | None:
-    """Return where the pixels of a page are; None where decoding them shows whether they are."""
+    """Return where the pixels of a page are; None where reading or decoding them shows whether they are."""
+    if page.offsets[0] < HEADER_BYTES:
+        return None
     if page.is_raw:
         return page.offsets[0], page.offsets[0] + page.layout.n_bytes, page.directory
     if page.layout.compression in _UNCHECKED and page.is_in_one_piece:
