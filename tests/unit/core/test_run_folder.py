@@ -1,6 +1,7 @@
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -221,7 +222,8 @@ def test_a_run_notices_that_its_folder_was_replaced(folder):
     run_folder = RunFolder(folder)
     run_folder.lock()
     run_folder.begin({"status": "running"})
-    (folder / "run.lock").unlink()  # by somebody who tidies up
+    with suppress(PermissionError):  # Windows keeps it
+        (folder / "run.lock").unlink()  # by somebody who tidies up
     assert run_folder.is_still_there()
     (folder / "report.json").write_text("of another run")
     ended = run_folder.end({"status": "completed", "error": None, "frames": {}})

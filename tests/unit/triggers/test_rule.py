@@ -52,10 +52,9 @@ def counts(made):
 def test_a_command_says_who_what_when_and_why():
     made = rule([1], valid_ms=1.5, name="follow")
     action = {"centre": True}
-    event = Event(particle=0)
-    assert made.commands(frame_at(0), NOTHING, 10_000) == [
-        Command("stage", action, 0, 10_000, 1_510_000, "follow", event)
-    ]
+    [command] = made.commands(frame_at(0), NOTHING, 10_000)
+    assert command == Command("stage", action, 0, 10_000, 1_510_000, "follow", command.event)
+    assert command.event.particle == 0
     assert made.outcome() == {
         "fired": 1,
         "held_back_cool_down": 0,
