@@ -54,7 +54,6 @@ def killed_at(folder, rng):
     if child.returncode == 0:
         return None
     whole = [line.split() for line in said if re.fullmatch(r"\d+ [\d.]+", line)]
-    print([line for line in said if not re.fullmatch(r"\d+ [\d.]+", line)])
     return [(int(n), float(at_s)) for n, at_s in whole]
 
 
@@ -69,8 +68,9 @@ def assert_exact_prefix(folder, report, processed):
         [(i, 10, 10) for i in range(n)] + [(i, 30, 5 + i % 50) for i in range(n)]
     )
     assert len(pd.read_csv(folder / "tracks.csv")) == len(pd.read_parquet(folder / "tracks.parquet"))
-    lost = [count for count, at_s in processed if count > n and at_s < processed[-1][1] - LOST_S - SLACK_S]
-    assert lost == [], f"more than the last second is lost: {n} of {processed[-1][0]} frames are there"
+    lost_s = max((processed[-1][1] - at_s for count, at_s in processed if count > n), default=0.0)
+    assert lost_s < LOST_S + SLACK_S, f"{n} of {processed[-1][0]} frames are there"
+    print(f"{len(processed)} frames said, {n} recovered, the last {lost_s:.2f} s lost")
 
 
 def assert_the_next_run_is_accepted(folder, *, overwrite):
@@ -103,5 +103,4 @@ def test_a_killed_run_is_recovered_to_the_last_second(tmp_path, seed):
         assert json.loads((folder / "report.json").read_text()) == json.loads(json.dumps(report))
         if (folder / "detections.parquet").exists() or processed:
             assert_exact_prefix(folder, report, processed or [(0, 0.0)])
-        print(f"seed {seed}: {len(processed)} frames said, {report['frames']['processed']} recovered")
     assert_the_next_run_is_accepted(folder, overwrite=True)
