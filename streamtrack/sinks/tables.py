@@ -46,7 +46,8 @@ _INTEGERS = ("frame", "particle", "detection")
 _SCHEMA = pa.schema(
     [(name, pa.int64() if name in _INTEGERS else pa.float32()) for name in (*_TRACK_COLUMNS, "detection")]
 )
-_FLUSH_NS = 1_000_000_000
+_FLUSH_NS = 500_000_000
+"""Half of what a kill may cost: a busy machine needs the rest to write it down."""
 _FLUSH_ROWS = 65_536
 _GROUP_ROWS = 262_144
 _CSV_DECIMALS = 4
