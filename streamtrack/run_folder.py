@@ -221,9 +221,10 @@ def _status(folder: Path) -> str | None:
 def _files_of_last_run(folder: Path) -> list[str]:
     """Return the names that the last run in a folder says it wrote, plain ones only."""
     try:
-        names = read_report(folder).get("files", [])
+        report = read_report(folder)
     except ConfigError:
         return []
+    names = report.get("files", []) if MARK in report.get("versions", {}) else []  # other programs list files, too
     return [name for name in names if isinstance(name, str) and _is_plain(name.removesuffix("/"))]
 
 
@@ -271,7 +272,7 @@ def _foreign(path: Path, *, is_folder: bool) -> Path | None:
     if not os.path.lexists(path):
         return None
     if not is_folder:
-        return path if path.is_dir() else None
+        return path if path.is_dir() or (path.name == REPORT_NAME and _is_of_another_program(path)) else None
     if path.is_symlink() or not path.is_dir():
         return path
     mark = _mark(path)
@@ -281,6 +282,14 @@ def _foreign(path: Path, *, is_folder: bool) -> Path | None:
         return None
     known = {"zarr.json", UNFINISHED_MARK, *mark["members"]}
     return next((child for child in path.iterdir() if child.name not in known), None)
+
+
+def _is_of_another_program(report: Path) -> bool:
+    """Return whether a report is whole and none of ours; one that was written by half may be ours."""
+    with suppress(OSError, ValueError, RecursionError):
+        content = json.loads(report.read_bytes())
+        return bool(content) and not (isinstance(content, dict) and "status" in content)
+    return False
 
 
 def _foreign_in_folder(child: Path) -> Path | None:

@@ -17,6 +17,9 @@ from streamtrack.types import Frame, SourceInfo
 links = pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
 
 
+OURS = {"status": "completed", "versions": {"streamtrack": "0.1.0"}}
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "out").mkdir()
@@ -63,7 +66,7 @@ def test_what_is_not_named_stays_whatever_it_is_called(folder):
 
 
 def test_what_the_last_run_wrote_goes_too(folder):
-    write_report(folder, {"status": "completed", "files": ["report.json", "overview.png", "events/"]})
+    write_report(folder, {**OURS, "files": ["report.json", "overview.png", "events/"]})
     (folder / "overview.png").write_text("old")
     recorded(folder / "events" / "0001_frame7.ome.zarr")
     with pytest.raises(ConfigError, match=r"already holds report\.json, overview\.png, events"):
@@ -72,10 +75,20 @@ def test_what_the_last_run_wrote_goes_too(folder):
     assert list(folder.iterdir()) == []
 
 
+def test_what_the_report_of_another_program_lists_stays_and_so_does_that_report(folder):
+    (folder / "thesis.docx").write_text("mine")
+    (folder / "report.json").write_text('{"files": ["thesis.docx"], "tests": 12}')
+    with pytest.raises(ConfigError, match=r"report\.json was not written by streamtrack; move it away"):
+        clear(folder)
+    (folder / "report.json").write_text('{"status": "passed", "files": ["thesis.docx"]}')
+    clear(folder)
+    assert (folder / "thesis.docx").read_text() == "mine"
+
+
 @pytest.mark.parametrize("name", ["..", "../mine", "/etc", "", ".", "a/b", r"a\b", "C:mine", 7, None])
 def test_a_report_with_paths_for_names_reaches_nothing_outside(folder, name):
     (folder.parent / "mine").write_text("mine")
-    write_report(folder, {"status": "completed", "files": [name]})
+    write_report(folder, {**OURS, "files": [name]})
     clear(folder)
     assert (folder.parent / "mine").read_text() == "mine"
 
@@ -128,7 +141,7 @@ def test_a_link_is_not_followed(folder, tmp_path):
 @pytest.mark.parametrize("inside", ["", "0"])
 def test_what_is_tracked_stays_and_the_rest_is_replaced(folder, inside):
     movie = recorded(folder / "raw.ome.zarr")
-    write_report(folder, {"status": "completed", "files": ["tracks.csv", "raw.ome.zarr/"]})
+    write_report(folder, {**OURS, "files": ["tracks.csv", "raw.ome.zarr/"]})
     (folder / "tracks.csv").write_text("old")
     clear(folder, ["tracks.csv"], [movie / inside])
     assert [path.name for path in folder.iterdir()] == ["raw.ome.zarr"]
@@ -137,7 +150,7 @@ def test_what_is_tracked_stays_and_the_rest_is_replaced(folder, inside):
 
 def test_a_tracked_event_keeps_the_events(folder):
     movie = recorded(folder / "events" / "0001_frame7.ome.zarr")
-    write_report(folder, {"status": "completed", "files": ["events/"]})
+    write_report(folder, {**OURS, "files": ["events/"]})
     clear(folder, sources=[str(movie)])
     assert movie.exists()
 
@@ -145,7 +158,7 @@ def test_a_tracked_event_keeps_the_events(folder):
 @links
 def test_a_source_is_known_under_every_name(folder, tmp_path):
     movie = recorded(folder / "raw.ome.zarr")
-    write_report(folder, {"status": "completed", "files": ["raw.ome.zarr/"]})
+    write_report(folder, {**OURS, "files": ["raw.ome.zarr/"]})
     (tmp_path / "link.zarr").symlink_to(movie)
     (tmp_path / "way").symlink_to(folder)
     clear(folder, sources=[tmp_path / "link.zarr"])
@@ -186,7 +199,7 @@ def test_a_folder_made_for_nothing_goes_again(tmp_path):
 
 def test_a_run_that_cannot_begin_leaves_the_results_that_are_there(folder):
     movie = recorded(folder / "raw.ome.zarr")
-    write_report(folder, {"status": "completed", "files": ["report.json", "raw.ome.zarr/"]})
+    write_report(folder, {**OURS, "files": ["report.json", "raw.ome.zarr/"]})
     (folder / "diary.txt").write_text("old")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     run_folder = RunFolder(folder)
