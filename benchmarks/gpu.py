@@ -2,11 +2,12 @@
 
 ``python -m benchmarks.gpu [--quick] [--out FOLDER]``
 
-For every back end that runs on the GPU: does it find what the CPU finds (204 simulated frames; a movie tracked by
-both); engine latency at 256, 512, 1024 and 2048 px, on the device (from the upload of a frame to its table on the host)
-and by the wall clock, back to back and paced at 10 ms, when clocks may drop; whole runs with a simulated camera at 1000
-frames/s. And how long copies over PCIe take. Writes ``gpu_NAME.json`` and ``.png``, NAME being the GPU's, into
-``benchmarks/results``. What fails is recorded with its reason, and the rest goes on.
+For every back end that runs on the GPU, and ONNX Runtime's own TensorRT providers where they are installed: does it
+find what the CPU finds (204 simulated frames; a movie tracked by both); engine latency at 256, 512, 1024 and 2048 px,
+on the device (from the upload of a frame to its table on the host) and by the wall clock, back to back and paced at
+10 ms, when clocks may drop; whole runs, of our own, with a simulated camera at 1000 frames/s. And how long copies over
+PCIe take. Writes ``gpu_NAME.json`` and ``.png``, NAME being the GPU's, into ``benchmarks/results``. What fails is
+recorded with its reason, and the rest goes on.
 
 Exit code 0: measured; 1: something failed; 2: this machine cannot measure. Neither zarr nor trackpy is needed. To a
 machine without network carry, for its Python, the wheels of streamtrack (``pip wheel --no-deps .``) and of what it
@@ -37,12 +38,9 @@ def main() -> None:
         print(f"benchmarks.gpu: {reason}", file=sys.stderr)
         sys.exit(2)
     from benchmarks.gpu_measure import FULL, QUICK, measure
-    from streamtrack_engines.backends.selection import ORDER
 
     reasons = reasons_against_backends()
-    record = measure(
-        [name for name in ORDER if name in reasons and not reasons[name]], QUICK if arguments.quick else FULL
-    )
+    record = measure([name for name, reason in reasons.items() if not reason], QUICK if arguments.quick else FULL)
     record |= {"command": " ".join(["python -m benchmarks.gpu", *sys.argv[1:]]), "left_out": _left_out(reasons)}
     print_tables(record)
     print(f"-> {write(record, arguments.out)}")
@@ -66,9 +64,11 @@ def reason_against() -> str | None:
 
 def reasons_against_backends() -> dict[str, str | None]:
     """Return why each back end for GPUs cannot run here, None if it can; the preferred one first."""
+    from benchmarks.gpu_providers import PROVIDERS
     from streamtrack_engines.backends.selection import reasons_against
 
-    return {name: reason for name, reason in reasons_against().items() if name not in CPU_BACKENDS}
+    ours = {name: reason for name, reason in reasons_against().items() if name not in CPU_BACKENDS}
+    return ours | {name: provider.reason_against() for name, provider in PROVIDERS.items()}
 
 
 def _left_out(reasons: dict[str, str | None]) -> dict[str, str]:

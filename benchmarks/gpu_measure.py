@@ -15,6 +15,7 @@ from benchmarks.gpu_parity import (
     track_movie,
     tracking_movie,
 )
+from benchmarks.gpu_providers import PROVIDERS, ProviderEngine
 from streamtrack.bench.computer import describe
 from streamtrack.bench.measuring import Extent, measure_engine, measure_run
 from streamtrack.bench.replay import LoadedMovie
@@ -24,10 +25,9 @@ from streamtrack.config import PluginConfig
 from streamtrack.protocols import Engine
 from streamtrack.simulation import Movie, MovieSettings
 from streamtrack.types import SourceInfo
-from streamtrack_engines.backends.selection import BackendName
 from streamtrack_engines.engine import DenodetEngine
 
-REFERENCE: BackendName = "onnxruntime"
+REFERENCE = "onnxruntime"
 PARITY_PX = 256
 RUN_PX = 512
 INTERVAL_NS = 10_000_000
@@ -53,8 +53,11 @@ FULL = Amount((256, 512, 1024, 2048), 34, 100, 8, 300, 5000, Extent(3.0, 1000, 5
 QUICK = Amount((256, 512), 4, 8, 4, 20, 100, Extent(0.2, 20, 5))
 
 
-def measure(backends: list[BackendName], amount: Amount) -> dict[str, Any]:
-    """Return the record of all measurements of some back ends; a measurement that fails is named in ``failed``."""
+def measure(backends: list[str], amount: Amount) -> dict[str, Any]:
+    """Return the record of all measurements of some back ends; a measurement that fails is named in ``failed``.
+
+    Names are streamtrack's own, or those of `benchmarks.gpu_providers`, which no run can be made with.
+    """
     failed: dict[str, str] = {}
 
     def attempt(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -65,10 +68,10 @@ def measure(backends: list[BackendName], amount: Amount) -> dict[str, Any]:
             failed[what] = f"{type(error).__name__}: {error}"
             return None
 
-    def of_each(what: str, function: Callable[[BackendName, Amount], Any]) -> dict[str, Any]:
-        return {name: attempt(f"{what}, {name}", function, name, amount) for name in backends}
+    def of_each(what: str, function: Callable[[str, Amount], Any], names: list[str]) -> dict[str, Any]:
+        return {name: attempt(f"{what}, {name}", function, name, amount) for name in names}
 
-    def latencies(backend: BackendName) -> dict[str, Any]:
+    def latencies(backend: str) -> dict[str, Any]:
         return {
             str(px): attempt(f"engine, {backend}, {px} px", engine_latency, backend, px, amount)
             for px in amount.sizes_px
@@ -78,18 +81,18 @@ def measure(backends: list[BackendName], amount: Amount) -> dict[str, Any]:
     return {
         "computer": describe(),
         "amount": asdict(amount),
-        "parity": of_each("parity", parity),
-        "tracks": of_each("tracks", tracks),
+        "parity": of_each("parity", parity, backends),
+        "tracks": of_each("tracks", tracks, backends),
         "engine": {name: latencies(name) for name in backends},
         "copies_ms": {
             what: attempt(f"copies, {what}", copies_ms, size, amount.device_frames) for what, size in sizes.items()
         },
-        "runs": of_each("run", whole_run),
+        "runs": of_each("run", whole_run, [name for name in backends if name not in PROVIDERS]),
         "failed": failed,
     }
 
 
-def parity(backend: BackendName, amount: Amount) -> dict[str, Any]:
+def parity(backend: str, amount: Amount) -> dict[str, Any]:
     """Return how well a back end agrees with ONNX Runtime on the CPU."""
     movies = [frames_of(movie) for movie in parity_movies(amount.parity_frames, PARITY_PX)]
     found = []
@@ -100,7 +103,7 @@ def parity(backend: BackendName, amount: Amount) -> dict[str, Any]:
     return agreement(*found)
 
 
-def tracks(backend: BackendName, amount: Amount) -> dict[str, Any]:
+def tracks(backend: str, amount: Amount) -> dict[str, Any]:
     """Return how the tracks that a back end leads to compare with those of ONNX Runtime on the CPU."""
     movie = tracking_movie(amount.tracked_frames, PARITY_PX)
     found = []
@@ -111,7 +114,7 @@ def tracks(backend: BackendName, amount: Amount) -> dict[str, Any]:
     return compare_tracks(movie.tracks[["frame", "particle", "y", "x"]], *found)
 
 
-def engine_latency(backend: BackendName, size_px: int, amount: Amount) -> dict[str, Any]:
+def engine_latency(backend: str, size_px: int, amount: Amount) -> dict[str, Any]:
     """Return an engine's latency on square frames: on the device, back to back, and paced at 10 ms."""
     movie = loaded_movie(size_px, amount.loaded_frames)
     begin = monotonic_ns()
@@ -130,7 +133,7 @@ def engine_latency(backend: BackendName, size_px: int, amount: Amount) -> dict[s
         engine.close()
 
 
-def whole_run(backend: BackendName, amount: Amount) -> dict[str, Any]:
+def whole_run(backend: str, amount: Amount) -> dict[str, Any]:
     """Return the figures of a run with a simulated camera at 1000 frames/s."""
     engine = PluginConfig.model_validate({"kind": "denodet", "backend": backend})
     movie = loaded_movie(RUN_PX, 4 * amount.loaded_frames)
@@ -142,9 +145,9 @@ def whole_run(backend: BackendName, amount: Amount) -> dict[str, Any]:
     }
 
 
-def open_engine(backend: BackendName, size_px: int) -> Engine:
+def open_engine(backend: str, size_px: int) -> Engine:
     """Return an engine that is ready for square uint16 frames."""
-    engine = DenodetEngine(backend=backend)
+    engine = ProviderEngine(PROVIDERS[backend]) if backend in PROVIDERS else DenodetEngine(backend=backend)  # type: ignore[arg-type]
     engine.prepare((size_px, size_px), "uint16")
     return engine
 

@@ -22,6 +22,14 @@ def rows(page, heading):
     return [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("| ")][1:]
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
+def test_every_page_is_in_the_sites_menu_and_every_decision_in_their_list(page):
+    name = page.relative_to(DOCS).as_posix()
+    assert re.search(rf"[ ]{re.escape(name)}$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    if name.startswith("decisions/0"):
+        assert f"]({page.name})" in (DOCS / "decisions" / "index.md").read_text(encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def texts():
     """Every text in the source code; an f-string's values are left out."""
