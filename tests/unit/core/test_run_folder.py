@@ -1,7 +1,6 @@
 import json
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -231,12 +230,12 @@ def test_old_results_make_room_for_the_first_report(folder, monkeypatch):
     assert names(folder) == ["report.json"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no file that is open, nor its folder")
 def test_a_run_notices_that_its_folder_was_replaced(folder):
     run_folder = RunFolder(folder)
     run_folder.lock()
     run_folder.begin({"status": "running"})
-    with suppress(PermissionError):  # Windows keeps it
-        (folder / "run.lock").unlink()  # by somebody who tidies up
+    (folder / "run.lock").unlink()  # by somebody who tidies up
     assert run_folder.is_still_there()
     (folder / "report.json").write_text("of another run")
     ended = run_folder.end({"status": "completed", "error": None, "frames": {}})
