@@ -37,8 +37,9 @@ def stop_signals() -> tuple[signal.Signals, ...]:
 def heard_by(
     handler: Callable[[int, FrameType | None], Any], *, only_deadly: bool = False
 ) -> Iterator[tuple[signal.Signals, ...]]:
-    """Have these signals call ``handler``; ignored ones (``nohup``) stay ignored.
+    """Have these signals call ``handler``; an ignored SIGHUP (``nohup``) stays ignored.
 
+    An ignored SIGINT does not: scripts start programs in the background so, and who interrupts one means it.
     With ``only_deadly`` those that somebody handles already are left to him. Only the main thread can hear signals:
     elsewhere this does nothing.
     """
@@ -48,7 +49,7 @@ def heard_by(
         previous = {
             number: old
             for number, old in previous.items()
-            if (old is signal.SIG_DFL if only_deadly else old not in (signal.SIG_IGN, None))
+            if (old is signal.SIG_DFL if only_deadly else old is not None and not _stays_ignored(number, old))
         }
     for number in previous:
         signal.signal(number, handler)
@@ -58,6 +59,10 @@ def heard_by(
         if _in_main_thread():
             for number, old in previous.items():
                 signal.signal(number, old)
+
+
+def _stays_ignored(number: signal.Signals, handler: Any) -> bool:
+    return handler is signal.SIG_IGN and number.name == "SIGHUP"
 
 
 def _in_main_thread() -> bool:
