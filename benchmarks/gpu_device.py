@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.bench.replay import LoadedMovie
-from streamtrack.bench.summary import percentiles
+from streamtrack.latency import percentiles
 from streamtrack.protocols import Engine
 
 UPLOAD, DOWNLOAD = "Memcpy HtoD", "Memcpy DtoH"

@@ -26,8 +26,8 @@ import numpy as np
 from pymmcore_plus import CMMCorePlus
 
 from streamtrack.bench.computer import describe, memory_mib
-from streamtrack.bench.summary import percentiles
 from streamtrack.config import RunConfig
+from streamtrack.latency import percentiles
 from streamtrack.power import switch_interval_s
 from streamtrack.session import Session
 from streamtrack.types import Detections, Frame, LostFrame, Pixels, SourceInfo

@@ -27,12 +27,12 @@ from zarr.codecs import BloscCodec, ZstdCodec
 
 from streamtrack.bench.computer import describe
 from streamtrack.bench.replay import LoadedMovie, ReplaySource, load_movie
-from streamtrack.bench.summary import percentiles
 from streamtrack.channel import Channel, ChannelClosed, Policy
 from streamtrack.clock import monotonic_ns
 from streamtrack.config import PluginConfig
 from streamtrack.fanout import Fanout
 from streamtrack.garbage import frozen_gc
+from streamtrack.latency import percentiles
 from streamtrack.protocols import Engine, FrameSource
 from streamtrack.registry import build
 from streamtrack.step import Step

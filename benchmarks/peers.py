@@ -30,10 +30,10 @@ from benchmarks.peers_figure import draw
 from benchmarks.peers_methods import Method, opened
 from benchmarks.scoring import HISTORY_FRAMES, best_threshold, score_frames
 from streamtrack.bench.computer import describe
-from streamtrack.bench.summary import percentiles
 from streamtrack.clock import monotonic_ns
 from streamtrack.config import PluginConfig
 from streamtrack.garbage import frozen_gc
+from streamtrack.latency import percentiles
 from streamtrack.registry import build
 from streamtrack.simulation import Movie, MovieSettings
 from streamtrack.types import Detections, Pixels

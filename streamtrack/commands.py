@@ -11,7 +11,7 @@ from streamtrack.channel import Policy
 from streamtrack.clock import Clock
 from streamtrack.config import Mode
 from streamtrack.errors import CommandRefused
-from streamtrack.metrics.latency import LatencyHistogram
+from streamtrack.latency import LatencyHistogram
 from streamtrack.plain import plain
 from streamtrack.protocols import Actuator
 from streamtrack.report import COMMANDS_NAME

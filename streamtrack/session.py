@@ -22,7 +22,7 @@ from streamtrack.errors import SinkError, SourceError, StreamtrackError
 from streamtrack.fanout import Fanout
 from streamtrack.garbage import frozen_gc
 from streamtrack.interrupts import Stop
-from streamtrack.metrics.latency import LatencyHistogram
+from streamtrack.latency import LatencyHistogram
 from streamtrack.parts import Given, build_parts, files_of
 from streamtrack.power import awake
 from streamtrack.protocols import Engine, FrameSource, Microscope, Sink

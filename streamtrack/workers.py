@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from streamtrack.channel import Channel, ChannelClosed, Policy, Put
 from streamtrack.clock import monotonic_ns
-from streamtrack.metrics.latency import LatencyHistogram
+from streamtrack.latency import LatencyHistogram
 from streamtrack.protocols import Sink
 from streamtrack.sinks.revisions import joined
 from streamtrack.types import FrameResult, Revision

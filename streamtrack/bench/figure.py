@@ -11,7 +11,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from streamtrack.bench.record import LEVELS, MODES, Measured
-from streamtrack.bench.summary import Timeline, percentiles
+from streamtrack.bench.summary import Timeline
+from streamtrack.latency import percentiles
 
 COLOURS = {"engine": "#000000", "step": "#0072B2", "run": "#D55E00"}
 STAGE_COLOURS = {"queue": "#999999", "detect": "#000000", "link": "#0072B2", "decide": "#E69F00"}

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PERMILLE = {"p50": 500, "p95": 950, "p99": 990, "p99.9": 999}
+from streamtrack.latency import percentiles
+
 TOTAL = "total"
 
 
@@ -51,20 +52,6 @@ class Timeline:
         first = replace(self, index=self.index[:k], stamps_ns=self.stamps_ns[:k], n_due=min(n_warm_up, self.n_due))
         rest = replace(self, index=self.index[k:], stamps_ns=self.stamps_ns[k:], n_due=max(self.n_due - n_warm_up, 0))
         return first, rest
-
-
-def percentiles(values: NDArray[np.float64]) -> dict[str, float | int | None]:
-    """Return ``n``, ``p50``, ``p95``, ``p99``, ``p99.9`` and ``max``; None where there are too few values to tell.
-
-    No interpolation: each is the least of the values that so many of them do not exceed. For p99 a hundred are needed,
-    for p99.9 a thousand, and so on: of fewer it would be the longest by another name.
-    """
-    n, ordered = len(values), np.sort(values)
-    found: dict[str, float | int | None] = {"n": n}
-    for name, permille in PERMILLE.items():
-        rank = -(-n * permille // 1000)
-        found[name] = round(float(ordered[rank - 1]), 4) if n * (1000 - permille) >= 1000 else None
-    return found | {"max": round(float(ordered[-1]), 4) if n else None}
 
 
 def summarise(timeline: Timeline, n_warm_up: int) -> dict[str, Any]:

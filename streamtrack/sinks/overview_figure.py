@@ -14,22 +14,22 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from streamtrack.sinks.overview import LATENCY_EDGES_MS, Points, Summary
+from streamtrack.sinks.overview_summary import Points, Summary
 from streamtrack.types import CONFIRMED, Detections, Pixels
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; those of the tracks also stand out from grey.
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#E69F00", "#009E73"
 _TRACK_COLOURS = (_ORANGE, "#56B4E9", _GREEN, "#F0E442", "#D55E00", "#CC79A7")
 _STAGES = {
-    "detection": ("detection", _BLUE),
-    "linking": ("linking", _ORANGE),
+    "detect": ("detection", _BLUE),
+    "link": ("linking", _ORANGE),
     "total": ("grab to decision, waiting included", _GREEN),
 }
 
 _WINDOW_PX = 512
 _CIRCLE_PX = 10
 _MAX_BARS = 40
-_BINS_PER_BAR = 5
+_EDGES_MS = np.geomspace(1e-3, 1e5, 161)  # 20 bars per decade
 
 Window = tuple[slice, slice]
 
@@ -182,18 +182,17 @@ def _draw_lengths(axes: Axes, summary: Summary) -> None:
 
 
 def _draw_latency(axes: Axes, summary: Summary) -> None:
-    if not any(bins.any() for bins in summary.latency.values()):
+    counts = {stage: summary.latency[stage].counts_ms(_EDGES_MS) for stage in _STAGES}
+    used = np.flatnonzero(sum(counts.values()))
+    if not used.size:
         return _note(axes, "Latency", _why_none(summary))
-    edges = LATENCY_EDGES_MS[::_BINS_PER_BAR]
     for stage, (name, colour) in _STAGES.items():
-        bins = summary.latency[stage]
-        median = LATENCY_EDGES_MS[np.searchsorted(np.cumsum(bins), bins.sum() / 2)]
-        bars = bins.reshape(-1, _BINS_PER_BAR).sum(axis=1)
-        axes.stairs(bars, edges, fill=True, color=colour, alpha=0.25)
-        axes.stairs(bars, edges, color=colour, linewidth=1.4, label=f"{name}: median {_two_digits(median)} ms")
-    used = np.flatnonzero(sum(summary.latency.values()))
+        median_ms = summary.latency[stage].percentile_ns(500) / 1e6
+        axes.stairs(counts[stage], _EDGES_MS, fill=True, color=colour, alpha=0.25)
+        label = f"{name}: median {_two_digits(median_ms)} ms"
+        axes.stairs(counts[stage], _EDGES_MS, color=colour, linewidth=1.4, label=label)
     axes.set_xscale("log")
-    axes.set_xlim(LATENCY_EDGES_MS[used[0]] / 2, LATENCY_EDGES_MS[used[-1] + 1] * 2)
+    axes.set_xlim(_EDGES_MS[used[0]] / 2, _EDGES_MS[used[-1] + 1] * 2)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -9,7 +9,7 @@ from typing import Literal
 
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import ConfigError, MicroscopeError, SourceError
-from streamtrack.metrics.latency import LatencyHistogram
+from streamtrack.latency import LatencyHistogram
 from streamtrack.protocols import Microscope
 from streamtrack.types import Frame, LostFrame, SourceInfo
 from streamtrack_drivers.micromanager.camera import CameraSettings, set_up

@@ -1,7 +1,6 @@
 import numpy as np
-import pytest
 
-from streamtrack.bench.summary import Timeline, percentiles, summarise
+from streamtrack.bench.summary import Timeline, summarise
 
 MS = 1_000_000
 
@@ -14,21 +13,6 @@ def timeline(durations_ms, *, index=None, interval_ms=None, n_due=None, begin_ms
     stamps = np.stack([begin, begin + durations, begin + durations + MS], axis=1)
     due = int(index[-1]) + 1 if n_due is None else n_due
     return Timeline(index, stamps, ("detect", "link"), due, interval_ms * MS if interval_ms else None)
-
-
-def test_percentiles_are_latencies_that_were_measured():
-    values = np.random.default_rng(0).gamma(2, 5, 5000).round(4)
-    found = percentiles(values)
-    assert all(found[name] in values for name in ("p50", "p95", "p99", "p99.9", "max"))
-    assert np.count_nonzero(values > found["p99"]) == 50
-    assert np.count_nonzero(values > found["p99.9"]) == 5
-
-
-@pytest.mark.parametrize(("n", "known"), [(0, 0), (1, 1), (2, 2), (20, 3), (99, 3), (100, 4), (999, 4), (1000, 5)])
-def test_a_percentile_that_too_few_frames_can_show_is_left_out(n, known):
-    figures = percentiles(np.arange(n, dtype=float))
-    assert sum(figures[name] is not None for name in ("p50", "p95", "p99", "p99.9", "max")) == known
-    assert figures["n"] == n
 
 
 def test_the_warm_up_is_counted_by_the_cameras_frames_and_kept_apart():

@@ -11,9 +11,10 @@ from matplotlib.collections import EllipseCollection, LineCollection
 from matplotlib.image import imread
 
 from streamtrack.errors import SinkError
-from streamtrack.sinks import overview
-from streamtrack.sinks.overview import OVERVIEW, OverviewSink, Points
+from streamtrack.sinks import overview_summary
+from streamtrack.sinks.overview import OVERVIEW, OverviewSink
 from streamtrack.sinks.overview_figure import draw
+from streamtrack.sinks.overview_summary import Points
 from streamtrack.testing.sinks import example_results, example_source
 from streamtrack.types import Revision, TrackUpdate
 
@@ -224,7 +225,7 @@ def test_a_track_that_ends_unconfirmed_is_not_counted(tmp_path):
 
 
 def test_memory_is_bounded_by_dropping_the_oldest_points(tmp_path, monkeypatch):
-    monkeypatch.setattr(overview, "_MAX_POINTS", 700)
+    monkeypatch.setattr(overview_summary, "_MAX_POINTS", 700)
     results = example_results(400)
     summary = summary_of(tmp_path, results)
     assert 700 <= len(summary.points) < 700 + 2 * 32 * 7
@@ -245,7 +246,7 @@ def test_latency_medians_are_right(tmp_path):
     (legend,) = [axes.get_legend() for axes in draw(summary).axes if axes.get_legend()]
     named = dict(text.get_text().rsplit(": median ", 1) for text in legend.get_texts())
     assert float(named["detection"].removesuffix(" ms")) == pytest.approx(np.median(detect_ms), rel=0.05)
-    assert summary.latency["total"].sum() == 200
+    assert len(summary.latency["total"]) == 200
 
 
 def test_stamps_that_make_no_sense_break_nothing(tmp_path):
