@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.stop import wait_until
+from benchmarks.loop.stop import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends signals of POSIX")
 

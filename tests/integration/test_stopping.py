@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from benchmarks.spoilt_folder import can_mount
-from benchmarks.stop import (
+from benchmarks.loop.spoilt_folder import can_mount
+from benchmarks.loop.stop import (
     END_S,
     START_S,
     STOP_FILE,

@@ -3,9 +3,19 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.accuracy import METHODS, QUICK, assemble, cell_tasks, frames_of, grid, kept, merge, reliability
-from benchmarks.accuracy_figure import draw
-from benchmarks.scoring import score_cell
+from benchmarks.detection.accuracy import (
+    METHODS,
+    QUICK,
+    assemble,
+    cell_tasks,
+    frames_of,
+    grid,
+    kept,
+    merge,
+    reliability,
+)
+from benchmarks.detection.accuracy_figure import draw
+from benchmarks.detection.scoring import score_cell
 from streamtrack.simulation import MovieSettings
 
 

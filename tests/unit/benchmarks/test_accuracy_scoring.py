@@ -2,9 +2,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import scoring
-from benchmarks.detectors import Candidates
-from benchmarks.scoring import best_threshold, count_false, score_cell, score_frames, score_pairs, score_phases
+from benchmarks.detection import scoring
+from benchmarks.detection.detectors import Candidates
+from benchmarks.detection.scoring import (
+    best_threshold,
+    count_false,
+    score_cell,
+    score_frames,
+    score_pairs,
+    score_phases,
+)
 from streamtrack.metrics.detection import score_detections
 from streamtrack.simulation import Movie, MovieSettings
 from streamtrack_engines.engine import DenodetEngine

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.bounds import PUBLISHED, cramer_rao_px
-from benchmarks.detectors import peer
+from benchmarks.detection.bounds import PUBLISHED, cramer_rao_px
+from benchmarks.detection.detectors import peer
 from streamtrack.simulation import MovieSettings
 from streamtrack.simulation.render import add_spots, amplitude_from_snr
 from streamtrack.simulation.scenarios import BACKGROUND_E, SCENARIOS

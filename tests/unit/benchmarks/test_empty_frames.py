@@ -3,7 +3,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from benchmarks.empty_frames import EMPTY, SHAPE, texture
+from benchmarks.detection.empty_frames import EMPTY, SHAPE, texture
 
 
 @pytest.mark.parametrize("kind", EMPTY)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.everyday import BACKGROUND_E, FAMILIES, amplitude, spots
-from benchmarks.scoring import score_family
+from benchmarks.detection.everyday import BACKGROUND_E, FAMILIES, amplitude, spots
+from benchmarks.detection.scoring import score_family
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmarks import gpu
-from benchmarks.gpu_measure import open_engine
-from benchmarks.gpu_parity import agreement, detect_all, frames_of, parity_movies
-from benchmarks.gpu_providers import PROVIDERS, Provider, ProviderEngine
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu.measure import open_engine
+from benchmarks.gpu.parity import agreement, detect_all, frames_of, parity_movies
+from benchmarks.gpu.providers import PROVIDERS, Provider, ProviderEngine
 
 ON_THE_CPU = Provider(lambda: None, lambda options, folder: options.add_provider("CPUExecutionProvider", {}), "cpu")
 

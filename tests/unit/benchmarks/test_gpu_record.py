@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import gpu
-from benchmarks.gpu_device import Activity, frame_spans_us
-from benchmarks.gpu_measure import Amount, measure, open_engine
-from benchmarks.gpu_parity import agreement, compare_tracks, detect_all, frames_of, parity_movies, track_movie
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu.device import Activity, frame_spans_us
+from benchmarks.gpu.measure import Amount, measure, open_engine
+from benchmarks.gpu.parity import agreement, compare_tracks, detect_all, frames_of, parity_movies, track_movie
 from streamtrack.bench.measuring import Extent
 from streamtrack.types import Detections
 
@@ -41,7 +41,7 @@ def test_a_record_has_everything_and_a_picture(record, tmp_path):
     assert latency["back to back"]["stages_ms"]["detect"]["n"] == 10
     assert latency["paced"]["interval_ms"] == 10.0
     assert 0 <= record["runs"]["onnxruntime"]["due"] <= 38
-    path = gpu.write(record | {"computer": record["computer"] | {"gpus": ["NVIDIA H200, 580.1, 1 MiB"]}}, tmp_path)
+    path = gpu.save(record | {"computer": record["computer"] | {"gpus": ["NVIDIA H200, 580.1, 1 MiB"]}}, tmp_path)
     assert path.name == "gpu_nvidia_h200.json"
     assert json.loads(path.read_text(encoding="utf-8"))["engine"]
     assert path.with_suffix(".png").stat().st_size > 10_000
@@ -61,7 +61,7 @@ def test_what_fails_is_named_and_the_rest_goes_on(tmp_path, capsys):
     assert record["engine"]["onnxruntime"]["48"]
     gpu.print_tables(record)
     assert "failed: engine, onnxruntime, 16 px" in capsys.readouterr().out
-    gpu.write(record, tmp_path)
+    gpu.save(record, tmp_path)
 
 
 def test_frames_that_agree_pass():
@@ -129,13 +129,13 @@ import importlib.util as util
 find = util.find_spec
 util.find_spec = lambda name, *rest: None if name in {modules!r} else find(name, *rest)
 sys.argv = ["gpu", "--quick"]
-from benchmarks import gpu
+from benchmarks.gpu import __main__ as gpu
 gpu.find_spec = util.find_spec
 IMPORT
 gpu.main()
 """
     code = code.replace(
-        "IMPORT", "" if "pydantic" in modules else "import benchmarks.gpu_measure, benchmarks.gpu_figure"
+        "IMPORT", "" if "pydantic" in modules else "import benchmarks.gpu.measure, benchmarks.gpu.figure"
     )
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from benchmarks.child import Child
+from benchmarks.shared.child import Child
 
 
 @pytest.fixture

@@ -3,9 +3,10 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from benchmarks.linkers import NEEDS, OFFLINE, ONLINE, Ranges, _assign, missing
-from benchmarks.linking_trials import live_ids, settled_ids
-from benchmarks.particles import ParticleSettings, simulate
+from benchmarks.linking import trials
+from benchmarks.linking.linkers import NEEDS, OFFLINE, ONLINE, Ranges, _assign, missing
+from benchmarks.linking.trials import live_ids, settled_ids, warm_up
+from benchmarks.shared.particles import ParticleSettings, simulate
 from streamtrack.testing.linkers import detections_at
 
 N, FRAMES = 25, 12
@@ -87,3 +88,9 @@ def test_a_method_whose_package_is_absent_is_named(monkeypatch):
     monkeypatch.setitem(NEEDS, "lapmod", "no_such_package")
     assert missing("lapmod") == "lapmod is skipped: no_such_package is not installed (pip install no_such_package)"
     assert missing("imm_lag2") is None
+
+
+def test_a_method_whose_package_is_absent_is_not_warmed_up(monkeypatch):
+    monkeypatch.setattr(trials, "ONLINE", {"lapmod": lambda *_: 1 / 0, "imm_lag0": ONLINE["imm_lag0"]})
+    monkeypatch.setitem(NEEDS, "lapmod", "no_such_package")
+    warm_up()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.particles import MOTIONS, SHAPE, ParticleSettings, simulate
+from benchmarks.shared.particles import MOTIONS, SHAPE, ParticleSettings, simulate
 
 
 @pytest.fixture(scope="module")

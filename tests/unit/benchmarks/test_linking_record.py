@@ -3,15 +3,27 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import linking
-from benchmarks.child import Child
-from benchmarks.linkers import TUNED, Ranges, missing
-from benchmarks.linking import FULL, QUICK, RANGES_PX, attempt, cell, compare, describe, grid, in_parallel, rank, spread
-from benchmarks.linking_checks import endure
-from benchmarks.linking_figure import draw
-from benchmarks.linking_tables import print_tables
-from benchmarks.linking_trials import Trial
-from benchmarks.particles import MOTIONS, ParticleSettings
+from benchmarks.linking import comparison
+from benchmarks.linking.__main__ import describe
+from benchmarks.linking.checks import endure
+from benchmarks.linking.comparison import (
+    FULL,
+    QUICK,
+    RANGES_PX,
+    attempt,
+    cell,
+    compare,
+    grid,
+    in_parallel,
+    rank,
+    spread,
+)
+from benchmarks.linking.figure import draw
+from benchmarks.linking.linkers import TUNED, Ranges, missing
+from benchmarks.linking.tables import print_tables
+from benchmarks.linking.trials import Trial
+from benchmarks.shared.child import Child
+from benchmarks.shared.particles import MOTIONS, ParticleSettings
 
 TINY = QUICK._replace(movies=2, numbers=(100,), frames=12)
 
@@ -71,7 +83,7 @@ def test_what_stalls_is_recorded(child):
 
 
 def test_jobs_done_in_parallel_keep_their_order(monkeypatch):
-    monkeypatch.setattr(linking, "warm_up", None)
+    monkeypatch.setattr(comparison, "warm_up", None)
 
     class Silent:
         def track(self, results, **_):

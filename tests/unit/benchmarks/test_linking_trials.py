@@ -4,10 +4,10 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.linkers import Ranges
-from benchmarks.linking_checks import FIRST_STEPS_PX, endure, first_call, unknown_step
-from benchmarks.linking_trials import SKIPPED_FRAMES, Trial, live_ids, run_trial, score, settled_ids, timed, track_table
-from benchmarks.particles import ParticleSettings, Simulated, simulate
+from benchmarks.linking.checks import FIRST_STEPS_PX, endure, first_call, unknown_step
+from benchmarks.linking.linkers import Ranges
+from benchmarks.linking.trials import SKIPPED_FRAMES, Trial, live_ids, run_trial, score, settled_ids, timed, track_table
+from benchmarks.shared.particles import ParticleSettings, Simulated, simulate
 from streamtrack.linking.imm import ImmLinker
 from streamtrack.types import Detections
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from benchmarks import overhead
+from benchmarks.loop import overhead
 from streamtrack.bench.replay import load_movie
 from streamtrack.config import PluginConfig
 from streamtrack.registry import build

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.detectors import PEERS, missing, peaks, peer
+from benchmarks.detection.detectors import PEERS, missing, peaks, peer
 from streamtrack.simulation import MovieSettings
 from streamtrack.simulation.render import add_spots
 from streamtrack.simulation.scenarios import BACKGROUND_E, SCENARIOS

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from benchmarks import peers
-from benchmarks.detectors import Candidates
-from benchmarks.peers_figure import draw
-from benchmarks.peers_methods import METHODS, Method, NotHere, open_method
+from benchmarks.detection import peers
+from benchmarks.detection.detectors import Candidates
+from benchmarks.detection.peers_figure import draw
+from benchmarks.detection.peers_methods import METHODS, Method, NotHere, open_method
 from streamtrack.simulation import Movie, MovieSettings
 
 SETTINGS = MovieSettings("vesicle", 7.0, 400.0, 8, 96, 96, 3)

@@ -5,7 +5,7 @@ import onnx
 import pytest
 import torch
 
-from benchmarks.half_precision import movies
+from benchmarks.studies.half_precision import movies
 from streamtrack_engines.agreement import agreement, as_bytes, as_on_a_gpu, in_onnxruntime, in_torch
 from streamtrack_engines.deploy import from_onnx
 from streamtrack_engines.weights import half_precision_of, read_weights

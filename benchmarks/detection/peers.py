@@ -12,23 +12,21 @@ timed apart, on what was found: ``trackpy.link_iter`` and ours.
 *as trained* the same network with batch norms, random weights: its speed only.
 """
 
-import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import trackpy
 from numpy.typing import NDArray
 
-from benchmarks.detectors import Candidates
-from benchmarks.peers_figure import draw
-from benchmarks.peers_methods import Method, opened
-from benchmarks.scoring import HISTORY_FRAMES, best_threshold, score_frames
+from benchmarks.detection.detectors import Candidates
+from benchmarks.detection.peers_figure import draw
+from benchmarks.detection.peers_methods import Method, opened
+from benchmarks.detection.scoring import HISTORY_FRAMES, best_threshold, score_frames
+from benchmarks.shared.record import command_line, command_parser, write
 from streamtrack.bench.computer import describe
 from streamtrack.clock import monotonic_ns
 from streamtrack.config import PluginConfig
@@ -48,10 +46,7 @@ PAUSE_S = 0.01
 
 def main() -> None:
     """Run the benchmark, print its table and write its files."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="6 frames instead of 110")
-    parser.add_argument("--out", type=Path, help="write the figures to this JSON file, and a PNG beside it")
-    arguments = parser.parse_args()
+    arguments = command_parser(__doc__, "6 frames instead of 110").parse_args()
     settings = MovieSettings("vesicle", 4.0, 500.0, 6 if arguments.quick else 110, seed=SEED)
     movie = Movie(settings)
     frames = [movie.noisy(index).astype(np.uint16) for index in range(len(movie))]
@@ -62,7 +57,7 @@ def main() -> None:
         took_ns, found = measure(methods, frames)
         rows = score(methods, took_ns, found, [_truth(movie, index) for index in range(len(movie))])
     record = {
-        "command": " ".join(["python -m benchmarks.peers", *sys.argv[1:]]),
+        "command": command_line("peers"),
         "computer": describe(),
         "threads": threads,
         "movie": {"scenario": "vesicle", "snr": 4.0, "density": 500.0, "frames": len(frames), "seed": SEED},
@@ -73,9 +68,7 @@ def main() -> None:
         "times_faster": ratios(rows),
     }
     print_table(record)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8", newline="\n")
-        draw(record, arguments.out.with_suffix(".png"))
+    write(record, arguments.out, draw)
 
 
 def usable_cores() -> int:

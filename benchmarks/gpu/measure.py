@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.gpu_device import copies_ms, graph_ms
-from benchmarks.gpu_parity import (
+from benchmarks.gpu.device import copies_ms, graph_ms
+from benchmarks.gpu.parity import (
     agreement,
     compare_tracks,
     detect_all,
@@ -15,7 +15,7 @@ from benchmarks.gpu_parity import (
     track_movie,
     tracking_movie,
 )
-from benchmarks.gpu_providers import PROVIDERS, ProviderEngine
+from benchmarks.gpu.providers import PROVIDERS, ProviderEngine
 from streamtrack.bench.computer import describe
 from streamtrack.bench.measuring import Extent, measure_engine, measure_run
 from streamtrack.bench.replay import LoadedMovie
@@ -56,7 +56,7 @@ QUICK = Amount((256, 512), 4, 8, 4, 20, 100, Extent(0.2, 20, 5))
 def measure(backends: list[str], amount: Amount) -> dict[str, Any]:
     """Return the record of all measurements of some back ends; a measurement that fails is named in ``failed``.
 
-    Names are streamtrack's own, or those of `benchmarks.gpu_providers`, which no run can be made with.
+    Names are streamtrack's own, or those of `benchmarks.gpu.providers`, which no run can be made with.
     """
     failed: dict[str, str] = {}
 

@@ -12,9 +12,6 @@ Apart from that: reading a frame from zarr with several compressors, one chunk a
 caches (a source reads several frames at a time: each bears its share), and what the sinks' threads do with a frame.
 """
 
-import argparse
-import json
-import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -25,6 +22,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, ZstdCodec
 
+from benchmarks.shared.record import command_line, command_parser, write
 from streamtrack.bench.computer import describe
 from streamtrack.bench.replay import LoadedMovie, ReplaySource, load_movie
 from streamtrack.channel import Channel, ChannelClosed, Policy
@@ -49,10 +47,7 @@ WAIT_S = 60.0
 
 def main() -> None:
     """Run the benchmark and print its tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="48 frames instead of 304, one compressor")
-    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
-    arguments = parser.parse_args()
+    arguments = command_parser(__doc__, "48 frames instead of 304, one compressor").parse_args()
     n_frames = 48 if arguments.quick else 304
     movie = load_movie(MOVIE)
     engine: Engine = build("engines", PluginConfig(kind="denodet")).instance
@@ -62,7 +57,7 @@ def main() -> None:
         compressors = ["none"] if arguments.quick else list(COMPRESSORS)
         reading = {name: read(movie, engine, n_frames // 2, name, Path(folder)) for name in compressors}
     record = {
-        "command": " ".join(["python -m benchmarks.overhead", *sys.argv[1:]]),
+        "command": command_line("overhead"),
         "computer": describe(),
         "engine": dict(engine.info),
         "pipeline_ms": pipeline_figures(stamps[WARM_UP_FRAMES:]),
@@ -71,8 +66,7 @@ def main() -> None:
     }
     engine.close()
     print_tables(record)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8", newline="\n")
+    write(record, arguments.out)
 
 
 def run_pipeline(

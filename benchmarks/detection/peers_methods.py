@@ -17,7 +17,7 @@ import torch
 from scipy.ndimage import gaussian_laplace, laplace
 from torch import nn
 
-from benchmarks.detectors import UFISH_WEIGHTS, Candidates, peaks, peer
+from benchmarks.detection.detectors import UFISH_WEIGHTS, Candidates, peaks, peer
 from streamtrack.errors import EngineError
 from streamtrack.simulation import MovieSettings
 from streamtrack.types import Detections, Pixels

@@ -16,15 +16,16 @@ lacks, as a rule onnx, ml-dtypes, pydantic, pydantic-core, annotated-types and t
 """
 
 import argparse
-import json
 import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.shared.record import command_line, write
+
 NEEDED = ("matplotlib", "numba", "onnx", "onnxruntime", "pandas", "pyarrow", "pydantic", "scipy")
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 CPU_BACKENDS = ("openvino", "onnxruntime")
 
 
@@ -37,13 +38,13 @@ def main() -> None:
     if reason := reason_against():
         print(f"benchmarks.gpu: {reason}", file=sys.stderr)
         sys.exit(2)
-    from benchmarks.gpu_measure import FULL, QUICK, measure
+    from benchmarks.gpu.measure import FULL, QUICK, measure
 
     reasons = reasons_against_backends()
     record = measure([name for name, reason in reasons.items() if not reason], QUICK if arguments.quick else FULL)
-    record |= {"command": " ".join(["python -m benchmarks.gpu", *sys.argv[1:]]), "left_out": _left_out(reasons)}
+    record |= {"command": command_line("gpu"), "left_out": _left_out(reasons)}
     print_tables(record)
-    print(f"-> {write(record, arguments.out)}")
+    print(f"-> {save(record, arguments.out)}")
     sys.exit(1 if record["failed"] else 0)
 
 
@@ -64,7 +65,7 @@ def reason_against() -> str | None:
 
 def reasons_against_backends() -> dict[str, str | None]:
     """Return why each back end for GPUs cannot run here, None if it can; the preferred one first."""
-    from benchmarks.gpu_providers import PROVIDERS
+    from benchmarks.gpu.providers import PROVIDERS
     from streamtrack_engines.backends.selection import reasons_against
 
     ours = {name: reason for name, reason in reasons_against().items() if name not in CPU_BACKENDS}
@@ -101,16 +102,15 @@ def _text(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def write(record: dict[str, Any], folder: Path) -> Path:
+def save(record: dict[str, Any], folder: Path) -> Path:
     """Write the JSON and the picture; return the path of the JSON."""
-    from benchmarks.gpu_figure import draw
+    from benchmarks.gpu.figure import draw
 
     gpu = (record["computer"]["gpus"] or ["unknown"])[0].partition(",")[0]
     slug = re.sub(r"[^a-z0-9]+", "_", gpu.lower()).strip("_")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"gpu_{slug}.json"
-    path.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8", newline="\n")
-    draw(record, path.with_suffix(".png"))
+    write(record, path, draw)
     return path
 
 

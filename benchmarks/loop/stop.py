@@ -9,7 +9,6 @@ on a file system whose server does not answer. Time is counted from just before 
 driver says that the shutter is closed, and in a move to the moment at which the stage is halted.
 """
 
-import argparse
 import json
 import os
 import signal
@@ -25,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.spoilt_folder import KINDS, small_disk, spoilt
+from benchmarks.loop.spoilt_folder import KINDS, small_disk, spoilt
+from benchmarks.shared.record import command_line, command_parser, write
 from streamtrack.bench.computer import describe
 
 PHASES = ("compiling", "running", "moving", "finishing")
@@ -33,7 +33,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 STOP_FILE = "stop file"
 STUCK = "shutter stuck"
 """A phase for tests: as running, but the shutter cannot be closed."""
-LAB_PACKAGE = Path(__file__).parents[1] / "tests" / "lab_package"
+LAB_PACKAGE = Path(__file__).parents[2] / "tests" / "lab_package"
 START_S, SAFE_S, END_S = 120.0, 15.0, 60.0
 """How long a run may take to begin, to make safe, and to end."""
 ROUNDS = 8_000_000
@@ -97,19 +97,15 @@ CASES = tuple(Case(*each) for each in product(PHASES, KINDS, SIGNALS)) + tuple(
 
 def main() -> None:
     """Run the benchmark and print its figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="every ninth case")
-    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
-    arguments = parser.parse_args()
+    arguments = command_parser(__doc__, "every ninth case").parse_args()
     rows = []
     for case in CASES[:: 9 if arguments.quick else 1]:
         outcome = try_once(case)
         rows.append({**asdict(case), **asdict(outcome)})
         print(json.dumps(rows[-1]), flush=True)
-    record = {"command": " ".join(["python -m benchmarks.stop", *sys.argv[1:]]), "computer": describe(), "tries": rows}
+    record = {"command": command_line("stop"), "computer": describe(), "tries": rows}
     print(summary([row["safe_ms"] for row in rows]))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8", newline="\n")
+    write(record, arguments.out)
 
 
 def summary(safe_ms: list[float | None]) -> str:

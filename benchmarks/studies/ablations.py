@@ -8,7 +8,6 @@ challenge's three scenes, density 500, each variant with its best threshold at e
 are kept, so that variants can be run one by one.
 """
 
-import argparse
 import copy
 import json
 import time
@@ -23,6 +22,7 @@ import torch.nn.functional as F
 from rich.progress import track
 from torch import Tensor, nn
 
+from benchmarks.shared.record import command_line, command_parser, write
 from streamtrack.report import machine, versions
 from streamtrack.simulation.crops import CropBatch, CropRanges, sample_crops
 from streamtrack_engines.networks.denodet import Denodet, ResidualBlock
@@ -117,11 +117,10 @@ VARIANTS: dict[str, tuple[str, Callable[[], Denodet]]] = {
 
 def main() -> None:
     """Train, score and record every variant that was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--steps", type=int, default=1500, help="of training, for each variant")
     parser.add_argument("--variants", default=",".join(VARIANTS), help=f"of {', '.join(VARIANTS)}")
     parser.add_argument("--crops", type=int, default=36, help="crops of 256x256 px to score at each SNR")
-    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for name in arguments.variants.split(","):
@@ -134,9 +133,9 @@ def main() -> None:
 def record(path: Path, name: str, row: dict[str, Any]) -> None:
     """Add a variant's row to the file, or replace it."""
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"variants": {}}
-    content |= {"command": "python -m benchmarks.ablations", "machine": machine(), "versions": versions()}
+    content |= {"command": command_line("ablations"), "machine": machine(), "versions": versions()}
     content["variants"][name] = row
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8", newline="\n")
+    write(content, path)
 
 
 def measure(name: str, steps: int, n_crops: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from benchmarks.particles import SHAPE
+from benchmarks.shared.particles import SHAPE
 from streamtrack.linking.imm import ImmLinker
 from streamtrack.linking.offline import link_offline
 from streamtrack.types import Detections, TrackUpdate

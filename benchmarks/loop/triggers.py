@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.triggers``
 
-500 particles of 512 x 512 px that switch between diffusion and directed motion (:mod:`benchmarks.particles`), linked by
-``imm``; each trigger is timed on the confirmed tracks of every frame.
+500 particles of 512 x 512 px that switch between diffusion and directed motion (`benchmarks.shared.particles`), linked
+by ``imm``; each trigger is timed on the confirmed tracks of every frame.
 """
 
 import time
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.particles import SHAPE, ParticleSettings, stream
+from benchmarks.shared.particles import SHAPE, ParticleSettings, stream
 from streamtrack.config import PluginConfig
 from streamtrack.linking.imm import ImmLinker
 from streamtrack.protocols import Trigger

@@ -20,7 +20,7 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import convolve1d, gaussian_filter, laplace, maximum_filter
 from scipy.spatial import cKDTree
 
-from benchmarks.bounds import is_round
+from benchmarks.detection.bounds import is_round
 from streamtrack.simulation import MovieSettings
 from streamtrack.simulation.render import Profile, add_spots, amplitude_from_snr
 from streamtrack.simulation.scenarios import AREA_PX, BACKGROUND_E, SCENARIOS

@@ -12,7 +12,6 @@ property in every frame, armed:
   processed are the newest, all others are counted, memory stays, and the core's buffer stays empty.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 from pymmcore_plus import CMMCorePlus
 
+from benchmarks.shared.record import command_line, command_parser, write
 from streamtrack.bench.computer import describe, memory_mib
 from streamtrack.config import RunConfig
 from streamtrack.latency import percentiles
@@ -56,12 +56,10 @@ RUN = {
 
 def main() -> None:
     """Run the benchmark and print its figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="six seconds in all")
+    parser = command_parser(__doc__, "six seconds in all")
     parser.add_argument(
         "--minutes", type=float, default=10.0, help="of the run without an engine; the other has a tenth"
     )
-    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
     arguments = parser.parse_args()
     seconds = 5.0 if arguments.quick else 60 * arguments.minutes
     sys.setswitchinterval(switch_interval_s())
@@ -69,14 +67,13 @@ def main() -> None:
         pace = measure(seconds, 0.0, Path(folder) / "pace")
         slow = measure(max(seconds / 10, 3.0), 0.030, Path(folder) / "slow")
     record = {
-        "command": " ".join(["python -m benchmarks.live", *sys.argv[1:]]),
+        "command": command_line("live"),
         "computer": describe(),
         "pace": pace,
         "slow engine": slow,
     }
     print(json.dumps({key: record[key] for key in ("pace", "slow engine")}, indent=2))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8", newline="\n")
+    write(record, arguments.out)
 
 
 def measure(seconds: float, rest_s: float, folder: Path) -> dict[str, Any]:

@@ -7,16 +7,14 @@ over the frames. The filters get the width, of those listed, that is best for ea
 nobody has who does not know the truth. The engine has its default weights and sees the frames before.
 """
 
-import argparse
-import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, median_filter
 
+from benchmarks.shared.record import command_line, command_parser, write
 from streamtrack.config import PluginConfig
 from streamtrack.protocols import Engine
 from streamtrack.registry import build
@@ -40,9 +38,8 @@ MEDIAN: Mapping[str, Callable[[Image], Image]] = {
 
 def main() -> None:
     """Measure, print and record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--frames", type=int, default=5, help="for each scenario and SNR")
-    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
     arguments = parser.parse_args()
     engine: Engine = build("engines", PluginConfig(kind="denodet")).instance
     rows = []
@@ -50,10 +47,8 @@ def main() -> None:
         for snr in SNRS:
             rows.append({"scenario": scenario, "snr": snr} | compare(engine, scenario, snr, arguments.frames))
             print("  ".join(f"{name} {value}" for name, value in rows[-1].items()))
-    if arguments.out:
-        content = {"command": "python -m benchmarks.denoising", "machine": machine(), "versions": versions()}
-        content |= {"engine": dict(engine.info), "psnr_db": rows}
-        arguments.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8", newline="\n")
+    about = {"command": command_line("denoising"), "machine": machine(), "versions": versions()}
+    write(about | {"engine": dict(engine.info), "psnr_db": rows}, arguments.out)
 
 
 def compare(engine: Engine, scenario: ScenarioName, snr: float, n_frames: int) -> dict[str, object]:

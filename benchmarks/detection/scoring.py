@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import center_of_mass, label
 
-from benchmarks.detectors import Candidates, peer
-from benchmarks.empty_frames import EMPTY
-from benchmarks.everyday import FAMILIES, Scene
+from benchmarks.detection.detectors import Candidates, peer
+from benchmarks.detection.empty_frames import EMPTY
+from benchmarks.detection.everyday import FAMILIES, Scene
 from streamtrack.config import PluginConfig
 from streamtrack.metrics.detection import DetectionScore, match
 from streamtrack.protocols import Engine
@@ -101,7 +101,7 @@ def count_false(kind: str, n_frames: int, seed: int) -> Row:
 
 
 def score_family(method: str, family: str, n_scenes: int, seed: int) -> Row:
-    """Score the last frames of scenes of `benchmarks.everyday` at 5 px; peers are set as for vesicles.
+    """Score the last frames of scenes of `benchmarks.detection.everyday` at 5 px; peers are set as for vesicles.
 
     What is found at a particle that does not count is not false. Without any particle, peers have the threshold that is
     best for vesicles of SNR 4.

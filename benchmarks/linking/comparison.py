@@ -1,33 +1,10 @@
-"""Speed and accuracy of the linker ``imm`` beside that of other linkers.
+"""What the linking benchmark does: tune the peers, run every method on every kind of movie, compare."""
 
-``python -m benchmarks.linking [--quick] [--out FILE.json]``
-
-Simulated detections (`benchmarks.particles`) of Brownian, directed and switching particles, and simulated movies whose
-particles the default engine detects ("end to end"). Ours has its defaults everywhere. Peers (`benchmarks.linkers`) have
-search range and memory tuned for each kind of movie, by alpha on the first half of one of the very movies that are
-scored (end to end: on the very movie), which no user could do: an advantage. laptrack takes over what is best for
-lapmod. A setting with which a peer fails or stalls is passed over for the next best.
-
-Time: ms per frame, wall clock and CPU time of the thread, all movies of a kind pooled, without their first 5 frames;
-one process at a time, one thread, garbage collector frozen and disabled, everything compiled before. laptrack and the
-optimum take whole movies: their time is divided by the frames. Accuracy: the measures of the Particle Tracking
-Challenge at 5 px, mean over the movies, tracks of 3 detections or more, gaps filled, the same for all. For ours it is
-that of the tracks in the end; ``live`` is that of the tracks as they were said at once.
-
-Beside that: a first guess of the step that is wrong by a factor of 4, a very long movie, the first call in a process.
-``--out`` writes JSON, and a picture beside it.
-"""
-
-import argparse
-import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from importlib.metadata import PackageNotFoundError, version
 from itertools import product
-from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
@@ -35,15 +12,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.child import Child
-from benchmarks.end_to_end import detect
-from benchmarks.linkers import OFFLINE, ONLINE, TUNED, Ranges, missing
-from benchmarks.linking_checks import endure, first_calls, unknown_step
-from benchmarks.linking_figure import draw
-from benchmarks.linking_tables import print_tables
-from benchmarks.linking_trials import Row, Source, Trial, run_trial, warm_up
-from benchmarks.particles import MOTIONS, Motion, ParticleSettings
-from streamtrack.report import machine, versions
+from benchmarks.linking.checks import endure, first_calls, unknown_step
+from benchmarks.linking.end_to_end import detect
+from benchmarks.linking.linkers import OFFLINE, ONLINE, TUNED, Ranges, missing
+from benchmarks.linking.trials import Row, Source, Trial, run_trial, warm_up
+from benchmarks.shared.child import Child
+from benchmarks.shared.particles import MOTIONS, Motion, ParticleSettings
 from streamtrack.simulation import MovieSettings, ScenarioName
 
 METHODS = (*ONLINE, *OFFLINE)
@@ -59,9 +33,6 @@ GREATEST_N = {"laptrack": 500, "optimum": 1000}
 """With more particles they take minutes a movie."""
 TUNING_LIMIT_S, LIMIT_S, LONG_LIMIT_S = 15.0, 60.0, 1800.0
 """For half a movie, for one, and for anything else."""
-
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-PEER_PACKAGES = ("scipy", "pandas", "lap", "laptrack", "ortools")
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -83,46 +54,6 @@ class Extent(NamedTuple):
 
 FULL = Extent(3, (100, 500, 1000, 2000), 100, 4, (0, 1, 2), 100_000, 10_000, (2.0, 4.0, 7.0), 60)
 QUICK = Extent(1, (100, 500), 40, 2, (1,), 5_000, 500, (4.0,), 12)
-
-
-def main() -> None:
-    """Run the benchmark, print its tables and write its files."""
-    arguments = parse_arguments()
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # for the processes that measure
-    for reason in filter(None, map(missing, METHODS)):
-        print(reason, file=sys.stderr)
-    record = describe() | measure(QUICK if arguments.quick else FULL)
-    print_tables(record)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8", newline="\n")
-        draw(record, arguments.out.with_suffix(".png"))
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few particles, short movies, one seed: about a minute")
-    parser.add_argument("--out", type=Path, help="write the figures to this JSON file, and a PNG beside it")
-    return parser.parse_args()
-
-
-def describe() -> Row:
-    """Return what was run on what."""
-    words = [Path(word).name if "/" in word or "\\" in word else word for word in sys.argv[1:]]
-    return {
-        "command": " ".join(["python -m benchmarks.linking", *words]),
-        "machine": machine(),
-        "versions": versions() | {name: each for name in PEER_PACKAGES if (each := _version(name))},
-        "conditions": "ms per frame; one process at a time, 1 thread, gc frozen and disabled, first 5 frames left out",
-        "tuning": "peers: search range and memory by alpha, on half of a movie that is scored; ours: none",
-        "limit_s": LIMIT_S,
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def measure(extent: Extent) -> Row:
@@ -292,7 +223,3 @@ def check(child: Child, extent: Extent) -> Row:
     long = ParticleSettings("switching", 100, extent.long_frames, LONG_SEED)
     endurance = child.call(LONG_LIMIT_S, endure, long, extent.window_frames)
     return {"unknown_step": steps, "endurance": endurance, "first_call": first_calls()}
-
-
-if __name__ == "__main__":
-    main()

@@ -6,12 +6,9 @@ Simulated frames of three scenes, four SNR and three densities, of seeds that no
 computed on the CPU as a GPU does it: each operation's result rounded to half precision, sums in float32.
 """
 
-import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import chain, product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.shared.record import command_line, command_parser, write
 from streamtrack.report import machine, versions
 from streamtrack.simulation import Movie, MovieSettings
 from streamtrack.simulation.scenarios import MIN_TRACK_FRAMES
@@ -39,14 +37,10 @@ GOAL_F1, GOAL_PX = 0.999, 0.01
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one frame a cell, 128x128 px")
-    parser.add_argument("--out", type=Path, help="write the figures as JSON")
-    args = parser.parse_args()
+    args = command_parser(__doc__, "one frame a cell, 128x128 px").parse_args()
     record = run(*((1, 128) if args.quick else (FRAMES, SIZE_PX)))
     print_table(record)
-    if args.out:
-        args.out.write_text(json.dumps(record, indent=1), encoding="utf-8", newline="\n")
+    write(record, args.out)
 
 
 def run(n_frames: int, size_px: int) -> dict[str, Any]:
@@ -63,7 +57,7 @@ def run(n_frames: int, size_px: int) -> dict[str, Any]:
     rows = {f"SNR {snr:g}": agreement(pairs, threshold) for snr, pairs in tables.items()}
     rows["all"] = agreement(chain(*tables.values()), threshold)
     return {
-        "command": "python -m benchmarks.half_precision",
+        "command": command_line("half_precision"),
         "machine": machine(),
         "versions": versions(),
         "size_px": size_px,

@@ -10,9 +10,9 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.child import Child
-from benchmarks.linking_trials import Row, score, settled_ids
-from benchmarks.particles import SHAPE, STEP_PX, ParticleSettings, simulate, stream
+from benchmarks.linking.trials import Row, score, settled_ids
+from benchmarks.shared.child import Child
+from benchmarks.shared.particles import SHAPE, STEP_PX, ParticleSettings, simulate, stream
 from streamtrack.linking import calibration
 from streamtrack.linking.imm import ImmLinker
 

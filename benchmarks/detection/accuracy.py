@@ -7,7 +7,7 @@ Ours (``denodet``) has one threshold for everything, that of the weights, and se
 scored; ``denodet_first_frame`` is the same without them. Each peer has an ORACLE threshold: the one with the highest F1
 at 5 px on the very frames of the cell that are scored, which no user could choose. So the peers have an advantage.
 
-``everyday`` are movies as other cameras give them (`benchmarks.everyday`), of three frames; the last one is scored.
+``everyday`` are movies as other cameras give them (`benchmarks.detection.everyday`), of three frames, the last scored.
 
 Per cell: F1 at 5 px and 2 px, precision, recall and RMSE at 5 px, all frames pooled. Beside that: how often a
 detection of a score is right, the mean error by sub-pixel phase, detections where there is nothing, and the test pairs
@@ -33,12 +33,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from benchmarks.accuracy_figure import draw
-from benchmarks.bounds import PUBLISHED, PUBLISHED_SNRS, PUBLISHED_SOURCE, cramer_rao_px
-from benchmarks.detectors import PEERS, missing
-from benchmarks.empty_frames import EMPTY
-from benchmarks.everyday import FAMILIES
-from benchmarks.scoring import (
+from benchmarks.detection.accuracy_figure import draw
+from benchmarks.detection.bounds import PUBLISHED, PUBLISHED_SNRS, PUBLISHED_SOURCE, cramer_rao_px
+from benchmarks.detection.detectors import PEERS, missing
+from benchmarks.detection.empty_frames import EMPTY
+from benchmarks.detection.everyday import FAMILIES
+from benchmarks.detection.scoring import (
     HISTORY_FRAMES,
     OURS,
     SCORE_BINS,
@@ -51,6 +51,7 @@ from benchmarks.scoring import (
     score_pairs,
     score_phases,
 )
+from benchmarks.shared.record import command_line, command_parser, write
 from streamtrack.report import machine, versions
 from streamtrack.simulation import Movie, MovieSettings, ScenarioName
 
@@ -109,15 +110,11 @@ def main() -> None:
     rows = run([*cell_tasks(methods, extent), *other_tasks(methods, extent, arguments.deepspot)])
     record = assemble(rows, methods, extent, old)
     print_tables(record)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8", newline="\n")
-        draw(record, arguments.out.with_suffix(".png"))
+    write(record, arguments.out, draw)
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="2 frames a cell, SNR 2 and 4, middle density only")
-    parser.add_argument("--out", type=Path, help="write the figures to this JSON file, and a PNG beside it")
+    parser = command_parser(__doc__, "2 frames a cell, SNR 2 and 4, middle density only")
     parser.add_argument("--methods", type=_names, default=list(METHODS), help=f"some of {','.join(METHODS)}")
     parser.add_argument("--deepspot", type=_folder, help="folder of DeepSpot's test pairs")
     return parser.parse_args()
@@ -226,7 +223,7 @@ def assemble(rows: dict[str, list[Row]], methods: Sequence[str], extent: Extent,
     }
     merged["empty"] = rows["empty"] or old.get("empty", [])
     return {
-        "command": " ".join(["python -m benchmarks.accuracy", *without_paths(sys.argv[1:])]),
+        "command": command_line("accuracy"),
         "machine": machine(),
         "versions": versions(),
         "thresholds": "denodet: the one of its weights; peers: an oracle per cell (highest F1 at 5 px)",
@@ -240,11 +237,6 @@ def assemble(rows: dict[str, list[Row]], methods: Sequence[str], extent: Extent,
         "published": {"source": PUBLISHED_SOURCE, "snrs": PUBLISHED_SNRS, **PUBLISHED},
         **merged,
     }
-
-
-def without_paths(words: Sequence[str]) -> list[str]:
-    """Return a command line in which only the names of files and folders are left."""
-    return [Path(word).name if "/" in word or "\\" in word else word for word in words]
 
 
 def merge(new: Sequence[Row], old: Iterable[Row], methods: Iterable[str]) -> list[Row]:

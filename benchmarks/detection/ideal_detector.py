@@ -13,17 +13,15 @@ The threshold is the best on the frames that are scored. Round spots only; in cr
 one is possible.
 """
 
-import argparse
-import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.signal import fftconvolve
 
-from benchmarks.scoring import score_frames
+from benchmarks.detection.scoring import score_frames
+from benchmarks.shared.record import command_line, command_parser, write
 from streamtrack.report import machine, versions
 from streamtrack.simulation import Movie, MovieSettings
 from streamtrack.simulation.render import add_spots, amplitude_from_snr
@@ -42,16 +40,14 @@ Image = NDArray[np.float64]
 
 def main() -> None:
     """Print F1 for each scenario, density and number of frames; write them down if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser(__doc__)
     parser.add_argument("--snr", type=float, default=1.0)
-    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
     arguments = parser.parse_args()
     rows = [row for name in ROUND for density in DENSITIES for row in score(name, arguments.snr, density)]
     for row in rows:
         print("{scenario:12} density {density:6g} frames {frames:2d}: F1 {f1_5px:.3f}".format(**row))
-    if arguments.out:
-        record = {"machine": machine(), "versions": versions(), "snr": arguments.snr, "seed": SEED, "cells": rows}
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8", newline="\n")
+    about = {"command": command_line("ideal_detector"), "machine": machine(), "versions": versions()}
+    write(about | {"snr": arguments.snr, "seed": SEED, "cells": rows}, arguments.out)
 
 
 def score(name: ScenarioName, snr: float, density: float) -> list[dict[str, object]]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.particles import Simulated
+from benchmarks.shared.particles import Simulated
 from streamtrack.config import PluginConfig
 from streamtrack.protocols import Engine
 from streamtrack.registry import build
