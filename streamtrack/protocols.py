@@ -1,4 +1,4 @@
-"""The whole plug-in surface: source -> engine -> linker -> triggers -> sinks and actuators.
+"""The whole plug-in surface: source -> engine -> linker -> measures -> triggers -> sinks and actuators.
 
 A plug-in is a class whose keyword arguments are its settings: annotate them, give defaults, and they become the keys
 of its table in the run's TOML file. Register the class under the entry-point group named in its protocol.
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.types import (
+    Column,
     Command,
     Detections,
     Event,
@@ -45,7 +46,12 @@ class FrameSource(Protocol):
 
 
 class Engine(Protocol):
-    """Finds the particles of frame after frame. Group ``streamtrack.engines``."""
+    """Finds the particles of frame after frame. Group ``streamtrack.engines``.
+
+    One that measures more than position, score, mass and sigma says so by ``columns: tuple[Column, ...]``, of each
+    detection (``Detections.extra``), and ``frame_columns``, of the frame as a whole (``Detections.frame_values``). Both
+    may be missing, and need be known after `prepare` only; each frame then has exactly these.
+    """
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -94,6 +100,48 @@ class Linker(Protocol):
         ...
 
 
+class Measure(Protocol):
+    """Measures more of the particles that were found. Group ``streamtrack.measures``.
+
+    What it measures becomes columns of the tables, and rules can ask about it.
+    """
+
+    most_per_frame: int | None
+    """How many particles are measured in one frame, None for all: those of new tracks first, then in turn. What was not
+    measured is NaN."""
+
+    averages: bool
+    """Whether the columns hold the mean over a track's frames so far, those left out included, and not this frame's."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What it measures; known after `prepare`."""
+        ...
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """Settings and versions, for the report."""
+        ...
+
+    def prepare(self, shape: tuple[int, int], dtype: str) -> None:
+        """Compile and warm up for frames of this shape and dtype; raises ConfigError where they do not fit."""
+        ...
+
+    def measure(self, pixels: Pixels, y: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what is seen of the particles at (y, x) px, in or near the frame: (N, K), float32, NaN for nothing.
+
+        Called from the loop, in frames with particles only: must be quick. The array is the caller's to keep.
+        """
+        ...
+
+    def values(self, seen: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the columns, (N, C), of what was seen in one frame or on average; mostly it is the same: (N, K).
+
+        Not the same where a mean of the columns says nothing: that of the numbers of classes, for one.
+        """
+        ...
+
+
 class Trigger(Protocol):
     """Sees what happens to the tracks. Group ``streamtrack.triggers``.
 
@@ -102,7 +150,11 @@ class Trigger(Protocol):
     """
 
     def prepare(self, source: SourceInfo) -> None:
-        """Check the settings against the image and forget all tracks; raises ConfigError."""
+        """Check the settings against image and columns, and forget all tracks; raises ConfigError.
+
+        ``source.columns`` and ``source.frame_columns`` are all that the run measures, those of engine and measures
+        included: what `check` will find in ``tracks.values`` and ``tracks.frame_values``.
+        """
         ...
 
     def check(self, frame: Frame, tracks: LiveTracks) -> Sequence[Event]:
@@ -243,7 +295,11 @@ class Sink(Protocol):
         ...
 
     def open(self, folder: Path, source: SourceInfo) -> None:
-        """Start writing into an existing folder; raises SinkError."""
+        """Start writing into an existing folder; raises SinkError.
+
+        ``source.columns`` and ``source.frame_columns`` are all that the run measures: what `write` will find in
+        ``result.detections.extra`` and ``result.values``.
+        """
         ...
 
     def wants_denoised(self, frame_index: int) -> bool:

@@ -92,7 +92,7 @@ def _report_of(folder: Path) -> dict[str, Any]:
 
 def _from_tables(folder: Path, report: Mapping[str, Any]) -> Recovered:
     """Return what the tables of a run hold that was killed after they were complete; nothing where there are none."""
-    source = SourceInfo(**{**report["source"], "shape": tuple(report["source"]["shape"])})
+    source = SourceInfo.from_json(report["source"])
     if not all((folder / name).is_file() for name in TABLES):
         return Recovered(source, Extent(), 0)
     try:

@@ -20,6 +20,28 @@ NameKind = Literal["devices", "properties", "groups", "presets", "shutters"]
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 
+Values = Mapping[str, float]
+"""Values of a whole frame, by column; what was not measured is NaN or left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What is measured of each detection, or of each frame: a column of the tables, and what rules can ask about.
+
+    Attributes
+    ----------
+    name
+        As in the tables: a Python identifier, in a run only once.
+    unit
+        ``px``, ``counts``, ...; empty for a pure number.
+    classes
+        Names of the classes where the column holds one: the value is the number of a class, from 0.
+    """
+
+    name: str
+    unit: str = ""
+    classes: tuple[str, ...] = ()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
@@ -35,12 +57,15 @@ class Frame:
         When the source had the pixels in hand.
     time_s
         When the frame was exposed, in seconds of the clock that ``SourceInfo.clock`` names.
+    values
+        What the microscope says of this frame, by the names of ``SourceInfo.frame_columns``.
     """
 
     index: int
     pixels: Pixels
     grabbed_ns: int
     time_s: float
+    values: Values = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +107,11 @@ class SourceInfo:
         unknown), ``"camera"`` or ``"host"``.
     details
         Whatever else helps to repeat the run (axes, level, seed, ...); goes into the report as it is.
+    columns
+        What is measured of each detection besides ``y, x, score, mass, sigma``. A source leaves this empty: the run
+        adds what its engine and measures say, before triggers are prepared and sinks are opened.
+    frame_columns
+        What is said of each frame: those of the source (``Frame.values``); the run adds its engine's.
     """
 
     name: str
@@ -93,6 +123,14 @@ class SourceInfo:
     frame_interval_s: float | None = None
     clock: str = "nominal"
     details: Mapping[str, Any] = field(default_factory=dict)
+    columns: tuple[Column, ...] = ()
+    frame_columns: tuple[Column, ...] = ()
+
+    @classmethod
+    def from_json(cls, known: Mapping[str, Any]) -> "SourceInfo":
+        """Return what was written down as JSON; raises KeyError or TypeError where it is something else."""
+        columns = {name: tuple(map(_column, known.get(name, ()))) for name in ("columns", "frame_columns")}
+        return cls(**{**known, "shape": tuple(known["shape"]), **columns})
 
     def __post_init__(self) -> None:
         """Escape what no file could hold: names of files and devices may be in any encoding."""
@@ -107,6 +145,10 @@ class SourceInfo:
     def level(self) -> int:
         """The level of the pyramid that the frames are of, 0 the finest."""
         return int(self.details.get("level", 0))
+
+
+def _column(known: Mapping[str, Any]) -> Column:
+    return Column(**{**known, "classes": tuple(known.get("classes", ()))})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,6 +166,10 @@ class Detections:
     sigma
         Shape (N,), float32, px, above 0: standard deviation of the position along each axis, by the engine's own
         estimate.
+    extra
+        What else was measured, by the names of ``Engine.columns``: shape (N,), float32 each; NaN where it was not.
+    frame_values
+        What the engine says of the frame as a whole, by the names of ``Engine.frame_columns``.
     """
 
     y: NDArray[np.float32]
@@ -131,6 +177,8 @@ class Detections:
     score: NDArray[np.float32]
     mass: NDArray[np.float32]
     sigma: NDArray[np.float32]
+    extra: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    frame_values: Values = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -260,6 +308,11 @@ class LiveTracks:
         confirmed tracks these are the ones confirmed for the first time, and the confirmed ones among the ended.
     motion
         How the N tracks move; None from a linker that does not say.
+    values
+        What was measured, shape (N,), float32 each: ``mass``, ``score``, ``sigma`` and the columns that
+        ``SourceInfo.columns`` names; NaN where it was not measured.
+    frame_values
+        What was said of the frame as a whole, by the names of ``SourceInfo.frame_columns``.
     """
 
     particle: NDArray[np.int64]
@@ -269,6 +322,8 @@ class LiveTracks:
     appeared: NDArray[np.int64]
     ended: NDArray[np.int64]
     motion: TrackMotion | None = None
+    values: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    frame_values: Values = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.particle)
@@ -350,6 +405,8 @@ class FrameResult:
         Shape (H, W), float32, camera counts; None unless a sink asked for it.
     masked_pixels
         NaN or infinite pixels that were replaced by the frame's mean before detection.
+    values
+        What microscope and engine said of the frame as a whole, by the names of ``SourceInfo.frame_columns``.
     """
 
     frame: Frame
@@ -359,3 +416,4 @@ class FrameResult:
     stamps: Stamps
     denoised: NDArray[np.float32] | None = None
     masked_pixels: int = 0
+    values: Values = field(default_factory=dict)

@@ -218,7 +218,7 @@ def _source_of(schema: pa.Schema) -> SourceInfo:
     metadata = schema.metadata or {}
     with suppress(ValueError, TypeError, KeyError):
         known = json.loads(metadata.get(b"source_info", b"{}"))
-        return SourceInfo(**{**known, "shape": tuple(known["shape"])})
+        return SourceInfo.from_json(known)
     return SourceInfo(metadata.get(b"source", b"not known").decode(), (0, 0), "uint16")
 
 

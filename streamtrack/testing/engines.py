@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from streamtrack.errors import EngineError
 from streamtrack.protocols import Engine
-from streamtrack.types import Detections, Pixels
+from streamtrack.types import Column, Detections, Pixels
 
 SHAPES = ((32, 32), (33, 47), (64, 96))
 DTYPES = ("uint8", "uint16", "float32")
@@ -45,13 +45,21 @@ def example_movie(dtype: str = "uint16") -> list[Pixels]:
 
 def assert_same_bits(one: Detections, other: Detections) -> None:
     """Compare detections column by column."""
-    for name, column in columns(one).items():
-        np.testing.assert_array_equal(getattr(other, name), column, err_msg=name)
+    assert columns(one).keys() == columns(other).keys()
+    for name, column in columns(other).items():
+        np.testing.assert_array_equal(column, columns(one)[name], err_msg=name)
 
 
 def columns(detections: Detections) -> dict[str, NDArray[np.float32]]:
     """Return the columns of detections by name."""
-    return {name: getattr(detections, name) for name in ("y", "x", "score", "mass", "sigma")}
+    return {name: getattr(detections, name) for name in ("y", "x", "score", "mass", "sigma")} | dict(detections.extra)
+
+
+def _copy(detections: Detections) -> Detections:
+    """Return detections in arrays of their own."""
+    y, x, score, mass, sigma, *_ = (column.copy() for column in columns(detections).values())
+    extra = {name: column.copy() for name, column in detections.extra.items()}
+    return Detections(y, x, score, mass, sigma, extra)
 
 
 class EngineTests:
@@ -91,11 +99,20 @@ class EngineTests:
         for name, column in columns(found).items():
             assert column.shape == (len(found),), name
             assert column.dtype == np.float32, name
-            assert np.isfinite(column).all(), name
+            assert name in found.extra or np.isfinite(column).all(), name
         assert np.all((found.score > 0) & (found.score <= 1))
         assert np.all(np.diff(found.score) <= 0)
         for position, size in zip((found.y, found.x), shape, strict=True):
             assert np.all((position >= -0.5) & (position <= size - 0.5))
+
+    def test_what_it_measures_is_declared(self, engine: Engine) -> None:
+        """``columns`` and ``frame_columns``, where it has them, name exactly what comes with each frame."""
+        engine.prepare((64, 96), "uint8")
+        for pixels in (example_frame(), np.zeros((64, 96), np.uint8)):
+            found, _ = engine.detect(pixels, denoise=False)
+            for said, given in (("columns", found.extra), ("frame_columns", found.frame_values)):
+                declared: tuple[Column, ...] = getattr(engine, said, ())
+                assert [column.name for column in declared] == list(given), said
 
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_bright_spots_are_found_where_they_are(self, engine: Engine, dtype: str) -> None:
@@ -126,11 +143,7 @@ class EngineTests:
         """Again and again, denoised or not; results belong to the caller and stay as they were."""
         engine.prepare((64, 96), "uint16")
         first = [engine.detect(pixels, denoise=True) for pixels in example_movie()]
-        kept = [
-            (Detections(**{name: column.copy() for name, column in columns(found).items()}), np.copy(image))
-            for found, image in first
-            if image is not None
-        ]
+        kept = [(_copy(found), np.copy(image)) for found, image in first if image is not None]
         for denoised in ((False, True, False), (True, False, True)):
             engine.reset()
             for pixels, denoise, (wanted, wanted_image) in zip(example_movie(), denoised, kept, strict=True):
