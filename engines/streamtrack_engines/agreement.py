@@ -143,6 +143,9 @@ def _rounded(seen: Any) -> Any:
 class _RoundToHalf(TorchDispatchMode):
     """Rounds the float32 results of all operations to what half precision can hold."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         is_float = isinstance(result, Tensor) and result.dtype == torch.float32

@@ -239,7 +239,8 @@ def _distance(rows: NDArray[np.float32], table: NDArray[np.float32], contrast: f
     away = np.zeros((len(rows), len(table)), np.float32)
     for column, tolerance in tolerances.items():
         np.maximum(away, np.abs(rows[:, column, None] - table[:, column]) / tolerance, out=away)
-    return away.min(1)
+    nearest: NDArray[np.float32] = away.min(1)
+    return nearest
 
 
 def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetadata:

@@ -225,7 +225,8 @@ def spot_intensity(frame: Tensor, y: Tensor, x: Tensor, ring: Tensor | None = No
     ring = background_ring(frame.device) if ring is None else ring
     sectors = window.index_select(1, ring).reshape(-1, 8, 9).mean(2)
     background = sectors.topk(6).values[:, 2:].mean(1)
-    return window.reshape(-1, 11, 11)[:, 2:9, 2:9].sum((1, 2)) - 49 * background
+    intensity: Tensor = window.reshape(-1, 11, 11)[:, 2:9, 2:9].sum((1, 2)) - 49 * background
+    return intensity
 
 
 def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:

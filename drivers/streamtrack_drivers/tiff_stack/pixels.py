@@ -182,7 +182,8 @@ class PixelReader:
 
     def dtype(self, page: Page) -> np.dtype[Any] | None:
         """Return the dtype of the pixels, native byte order; None if numpy has none."""
-        return self._decoder(page).dtype
+        dtype: np.dtype[Any] | None = self._decoder(page).dtype
+        return dtype
 
     def read(self, page: Page) -> NDArray[Any]:
         """Return the image, shape (H, W), native byte order; raises LostPageError, or whatever a codec raises."""
@@ -190,7 +191,8 @@ class PixelReader:
         self._require_bytes(page)
         if page.is_raw:
             self._file.filehandle.seek(page.offsets[0])
-            pixels = self._file.filehandle.read_array(decoder.dtype.newbyteorder(self._file.byteorder), decoder.size)
+            dtype = decoder.dtype.newbyteorder(self._file.byteorder)
+            pixels: NDArray[Any] = self._file.filehandle.read_array(dtype, decoder.size)
             return pixels.reshape(layout.height, layout.width)
         image = np.empty((layout.height, layout.width), decoder.dtype)
 
@@ -249,7 +251,7 @@ def _decode(decoder: tifffile.TiffPage, page: Page, index: int, data: bytes | me
     """Return the pixels of a strip or tile, at least as many rows and columns as are inside the page."""
     shape = page.layout.segment_shape(index)
     if page.layout.compression not in _SELF_DESCRIBING:
-        pixels, _, _ = decoder.decode(data, index)
+        pixels: NDArray[Any] = decoder.decode(data, index)[0]
         if pixels.dtype != decoder.dtype:  # fax, of two levels
             raise LostPageError(f"unreadable page: compression {page.layout.compression} gives {pixels.dtype}")
         return pixels.reshape(shape)
@@ -270,7 +272,8 @@ def _decode_image(
         _check_jpeg_2000(bytes(data), shape)
     tables = {"tables": page.tables} if compression in _JPEG else {}
     out = np.empty(shape, decoder.dtype)
-    return tifffile.TIFF.DECOMPRESSORS[compression](data, out=out, **tables)
+    image: NDArray[Any] = tifffile.TIFF.DECOMPRESSORS[compression](data, out=out, **tables)
+    return image
 
 
 def _check_jpeg_2000(data: bytes, shape: tuple[int, int]) -> None:

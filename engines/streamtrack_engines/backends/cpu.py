@@ -26,7 +26,7 @@ class FrameHistory:
         shape = (n_frames, size.height, size.width)
         self._frames: NDArray[Any] = np.zeros(shape, np.dtype(f"<u{size.itemsize}"))
         self.raw = self._frames.view(np.uint8).reshape(1, *shape, size.itemsize)
-        self.current = self._frames[-1]
+        self.current: NDArray[Any] = self._frames[-1]
 
     def advance(self) -> None:
         """Make the current frame the one before."""

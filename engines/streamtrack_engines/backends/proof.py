@@ -181,7 +181,8 @@ def _spots(
         for length, centre in zip((size.height, size.width), centres.T, strict=True)
     )
     along_y, along_x = profiles
-    return (along_y * brightness[:, None]).T @ along_x
+    image: NDArray[np.float64] = (along_y * brightness[:, None]).T @ along_x
+    return image
 
 
 def _reference(file: DeployFile, frames: NDArray[np.uint8] | NDArray[np.uint16]) -> Result:

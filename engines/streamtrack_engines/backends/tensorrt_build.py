@@ -57,7 +57,7 @@ class Log:
 def _log_sink(trt: Tensorrt, errors: deque[str]) -> Any:
     base: Any = trt.ILogger
 
-    class Sink(base):
+    class Sink(base):  # type: ignore[misc]  # known at run time only
         def __init__(self) -> None:
             base.__init__(self)  # not super(): the bindings insist on it
 
@@ -104,7 +104,7 @@ class _Progress:
 def _monitor(trt: Tensorrt, progress: _Progress) -> Any:
     base: Any = trt.IProgressMonitor
 
-    class Monitor(base):
+    class Monitor(base):  # type: ignore[misc]  # known at run time only
         def __init__(self) -> None:
             base.__init__(self)
 

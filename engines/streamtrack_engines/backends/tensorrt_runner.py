@@ -178,4 +178,4 @@ def _check_tensors(trt: Tensorrt, engine: CudaEngine, wanted: Tensors) -> None:
 
 
 def _size(shape: tuple[int, ...], dtype: Any) -> int:
-    return int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return int(np.prod(shape)) * int(np.dtype(dtype).itemsize)

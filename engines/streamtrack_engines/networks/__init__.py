@@ -7,6 +7,8 @@ from streamtrack_engines.networks.compact import CompactDenodet
 from streamtrack_engines.networks.denodet import Denodet, Norm
 from streamtrack_engines.networks.network import Network
 
+__all__ = ["NETWORKS", "Kind", "Network", "make_network"]
+
 Kind = Literal["full", "compact"]
 NETWORKS: Mapping[Kind, type[Network]] = {"full": Denodet, "compact": CompactDenodet}
 

@@ -137,7 +137,8 @@ class Rise(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Map (B, n_in, H, W) and features (B, n_out, 2H, 2W) of the encoder to (B, n_out, 2H, 2W)."""
-        return self.block(F.relu(skip + F.pixel_shuffle(self.conv(x), 2)))
+        out: Tensor = self.block(F.relu(skip + F.pixel_shuffle(self.conv(x), 2)))
+        return out
 
 
 class CompactDenodet(Network):

@@ -127,7 +127,8 @@ class DecoderLevel(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Map (B, n_in, H, W) and features (B, n_out, 2H, 2W) of the encoder to (B, n_out, 2H, 2W)."""
-        return self.block(torch.cat([F.pixel_shuffle(self.conv(x), 2), skip], 1))
+        out: Tensor = self.block(torch.cat([F.pixel_shuffle(self.conv(x), 2), skip], 1))
+        return out
 
 
 class Denodet(Network):
@@ -206,7 +207,9 @@ class Denodet(Network):
         return full, half, quarter + self.context(mean.to(quarter.dtype))
 
     def _denoise(self, full: Tensor, half: Tensor, quarter: Tensor) -> Tensor:
-        return self.denoised_head(self.denoising[1](self.denoising[0](quarter, half), full))
+        denoised: Tensor = self.denoised_head(self.denoising[1](self.denoising[0](quarter, half), full))
+        return denoised
 
     def _find(self, full: Tensor, half: Tensor, quarter: Tensor) -> Tensor:
-        return self.found_head(self.detection[1](self.detection[0](quarter, half), full))
+        found: Tensor = self.found_head(self.detection[1](self.detection[0](quarter, half), full))
+        return found
