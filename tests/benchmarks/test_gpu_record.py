@@ -18,7 +18,7 @@ from streamtrack.bench.measuring import Extent
 from streamtrack.types import Detections
 
 TINY = Amount((64,), 4, 8, 4, 4, 40, Extent(0.0, 12, 2))
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
