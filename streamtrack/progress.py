@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from streamtrack.session import Progress as RunProgress
+from streamtrack.run_record import Progress as RunProgress
 from streamtrack.terminal import unseen
 
 REFRESH_S = 0.1

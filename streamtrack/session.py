@@ -6,11 +6,8 @@ Live runs and replays are the same code; only the channel's policy differs.
 import threading
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +19,15 @@ from streamtrack.errors import SinkError, SourceError, StreamtrackError
 from streamtrack.fanout import Fanout
 from streamtrack.garbage import frozen_gc
 from streamtrack.interrupts import Stop
-from streamtrack.latency import LatencyHistogram
 from streamtrack.parts import Given, build_parts, files_of
 from streamtrack.power import awake
 from streamtrack.protocols import Engine, FrameSource, Microscope, Sink
-from streamtrack.report import NO_INTERVAL, LossLedger, Status, failed, machine, versions
+from streamtrack.report import Status, failed
 from streamtrack.run_folder import RunFolder
+from streamtrack.run_record import Progress, RunRecord
 from streamtrack.step import Step
 from streamtrack.stop_file import StopFile, unsafe
-from streamtrack.types import Frame, FrameResult, LostFrame
+from streamtrack.types import Frame, LostFrame
 from streamtrack.waiting import joined_within
 
 QUEUED = {Policy.BLOCK: 8, Policy.LATEST: 2, Policy.DROP_NEWEST: 2}
@@ -39,16 +36,6 @@ POLL_S = 0.5
 """How often a waiting thread looks whether it should stop."""
 FINISH_TIMEOUT_S = 600.0
 """How long a sink may take to finish its files after the last frame."""
-STAGES = ("read", "queue", "detect", "link", "decide", "total")
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is."""
-
-    processed: int
-    lost: int
-    n_frames: int | None
 
 
 class Session:
@@ -102,17 +89,12 @@ class Session:
             self._open = opened.pop_all()
         self._source, self._engine, self._linker = self._parts.source, self._parts.engine, self._parts.linker
         self._info = self._source.info
-        self._ledger = LossLedger()
-        self._latency = {stage: LatencyHistogram() for stage in STAGES}
-        self._counts: Counter[str] = Counter()
+        self._record = RunRecord(config, self._parts, self._run_folder)
         self._ended = threading.Event()
         self._fanout: Fanout | None = None
-        self._last_frame = {"detections": 0, "tracks": 0}
         self._interrupted = False
         self._source_error: str | None = None
         self._traceback: str | None = None
-        self._started = datetime.now(UTC)
-        self._begun_s = time.monotonic()
 
     def run(self, on_progress: Callable[[Progress], None] = lambda progress: None) -> dict[str, Any]:
         """Run to the end of the source or to Ctrl-C; return the report, which is also in ``report.json``.
@@ -140,14 +122,15 @@ class Session:
         if unsafe(self._safety()):
             self._make_safe()  # once more: a driver may have been busy
         error = "; ".join(filter(None, (*unsafe(self._safety()), self._stop.trouble, error))) or None
-        report = self._run_folder.end(self._report(self._status(error), error, fanout.outcome()))
+        report = self._record.report(self._status(error), error, fanout.outcome(), self._traceback)
+        report = self._run_folder.end(report)
         late = self._caught(self._parts.close)
         return self._run_folder.end(failed(report, late)) if late else report
 
     def _start_fanout(self) -> Fanout:
         lossless = self._policy is Policy.BLOCK
         fanout = Fanout(self._parts.sinks, self._parts.actuators, lossless=lossless, mode=self._config.mode)
-        self._run_folder.begin(self._report("running", None, {}))
+        self._run_folder.begin(self._record.report("running", None, {}))
         try:
             fanout.start(self._folder, self._info)
         except BaseException:
@@ -159,7 +142,7 @@ class Session:
 
     def _stopped_early(self) -> dict[str, Any]:
         """Return the report of a run that was stopped before its first frame; results of an earlier one stay."""
-        report = self._report("interrupted", None, {})
+        report = self._record.report("interrupted", None, {})
         return report if self._run_folder.has_report else self._run_folder.end(report)
 
     @property
@@ -169,11 +152,8 @@ class Session:
         return Policy.LATEST if self._info.live else Policy.BLOCK
 
     def _make_channel(self) -> Channel[Frame]:
-        def dropped(frame: Frame, cause: str) -> None:
-            self._ledger.add(LostFrame(frame.index, cause))
-
         capacity = self._config.ingest.capacity or QUEUED[self._policy]
-        return Channel(capacity, self._policy, dropped)
+        return Channel(capacity, self._policy, self._record.lose)
 
     def stop(self) -> None:
         """End the run early: the frame in hand is finished, what is decided is written, the status is ``interrupted``.
@@ -183,6 +163,15 @@ class Session:
         from any thread.
         """
         self._stop.request()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return how the run stands, from any thread: a part of the report, and what the last frame showed."""
+        fanout = self._fanout
+        return {
+            **self._record.snapshot(),
+            "actuators": fanout.outcome()["actuators"] if fanout else {},
+            "stopping": self._safety() if self._stop.is_safe else None,
+        }
 
     def _protect(self, guard: Guard) -> None:
         self._guard = guard
@@ -247,10 +236,11 @@ class Session:
             return "failed"
         if self._interrupted:
             return "interrupted"
-        return "incomplete" if self._ledger.count else "completed"
+        return "incomplete" if self._record.n_lost else "completed"
 
     def _read(self, channel: Channel[Frame]) -> None:
         """Source thread: put every frame, note every lost one, and end the channel."""
+        record = self._record
         try:
             frames = iter(self._source.frames())
             while not self._ended.is_set():
@@ -258,10 +248,9 @@ class Session:
                 item = next(frames, None)
                 if item is None:
                     break
-                self._latency["read"].add(monotonic_ns() - asked)
-                self._counts["read"] += 1
+                record.take_in(monotonic_ns() - asked)
                 if isinstance(item, LostFrame):
-                    self._ledger.add(item)
+                    record.lose(item, item.cause)
                 else:
                     self._put(channel, item)
         except StreamtrackError as error:
@@ -277,17 +266,18 @@ class Session:
 
     def _loop(self, channel: Channel[Frame], fanout: Fanout, on_progress: Callable[[Progress], None]) -> None:
         step = Step(self._engine, self._linker, self._parts.rules, fanout.wants_denoised)
+        record = self._record
         while (frame := self._next(channel)) is not None:
             try:
                 result = step(frame)
             except BaseException as failure:
-                self._ledger.add(LostFrame(frame.index, f"not processed: {type(failure).__name__}"))
+                record.lose(frame, f"not processed: {type(failure).__name__}")
                 raise
             fanout.publish(result)
-            self._count(result)
+            record.count(result)
             if fanout.critical_failure:
                 raise SinkError(fanout.critical_failure)
-            on_progress(Progress(self._counts["processed"], self._ledger.count, self._info.n_frames))
+            on_progress(record.progress)
 
     def _next(self, channel: Channel[Frame]) -> Frame | None:
         """Wait for a frame in short steps, so that Ctrl-C is heard on every platform."""
@@ -303,86 +293,3 @@ class Session:
                     cure = "if that is normal raise ingest.stall_timeout_s"
                     raise SourceError(f"no frame from {self._info.name} for {stall_s:g} s; {cure}") from None
         return None
-
-    def _count(self, result: FrameResult) -> None:
-        counts, stamps, latency = self._counts, result.stamps, self._latency
-        counts["processed"] += 1
-        counts["detections"] += len(result.detections)
-        if result.masked_pixels:
-            counts["masked_pixels"] += result.masked_pixels
-            counts["masked_frames"] += 1
-        self._last_frame = {"detections": len(result.detections), "tracks": result.tracks.n_live}
-        latency["queue"].add(stamps.dequeued - stamps.grabbed)
-        latency["detect"].add(stamps.detected - stamps.dequeued)
-        latency["link"].add(stamps.linked - stamps.detected)
-        latency["decide"].add(stamps.decided - stamps.linked)
-        latency["total"].add(stamps.decided - stamps.grabbed)
-
-    def _report(self, status: Status, error: str | None, fanout: Mapping[str, Any]) -> dict[str, Any]:
-        counts = self._counts
-        write_ms = fanout.get("write_ms", {})
-        return {
-            "status": status,
-            "error": error,
-            "traceback": self._traceback,
-            "remarks": self._remarks(),
-            "source": asdict(self._source.info),
-            "frames": {
-                "expected": self._info.n_frames,
-                **self._frames(),
-                **self._ledger.as_ranges(),
-                "with_masked_pixels": counts["masked_frames"],
-                "masked_pixels": counts["masked_pixels"],
-            },
-            "detections": counts["detections"],
-            "latency_ms": {
-                **self._latencies(),
-                **{f"write {name}": summary for name, summary in write_ms.items()},
-            },
-            "engine": dict(self._engine.info),
-            "linker": dict(self._linker.info),
-            "microscope": dict(self._parts.microscope.info) if self._parts.microscope else None,
-            "rules": self._rules(),
-            "safety": self._safety() or None,
-            "files": list(self._run_folder.files),
-            "outputs": {key: value for key, value in fanout.items() if key != "write_ms"},
-            "config": self._full_config(),
-            "versions": versions(),
-            "machine": machine(),
-            "started": self._started.isoformat(timespec="seconds"),
-            "duration_s": round(time.monotonic() - self._begun_s, 3),
-        }
-
-    def _remarks(self) -> list[str]:
-        """Return what a reader of the results has to know."""
-        return [*self._run_folder.left_over(), *([NO_INTERVAL] if self._info.time_unit == "frame" else [])]
-
-    def _frames(self) -> dict[str, Any]:
-        counts, ledger = self._counts, self._ledger
-        lost = {"lost": ledger.count, "lost_by_cause": ledger.by_cause()}
-        return {"in": counts["read"], "processed": counts["processed"], **lost}
-
-    def _latencies(self) -> dict[str, Any]:
-        return {stage: histogram.summary_ms() for stage, histogram in self._latency.items()}
-
-    def _rules(self) -> dict[str, Any]:
-        return {rule.name: rule.outcome() for rule in self._parts.rules}
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return how the run stands, from any thread: a part of the report, and what the last frame showed."""
-        fanout = self._fanout
-        return {
-            "source": self._info.name,
-            "mode": self._config.mode,
-            "frames": self._frames(),
-            "last_frame": dict(self._last_frame),
-            "latency_ms": self._latencies(),
-            "rules": self._rules(),
-            "actuators": fanout.outcome()["actuators"] if fanout else {},
-            "light": self._guard.light() if self._guard is not None else None,
-            "stopping": self._safety() if self._stop.is_safe else None,
-        }
-
-    def _full_config(self) -> dict[str, Any]:
-        """Return the run's configuration with every default spelled out."""
-        return {**self._parts.tables, **self._config.model_dump(mode="json", include={"ingest", "safety", "mode"})}

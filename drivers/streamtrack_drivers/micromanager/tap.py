@@ -27,7 +27,8 @@ from streamtrack.errors import ConfigError, MicroscopeError, StreamtrackError
 from streamtrack.interrupts import Stop, instead_of_dying
 from streamtrack.protocols import Microscope
 from streamtrack.registry import build
-from streamtrack.session import Progress, Session
+from streamtrack.run_record import Progress
+from streamtrack.session import Session
 from streamtrack.types import SourceInfo
 from streamtrack.waiting import joined_within, set_within
 from streamtrack_drivers.micromanager.acquisition_events import as_pycromanager

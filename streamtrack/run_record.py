@@ -1,0 +1,154 @@
+"""What a run has done so far: frames, losses, latencies, rules; and the report that says so."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from streamtrack.config import RunConfig
+from streamtrack.latency import LatencyHistogram
+from streamtrack.parts import Parts
+from streamtrack.report import NO_INTERVAL, LossLedger, Status, machine, versions
+from streamtrack.run_folder import RunFolder
+from streamtrack.types import Frame, FrameResult, LostFrame
+
+STAGES = ("read", "queue", "detect", "link", "decide", "total")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    processed: int
+    lost: int
+    n_frames: int | None
+
+
+class RunRecord:
+    """Keeps the books of one run.
+
+    The source's thread calls `take_in`, the loop `count`; the others may be called from any thread.
+
+    Parameters
+    ----------
+    config, parts
+        What runs.
+    run_folder
+        Where it writes.
+    """
+
+    def __init__(self, config: RunConfig, parts: Parts, run_folder: RunFolder) -> None:
+        self._config, self._parts, self._run_folder = config, parts, run_folder
+        self._info = parts.source.info
+        self._ledger = LossLedger()
+        self._latency = {stage: LatencyHistogram() for stage in STAGES}
+        self._counts: Counter[str] = Counter()
+        self._last_frame = {"detections": 0, "tracks": 0}
+        self._started = datetime.now(UTC)
+        self._begun_s = time.monotonic()
+
+    def take_in(self, took_ns: int) -> None:
+        """Count a frame that the source gave, be it a lost one, and how long it took."""
+        self._latency["read"].add(took_ns)
+        self._counts["read"] += 1
+
+    def lose(self, frame: Frame | LostFrame, cause: str) -> None:
+        """Note a frame that is not processed."""
+        self._ledger.add(LostFrame(frame.index, cause))
+
+    def count(self, result: FrameResult) -> None:
+        """Count a frame that is processed."""
+        counts, stamps, latency = self._counts, result.stamps, self._latency
+        counts["processed"] += 1
+        counts["detections"] += len(result.detections)
+        if result.masked_pixels:
+            counts["masked_pixels"] += result.masked_pixels
+            counts["masked_frames"] += 1
+        self._last_frame = {"detections": len(result.detections), "tracks": result.tracks.n_live}
+        latency["queue"].add(stamps.dequeued - stamps.grabbed)
+        latency["detect"].add(stamps.detected - stamps.dequeued)
+        latency["link"].add(stamps.linked - stamps.detected)
+        latency["decide"].add(stamps.decided - stamps.linked)
+        latency["total"].add(stamps.decided - stamps.grabbed)
+
+    @property
+    def n_lost(self) -> int:
+        """Frames lost so far."""
+        return self._ledger.count
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run is."""
+        return Progress(self._counts["processed"], self._ledger.count, self._info.n_frames)
+
+    def report(
+        self, status: Status, error: str | None, outcome: Mapping[str, Any], traceback: str | None = None
+    ) -> dict[str, Any]:
+        """Return the report as it is now; ``outcome`` is the fan-out's."""
+        counts, parts = self._counts, self._parts
+        write_ms = outcome.get("write_ms", {})
+        return {
+            "status": status,
+            "error": error,
+            "traceback": traceback,
+            "remarks": self._remarks(),
+            "source": asdict(parts.source.info),
+            "frames": {
+                "expected": self._info.n_frames,
+                **self._frames(),
+                **self._ledger.as_ranges(),
+                "with_masked_pixels": counts["masked_frames"],
+                "masked_pixels": counts["masked_pixels"],
+            },
+            "detections": counts["detections"],
+            "latency_ms": {
+                **self._latencies(),
+                **{f"write {name}": summary for name, summary in write_ms.items()},
+            },
+            "engine": dict(parts.engine.info),
+            "linker": dict(parts.linker.info),
+            "microscope": dict(parts.microscope.info) if parts.microscope else None,
+            "rules": self._rules(),
+            "safety": (parts.guard.outcome() if parts.guard else None) or None,
+            "files": list(self._run_folder.files),
+            "outputs": {key: value for key, value in outcome.items() if key != "write_ms"},
+            "config": self._full_config(),
+            "versions": versions(),
+            "machine": machine(),
+            "started": self._started.isoformat(timespec="seconds"),
+            "duration_s": round(time.monotonic() - self._begun_s, 3),
+        }
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return how the run stands: a part of the report, and what the last frame showed."""
+        guard = self._parts.guard
+        return {
+            "source": self._info.name,
+            "mode": self._config.mode,
+            "frames": self._frames(),
+            "last_frame": dict(self._last_frame),
+            "latency_ms": self._latencies(),
+            "rules": self._rules(),
+            "light": guard.light() if guard is not None else None,
+        }
+
+    def _remarks(self) -> list[str]:
+        """Return what a reader of the results has to know."""
+        return [*self._run_folder.left_over(), *([NO_INTERVAL] if self._info.time_unit == "frame" else [])]
+
+    def _frames(self) -> dict[str, Any]:
+        counts, ledger = self._counts, self._ledger
+        lost = {"lost": ledger.count, "lost_by_cause": ledger.by_cause()}
+        return {"in": counts["read"], "processed": counts["processed"], **lost}
+
+    def _latencies(self) -> dict[str, Any]:
+        return {stage: histogram.summary_ms() for stage, histogram in self._latency.items()}
+
+    def _rules(self) -> dict[str, Any]:
+        return {rule.name: rule.outcome() for rule in self._parts.rules}
+
+    def _full_config(self) -> dict[str, Any]:
+        """Return the run's configuration with every default spelled out."""
+        return {**self._parts.tables, **self._config.model_dump(mode="json", include={"ingest", "safety", "mode"})}
