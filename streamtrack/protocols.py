@@ -7,7 +7,7 @@ of its table in the run's TOML file. Register the class under the entry-point gr
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,15 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release devices and memory. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class Remarking(Protocol):
+    """What an engine may have besides: what it says of the movie."""
+
+    def remarks(self) -> Sequence[str]:
+        """Return what a reader of the results has to know, a line each; for summary and report, after the run."""
         ...
 
 

@@ -64,6 +64,11 @@ class Results:
         """Every detection, linked or not, frame by frame and best score first: ``frame, y, x, score, sigma, mass``."""
         return self._table("detections.parquet")
 
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader of the results has to know, a line each, such as that the movie looks too dark."""
+        return list(self.report.get("remarks", ()))
+
     def plot(self) -> "Figure":
         """Return the overview as a figure: detections, denoised frame, tracks, track lengths, latency.
 
@@ -100,12 +105,13 @@ class Results:
         return f"<streamtrack.Results: {self._headline()}>"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: one line, and the first rows of the tracks."""
+        """Return what a notebook shows: one line, what has to be known, and the first rows of the tracks."""
         try:
             tracks = self.tracks.head(ROWS_SHOWN)._repr_html_()  # type: ignore[operator]
         except (ConfigError, SinkError):
             tracks = ""
-        return f"<p>{html.escape(self._headline())}</p>{tracks}"
+        lines = "<br>".join(map(html.escape, [self._headline(), *self.remarks]))
+        return f"<p>{lines}</p>{tracks}"
 
     def _headline(self) -> str:
         frames = self.report["frames"]

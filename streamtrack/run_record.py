@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from streamtrack.config import RunConfig
 from streamtrack.latency import LatencyHistogram
 from streamtrack.parts import Parts
+from streamtrack.protocols import Remarking
 from streamtrack.report import NO_INTERVAL, LossLedger, Status, machine, versions
 from streamtrack.run_folder import RunFolder
 from streamtrack.types import Frame, FrameResult, LostFrame
@@ -136,7 +137,15 @@ class RunRecord:
 
     def _remarks(self) -> list[str]:
         """Return what a reader of the results has to know."""
-        return [*self._run_folder.left_over(), *([NO_INTERVAL] if self._info.time_unit == "frame" else [])]
+        no_interval = [NO_INTERVAL] if self._info.time_unit == "frame" else []
+        return [*self._run_folder.left_over(), *self._engine_remarks(), *no_interval]
+
+    def _engine_remarks(self) -> Sequence[str]:
+        engine = self._parts.engine
+        try:
+            return engine.remarks() if isinstance(engine, Remarking) else ()
+        except Exception as error:  # the report is worth more
+            return [f"the engine failed to say what it remarks: {type(error).__name__}: {error}"]
 
     def _frames(self) -> dict[str, Any]:
         counts, ledger = self._counts, self._ledger

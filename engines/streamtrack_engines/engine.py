@@ -88,7 +88,6 @@ class DenodetEngine:
     def info(self) -> Mapping[str, Any]:
         """Back end, weights and versions, and how many frames may hold more particles than the table has rows.
 
-        ``doubts`` says what of the movie looks wrong, with the setting that mends it; `streamtrack_engines.doubts`.
         ``backend`` is None before the first `prepare`; ``passed_over`` says of each back end that would have been
         preferred why it was not taken.
         """
@@ -104,9 +103,20 @@ class DenodetEngine:
             "binning": self._binning,
             "polarity": self._polarity,
             "frames_with_full_table": self._full_tables,
-            "doubts": self._doubts(),
             **self._about_runner,
         }
+
+    def remarks(self) -> list[str]:
+        """Return what looks wrong with the movie so far, with the setting that mends it."""
+        said = []
+        if self._full_tables:
+            most = f"all {self._file.metadata.max_detections} detections that the weights allow"
+            said.append(f"{self._full_tables} frames have {most}: particles may be missing")
+        if self._n_frames >= _MANY_FRAMES and self._n_found == 0:
+            said.append(f"no particle in any of {self._n_frames} frames")
+        if self._first is not None and self._looks is None:
+            self._looks = doubts_about(self._first, is_dark=self._polarity == "dark", is_binned=self._binning > 1)
+        return said + (self._looks or [])
 
     def prepare(self, shape: tuple[int, int], dtype: str) -> None:
         """Open a back end for frames of this shape and dtype, and warm it up.
@@ -153,14 +163,6 @@ class DenodetEngine:
         """Release device and memory."""
         self._closed = True
         self._release()
-
-    def _doubts(self) -> list[str]:
-        """Return what looks wrong with the movie so far."""
-        none = self._n_frames >= _MANY_FRAMES and self._n_found == 0
-        doubts = [f"no particle in any of {self._n_frames} frames"] if none else []
-        if self._first is not None and self._looks is None:
-            self._looks = doubts_about(self._first, is_dark=self._polarity == "dark", is_binned=self._binning > 1)
-        return doubts + (self._looks or [])
 
     def _open(self, size: FrameSize) -> None:
         """Replace the runner; none is left if that fails."""

@@ -138,10 +138,6 @@ def report_lines(report: dict[str, Any], out: Path) -> list[str]:
         lines.append(
             f"  {frames['masked_pixels']} NaN or infinite pixels in {frames['with_masked_pixels']} frames masked"
         )
-    if full := report["engine"].get("frames_with_full_table"):
-        most = report["engine"]["max_detections"]
-        lines.append(f"  {full} frames have all {most} detections that the weights allow: particles may be missing")
-    lines += [f"  {doubt}" for doubt in report["engine"].get("doubts", ())]
     if frames["processed"]:
         stages = ", ".join(f"{stage} {latency[stage]['p50']:.2f}" for stage in ("read", "detect", "link"))
         lines.append(f"  median ms per frame: {stages}")

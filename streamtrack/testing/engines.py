@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from streamtrack.errors import EngineError
-from streamtrack.protocols import Engine
+from streamtrack.protocols import Engine, Remarking
 from streamtrack.types import Column, Detections, Pixels
 
 SHAPES = ((32, 32), (33, 47), (64, 96))
@@ -88,6 +88,17 @@ class EngineTests:
         engine.close()
         assert before
         assert json.loads(json.dumps(dict(engine.info), allow_nan=False)) == json.loads(json.dumps(before))
+
+    def test_remarks_are_of_the_movie_prepared_for_last(self, engine: Engine) -> None:
+        """Plain lines for the summary, and none of an earlier movie."""
+        if not isinstance(engine, Remarking):
+            pytest.skip("has none")
+        engine.prepare((64, 96), "uint8")
+        before = list(engine.remarks())
+        engine.detect(example_frame(), denoise=False)
+        assert all(isinstance(line, str) and line and "\n" not in line for line in engine.remarks())
+        engine.prepare((64, 96), "uint8")
+        assert list(engine.remarks()) == before
 
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize("shape", SHAPES)

@@ -56,9 +56,16 @@ class BrightestPixels:
     """Every pixel above the threshold is a particle."""
 
     def __init__(
-        self, *, threshold: float = 50.0, fail_at: int | None = None, pause_s: float = 0.0, dtype: str = "float32"
+        self,
+        *,
+        threshold: float = 50.0,
+        fail_at: int | None = None,
+        pause_s: float = 0.0,
+        dtype: str = "float32",
+        remark: str = "",
     ) -> None:
         self._threshold, self._fail_at, self._pause_s, self._dtype = threshold, fail_at, pause_s, dtype
+        self._remark = remark
         self.info = {"backend": "numpy"}
         self.calls = 0
         self.in_a_row = 0
@@ -82,6 +89,11 @@ class BrightestPixels:
             y.astype(np.float32), x.astype(np.float32), score, pixels[y, x].astype(np.float32), 0.5 * score
         )
         return found, pixels.astype(np.float32) if denoise else None
+
+    def remarks(self):
+        if self._remark == "fail":
+            raise MemoryError("no room for a remark")
+        return [self._remark] if self._remark else []
 
     def close(self):
         pass

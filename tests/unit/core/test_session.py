@@ -183,6 +183,15 @@ def test_an_unknown_frame_interval_is_said(tmp_path):
     assert Session(make_config(), tmp_path / "b", source=known).run()["remarks"] == []
 
 
+@pytest.mark.parametrize(
+    ("remark", "said"), [("the lamp flickers", "the lamp flickers"), ("fail", "MemoryError: no room for a remark")]
+)
+def test_what_an_engine_remarks_is_in_the_report_and_its_failure_costs_nothing_else(tmp_path, remark, said):
+    report = run(tmp_path, engine={"remark": remark})
+    assert report["status"] == "completed"
+    assert report["remarks"][0].endswith(said)
+
+
 def test_a_sink_that_names_no_files_is_refused(tmp_path, monkeypatch):
     run(tmp_path / "first")
     monkeypatch.delattr(sys.modules["lab_plugins"].Memory, "files")

@@ -60,14 +60,14 @@ def test_only_the_middle_of_a_large_frame_is_looked_at():
     assert part_of(np.zeros((2048, 300), np.uint16)).shape == (512, 300)
 
 
-def test_the_engine_reports_what_looks_wrong_once_per_movie():
+def test_the_engine_remarks_what_looks_wrong_once_per_movie():
     engine = DenodetEngine(backend="onnxruntime", threads=1)
     engine.prepare((256, 256), "uint16")
-    assert engine.info["doubts"] == []
+    assert engine.remarks() == []
     engine.detect(frame(height=-60.0, background=300.0), denoise=False)
-    assert 'set polarity = "dark"' in engine.info["doubts"][0]
+    assert 'set polarity = "dark"' in engine.remarks()[0]
     engine.detect(frame(), denoise=False)
-    assert len(engine.info["doubts"]) == 1
+    assert len(engine.remarks()) == 1
     engine.close()
 
 
@@ -76,5 +76,5 @@ def test_a_movie_without_a_particle_is_told():
     engine.prepare((64, 64), "uint16")
     for seed in range(5):
         engine.detect(frame(n=0, seed=seed, size_px=64), denoise=False)
-    assert engine.info["doubts"] == ["no particle in any of 5 frames"]
+    assert engine.remarks() == ["no particle in any of 5 frames"]
     engine.close()

@@ -222,6 +222,7 @@ def test_full_tables_are_counted(weights):
         found, _ = engine.detect(example_frame(), denoise=False)
     assert len(found) == K
     assert engine.info["frames_with_full_table"] == 3
+    assert f"3 frames have all {K} detections that the weights allow" in engine.remarks()[0]
 
 
 def test_weights_of_one_frame_see_each_alone(tmp_path, backend):
