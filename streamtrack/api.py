@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from streamtrack.arrays import ArraySource, frame_dtype
 from streamtrack.clock import monotonic_ns
-from streamtrack.config import PluginConfig, RunConfig, source_from_text, validate
+from streamtrack.config import PluginConfig, RunConfig, validate
 from streamtrack.errors import ConfigError, StreamtrackError
 from streamtrack.progress import FrameProgress
 from streamtrack.protocols import Engine, FrameSource, Linker
-from streamtrack.registry import Group, build, load
+from streamtrack.registry import Group, build, load, source_from_text
 from streamtrack.results import KeptOverview, Results
 from streamtrack.session import Session
 from streamtrack.step import Step
@@ -43,8 +43,8 @@ def track(
     Parameters
     ----------
     movie
-        A path (zarr, OME-Zarr, TIFF) or ``"sim:receptor?snr=4"``; an array of shape (T, H, W), numpy, dask or zarr; any
-        iterable of images (H, W); or a source of frames, such as a `Feed`.
+        A path (zarr, OME-Zarr, TIFF, or what an installed source opens) or ``"sim:receptor?snr=4"``; an array of shape
+        (T, H, W), numpy, dask or zarr; any iterable of images (H, W); or a source of frames, such as a `Feed`.
     out
         Folder for the results, which are those of ``streamtrack track``. Without it nothing is left on the disk when
         the returned `Results` are gone.

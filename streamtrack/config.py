@@ -12,7 +12,6 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
-from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -223,20 +222,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     folded = {each.casefold(): each for each in known}
     close = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
     return f"; did you mean {folded[close[0]]!r}?" if close else ""
-
-
-def source_from_text(text: str) -> dict[str, Any]:
-    """Return the source's table for what a user types: a path, or ``kind:name?key=value&...``.
-
-    >>> source_from_text("sim:vesicle?snr=4")
-    {'kind': 'sim', 'scenario': 'vesicle', 'snr': '4'}
-    """
-    scheme, _, rest = text.partition(":")
-    if scheme == "sim":
-        scenario, _, query = rest.partition("?")
-        return {"kind": "sim", "scenario": scenario, **dict(parse_qsl(query, keep_blank_values=True))}
-    kind = "tiff" if text.lower().endswith((".tif", ".tiff", ".btf")) else "zarr"
-    return {"kind": kind, "path": text}
 
 
 def _first_mistake(error: ValidationError, model: type[BaseModel], where: str) -> str:

@@ -29,7 +29,14 @@ from streamtrack.types import (
 
 
 class FrameSource(Protocol):
-    """Where frames come from. Group ``streamtrack.sources``."""
+    """Where frames come from. Group ``streamtrack.sources``.
+
+    One that reads files, folders or URLs may say which: by a function ``opens(path: str) -> bool``, a static method of
+    the source for example, under the source's own name in the group ``streamtrack.opens``. It is asked whenever a user
+    names a movie by its path, which then becomes the setting ``path``: ``streamtrack track x.abc``,
+    ``streamtrack.track("x.abc")``. The first that opens it reads it; those of other packages are asked before those of
+    streamtrack, otherwise it goes by name. It should need a glance only, and no heavy import.
+    """
 
     @property
     def info(self) -> SourceInfo:

@@ -4,20 +4,22 @@ Names are listed without importing anything; a plug-in is imported when a run as
 """
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, create_model
 
 from streamtrack.config import PluginConfig, nearest, validate
-from streamtrack.errors import ConfigError, PluginNotFoundError
+from streamtrack.errors import ConfigError, PluginNotFoundError, SourceError, one_line
 from streamtrack.protocols import Microscope
 
 Group = Literal[
-    "sources", "engines", "linkers", "microscopes", "triggers", "actuators", "sinks", "commands", "diagnostics"
+    "sources", "opens", "engines", "linkers", "microscopes", "triggers", "actuators", "sinks", "commands", "diagnostics"
 ]
 
 EXTRA_OF_MODULE = {
@@ -89,6 +91,45 @@ def check_settings(group: Group, config: PluginConfig) -> dict[str, Any]:
 def needs_microscope(group: Group, config: PluginConfig) -> bool:
     """Return whether a plug-in is given the run's microscope."""
     return "microscope" in inspect.signature(load(group, config.kind)).parameters
+
+
+def source_from_text(text: str) -> dict[str, Any]:
+    """Return the source's table for what a user types: a path, or ``KIND:FIRST?key=value&...``.
+
+    FIRST goes to the first setting of a source of that kind. A path is read by the first source that opens it: those of
+    other packages are asked before those of streamtrack, otherwise it goes by name. Raises SourceError where none does.
+
+    >>> source_from_text("sim:vesicle?snr=4")
+    {'kind': 'sim', 'scenario': 'vesicle', 'snr': '4'}
+    """
+    kind, colon, rest = text.partition(":")
+    if colon and kind in names("sources"):
+        first, _, query = rest.partition("?")
+        own = [name for name in inspect.signature(load("sources", kind)).parameters if name not in GIVEN]
+        given = {own[0]: first} if own and first else {}
+        return {"kind": kind, **given, **dict(parse_qsl(query, keep_blank_values=True))}
+    path = os.path.expanduser(text)
+    return {"kind": _opener(path), "path": path}
+
+
+def _opener(path: str) -> str:
+    """Return the kind of the first source that opens this path or URL."""
+    failed = ""
+    for entry in sorted(entry_points(group="streamtrack.opens"), key=lambda entry: (_is_own(entry), entry.name)):
+        try:
+            if entry.load()(path):
+                return entry.name
+        except Exception as error:  # a reader that is broken must not keep the others from reading
+            failed += f"; {entry.name!r} failed: {one_line(error)}"
+    if "://" not in path and not os.path.exists(path):
+        meant = nearest(path.partition(":")[0], names("sources"))
+        raise SourceError(f"{path}: no such file or folder: check the path{meant}")
+    asked = ", ".join(names("opens"))
+    raise SourceError(f"{path}: no installed source opens it (asked: {asked}){failed}; to name one write KIND:{path}")
+
+
+def _is_own(entry: EntryPoint) -> bool:
+    return entry.dist is not None and entry.dist.name == "streamtrack"
 
 
 def _given(

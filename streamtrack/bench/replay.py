@@ -7,10 +7,10 @@ from threading import Event
 
 from streamtrack.bench.pacing import wait_until
 from streamtrack.clock import monotonic_ns
-from streamtrack.config import PluginConfig, source_from_text
+from streamtrack.config import PluginConfig
 from streamtrack.errors import SourceError
 from streamtrack.protocols import FrameSource
-from streamtrack.registry import build
+from streamtrack.registry import build, source_from_text
 from streamtrack.types import Frame, Pixels, SourceInfo
 
 LOADED_FRAMES = 64

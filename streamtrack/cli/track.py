@@ -9,9 +9,10 @@ import typer
 
 from streamtrack.actuators.light import in_words
 from streamtrack.cli.saying import say, say_error
-from streamtrack.config import RunConfig, read_toml, source_from_text, validate
+from streamtrack.config import RunConfig, read_toml, validate
 from streamtrack.errors import ConfigError
 from streamtrack.interrupts import Stop
+from streamtrack.registry import source_from_text
 from streamtrack.stop_file import unsafe
 from streamtrack.triggers.python import functions_of
 
@@ -26,8 +27,8 @@ def track(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="Path of a zarr, OME-Zarr or TIFF movie, or a simulated one: 'sim:vesicle?snr=4&density=500' "
-            "(also sim:receptor, sim:microtubule; frames, size, seed)."
+            help="Path of a movie in zarr, OME-Zarr, TIFF, or what an installed plug-in opens; or a simulated one: "
+            "'sim:vesicle?snr=4&density=500' (also sim:receptor, sim:microtubule; frames, size, seed)."
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("streamtrack-results"),

@@ -52,6 +52,25 @@ class LabCamera:
         self._closed.set()
 
 
+class AbcMovie:
+    """A movie in the lab's own format: numpy's, under another name."""
+
+    def __init__(self, *, path: str) -> None:
+        self._movie = np.load(path, mmap_mode="r")
+        self.info = SourceInfo(path, self._movie.shape[1:], self._movie.dtype.name, len(self._movie))
+
+    @staticmethod
+    def opens(path: str) -> bool:
+        return path.endswith((".abc", "lab.tif"))
+
+    def frames(self):
+        for index, pixels in enumerate(self._movie):
+            yield Frame(index, np.array(pixels), monotonic_ns(), float(index))
+
+    def close(self):
+        pass
+
+
 class BrightestPixels:
     """Every pixel above the threshold is a particle."""
 

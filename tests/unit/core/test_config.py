@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from streamtrack.config import PluginConfig, RunConfig, read_toml, source_from_text, validate
-from streamtrack.errors import ConfigError, PluginNotFoundError
-from streamtrack.registry import build, load, names
+from streamtrack.config import RunConfig, read_toml, validate
+from streamtrack.errors import ConfigError
 
 SOURCE = {"kind": "zarr", "path": "movie.zarr"}
 
@@ -30,20 +29,6 @@ def test_a_mistake_is_one_line_that_names_the_key(data, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "table"),
-    [
-        ("sim:vesicle", {"kind": "sim", "scenario": "vesicle"}),
-        ("sim:receptor?snr=2&seed=7", {"kind": "sim", "scenario": "receptor", "snr": "2", "seed": "7"}),
-        ("movie.ome.zarr", {"kind": "zarr", "path": "movie.ome.zarr"}),
-        (r"C:\data\movie.zarr", {"kind": "zarr", "path": r"C:\data\movie.zarr"}),
-        ("movie.OME.TIF", {"kind": "tiff", "path": "movie.OME.TIF"}),
-    ],
-)
-def test_what_a_user_types_becomes_a_source(text, table):
-    assert source_from_text(text) == table
-
-
 @pytest.mark.parametrize(("content", "message"), [("a = [1", "not valid TOML"), (None, "cannot read")])
 def test_an_unreadable_file_is_one_line(tmp_path: Path, content, message):
     path = tmp_path / "run.toml"
@@ -51,46 +36,6 @@ def test_an_unreadable_file_is_one_line(tmp_path: Path, content, message):
         path.write_text(content)
     with pytest.raises(ConfigError, match=message):
         read_toml(path)
-
-
-def test_shipped_plugins_are_listed():
-    assert {"sim", "tiff", "zarr"} <= set(names("sources"))
-    assert {"imm", "trackpy"} <= set(names("linkers"))
-    assert {"tables", "overview"} <= set(names("sinks"))
-    assert {"train", "export"} <= set(names("commands"))
-    assert "denodet" in names("engines")
-
-
-@pytest.mark.usefixtures("lab_plugins")
-def test_a_plugin_is_built_from_checked_settings():
-    plugin = build("sources", PluginConfig(kind="lab-camera", frames="12"))
-    assert plugin.instance.info.n_frames == 12
-    assert plugin.settings["live"] is False, "defaults are part of the record"
-
-
-@pytest.mark.usefixtures("lab_plugins")
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"frame": 3}, "source 'lab-camera': unknown key 'frame'; did you mean 'frames'?"),
-        ({"frames": "many"}, "source 'lab-camera': frames = 'many' is not valid"),
-    ],
-)
-def test_a_wrong_setting_names_the_plugin(settings, message):
-    with pytest.raises(ConfigError) as error:
-        build("sources", PluginConfig(kind="lab-camera", **settings))
-    assert message in str(error.value)
-
-
-@pytest.mark.usefixtures("lab_plugins")
-def test_a_missing_dependency_names_the_extra():
-    with pytest.raises(PluginNotFoundError, match=r"needs torch: pip install 'streamtrack\[train\]'"):
-        load("sources", "needs-torch")
-
-
-def test_an_unknown_plugin_lists_the_known_ones():
-    with pytest.raises(PluginNotFoundError, match=r"unknown source 'zar'; did you mean 'zarr'\? \(known: .*tiff"):
-        load("sources", "zar")
 
 
 def test_a_rule_needs_someone_to_do_it():
@@ -160,8 +105,3 @@ def test_numbers_without_end_are_refused(data, message):
         validate(RunConfig, {"source": SOURCE, **data}, "run.toml")
     assert message in str(error.value)
     assert len(str(error.value)) < 300
-
-
-def test_a_setting_of_a_plugin_is_finite_also_as_text():
-    with pytest.raises(ConfigError, match="snr = 'inf' is not valid: input should be a finite number"):
-        build("sources", PluginConfig(kind="sim", scenario="vesicle", snr="inf"))

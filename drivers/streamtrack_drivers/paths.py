@@ -1,0 +1,35 @@
+"""Which paths the sources here read, told by name and first bytes. Nothing heavy is imported to tell."""
+
+from pathlib import Path
+
+TIFF_ENDINGS = (".tif", ".tiff", ".btf")
+TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""Little or big endian, TIFF or BigTIFF."""
+ZARR_METADATA = ("zarr.json", ".zarray", ".zgroup")
+ZIP_MARK = b"PK\3\4"
+
+
+def is_tiff(path: str) -> bool:
+    """Return whether this is a TIFF file, or would be by its name."""
+    file = Path(path)
+    return not file.is_dir() and (file.suffix.lower() in TIFF_ENDINGS or _first_bytes(file) in TIFF_MARKS)
+
+
+def is_zarr(path: str) -> bool:
+    """Return whether this is a zarr array or group, in a folder or a zip file, or would be by its name."""
+    place = Path(path)
+    if any(".zarr" in part.lower() for part in place.parts):
+        return True
+    around = (place, *place.parents)
+    if place.is_dir():
+        return any((folder / name).is_file() for folder in around for name in ZARR_METADATA)
+    file = next((each for each in around if each.is_file()), place)
+    return _first_bytes(file) == ZIP_MARK
+
+
+def _first_bytes(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(4)
+    except (OSError, ValueError):
+        return b""
