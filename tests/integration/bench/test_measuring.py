@@ -45,6 +45,7 @@ def movie():
     return load_movie(MOVIE)
 
 
+@pytest.mark.timing
 def test_the_engine_alone_is_timed_frame_by_frame(movie):
     line = measure_engine(Sleeper(detect_s=0.004), movie, Extent(0.0, 25, 5))
     ((stage, ms),) = line.durations_ms()
@@ -57,10 +58,11 @@ def test_the_engine_alone_is_timed_frame_by_frame(movie):
 def test_a_measurement_lasts_as_long_as_it_is_told(movie):
     begin = time.monotonic()
     line = measure_engine(Sleeper(detect_s=0.001), movie, Extent(0.2, 3, 0))
-    assert 0.2 <= time.monotonic() - begin < 5
+    assert 0.2 <= time.monotonic() - begin < 60
     assert len(line) > 3
 
 
+@pytest.mark.timing
 def test_a_step_is_timed_by_its_stages(movie):
     both = Sleeper(detect_s=0.001, link_s=0.006)
     stages = dict(measure_step(Step(both, both), movie, Extent(0.0, 20, 0)).durations_ms())
@@ -79,6 +81,7 @@ def test_who_is_slower_than_the_camera_misses_frames_and_deadlines(movie):
     assert figures["deadline_misses"] == 10
 
 
+@pytest.mark.timing
 def test_who_is_faster_than_the_camera_waits_for_it(movie):
     line = measure_engine(Sleeper(), movie, Extent(0.0, 20, 0), interval_ns=8_000_000)
     figures = summarise(line, 0)

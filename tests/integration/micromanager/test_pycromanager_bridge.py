@@ -96,10 +96,9 @@ def test_a_stage_that_does_not_arrive_is_named_and_stopped(micromanager):
     microscope = PycroManager(port=micromanager.port, timeout_s=0.2)
     _, core = microscope.open_core()
     core.setProperty("XY", "Velocity", "0.1")  # um/ms
-    began = time.monotonic()
     with pytest.raises(MicroscopeError, match=r"XY is still busy after 0.2 s; raise timeout_s"):
         microscope.move_stage_um(1000.0, 0.0)
-    assert time.monotonic() - began < 2
+    assert core.deviceBusy("XY") is False, "it would have moved for 10 s"
     assert microscope.exposure_ms() == 10.0, "other calls are still answered"
     microscope.close()
 
@@ -109,18 +108,16 @@ def test_a_call_does_not_wait_behind_another_sockets_long_call(microscope, core)
     thread = threading.Thread(target=core.snapImage, daemon=True)
     thread.start()
     time.sleep(0.2)
-    began = time.monotonic()
     microscope.set_property("Core", "TimeoutMs", "4000")  # the camera's own adapter is busy, whoever asks
-    assert time.monotonic() - began < 0.5
-    assert thread.is_alive(), "the long call is still under way: nothing was shown otherwise"
+    assert thread.is_alive(), "the answer came while the long call was under way"
     thread.join(10)
 
 
 def test_without_a_micromanager_the_cure_is_said_soon():
     began = time.monotonic()
     with pytest.raises(MicroscopeError, match=r"no Micro-Manager answers on port 1: .*pycro-manager server"):
-        PycroManager(port=1)
-    assert time.monotonic() - began < 3
+        PycroManager(port=1, timeout_s=60.0)
+    assert time.monotonic() - began < 30, "nobody listens: there is nothing to wait for"
 
 
 @pytest.mark.parametrize("settings", [{"port": 99999}, {"timeout_s": 0.0}, {"timeout_s": float("nan")}])
@@ -154,7 +151,7 @@ def test_a_micromanager_that_dies_in_mid_call_ends_the_call_and_all_later_ones(m
     for _ in range(20):
         with pytest.raises(MicroscopeError, match=r"was not called: .* start Micro-Manager and streamtrack again"):
             microscope.set_property("Core", "TimeoutMs", "4000")  # the camera's own adapter is busy, whoever asks
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 10, "to wait for the answers would take 20 s"
     assert threading.active_count() == threads
     microscope.close()
     microscope.close()

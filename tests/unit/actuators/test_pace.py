@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from streamtrack.actuators.devices import Property
 from streamtrack.actuators.guard import Guard
@@ -39,6 +40,7 @@ def commands(frame_index):
     )
 
 
+@pytest.mark.timing
 def test_a_thousand_commands_a_second_a_stage_that_throws_and_a_webhook_that_hangs(tmp_path):
     microscope = StuckStage()
     guard = Guard(microscope, EVERYTHING, "armed")

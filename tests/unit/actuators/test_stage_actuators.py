@@ -94,6 +94,7 @@ def test_a_move_that_failed_may_have_moved_the_stage():
     assert "skipped" in stage.execute(seen_at(50, 110))
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("delay_frames", [0, 1, 2])
 def test_a_loop_faster_than_the_stage_comes_to_rest_in_the_middle(delay_frames):
     """Frames of 2 ms that arrive some frames later, and a stage that takes 8 ms."""

@@ -141,7 +141,7 @@ def test_a_receiver_that_hangs_holds_nobody_up(drip):
             started = time.perf_counter()
             with pytest.raises(StreamtrackError):
                 webhook.execute(example_command({}))
-            assert time.perf_counter() - started < 2
+            assert time.perf_counter() - started < 10
         assert sum(thread.name == "webhook" for thread in threading.enumerate()) <= 1
 
 

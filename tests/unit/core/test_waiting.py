@@ -74,14 +74,14 @@ def test_a_long_wait_is_found(tmp_path, code, n):
 
 def test_a_wait_ends_when_there_is_something_or_the_time_is_over():
     event, future, lock = threading.Event(), Future(), threading.Lock()
-    thread = threading.Thread(target=event.wait, args=(30,))
+    thread = threading.Thread(target=event.wait, args=(120,))
     thread.start()
     begun = time.monotonic()
     assert not set_within(event, 0.05)
     assert not done_within(future, 0.05)
     assert not joined_within(thread, 0.05)
     assert not within(60, lambda step_s: False, give_up=lambda: True)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     event.set()
     future.set_exception(TimeoutError("of the call, not of the wait"))
     assert set_within(event, 0)

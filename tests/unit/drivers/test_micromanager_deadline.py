@@ -41,7 +41,7 @@ def test_a_call_that_hangs_releases_its_caller_and_holds_up_nobody(hang):
     begun = time.monotonic()
     with pytest.raises(MicroscopeError, match=r"move Z: no answer within 0\.1 s"):
         in_time("move Z", hang)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
     assert in_time("read X", lambda: 7) == 7
     in_time.close()
 
@@ -75,7 +75,7 @@ def test_threads_whose_calls_return_late_are_used_again():
         with pytest.raises(MicroscopeError, match="no answer"):
             in_time("move Z", lambda: over.wait(30))
     over.set()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while _refused(in_time):
         assert time.monotonic() < end, "no thread came back"
         time.sleep(0.01)

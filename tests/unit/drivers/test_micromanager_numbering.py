@@ -155,6 +155,7 @@ def test_windows_time_is_as_fine_as_the_stamps(windows_clocks):
     assert before - timedelta(microseconds=10) <= now <= after + timedelta(microseconds=10)
 
 
+@pytest.mark.timing
 def test_frame_times_do_not_move_in_the_steps_of_the_windows_clock(windows_clocks, monkeypatch):
     pytest.importorskip("mm_test_adapters")
     from streamtrack_drivers.micromanager import sequence

@@ -70,10 +70,12 @@ def random_tracks(rng, n_tracks):
     return pd.concat(parts).sample(frac=1, random_state=int(rng.integers(1000)))
 
 
-@pytest.mark.parametrize("seed", range(300))
-def test_same_as_trying_all_pairings(seed):
-    rng = np.random.default_rng(seed)
-    truth, found = random_tracks(rng, rng.integers(1, 5)), random_tracks(rng, rng.integers(0, 4))
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("n_true", range(1, 5))
+@pytest.mark.parametrize("n_found", range(4))
+def test_same_as_trying_all_pairings(n_true, n_found, seed):
+    rng = np.random.default_rng((n_true, n_found, seed))
+    truth, found = random_tracks(rng, n_true), random_tracks(rng, n_found)
     score, expected = score_ptc(truth, found), enumerated_score(truth, found)
     assert score.as_dict() == pytest.approx(expected.as_dict(), nan_ok=True)
 

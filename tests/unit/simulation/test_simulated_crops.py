@@ -248,6 +248,7 @@ def test_ranges_are_plain_numbers_for_the_model_card():
         assert isinstance(value, float) or (len(value) == 2 and value[0] <= value[1])
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("n_before", [0, 2])
 def test_fast_enough_to_feed_training(n_before):
     generator, seconds = rng(), []

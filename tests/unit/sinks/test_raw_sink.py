@@ -315,6 +315,7 @@ def test_a_folder_that_was_deleted_during_the_run_is_a_sink_error(tmp_path, resu
         sink.write(results[1])
 
 
+@pytest.mark.timing
 def test_it_keeps_up_with_a_camera(tmp_path):
     """512 x 512 px, 16 bit: about half a millisecond a frame; 20 ms leave room for the slowest machine of all."""
     rng = np.random.default_rng(0)
