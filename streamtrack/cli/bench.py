@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamtrack.cli.track import ENGINE_HELP, WEIGHTS_HELP
+from streamtrack.cli.running import ENGINE_HELP, WEIGHTS_HELP
 from streamtrack.errors import ConfigError
 
 if TYPE_CHECKING:

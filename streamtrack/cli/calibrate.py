@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from streamtrack import registry
 from streamtrack.actuators.guard import Guard
 from streamtrack.calibration.stage import StageFit, measure_stage
+from streamtrack.cli.running import EXIT_CODES
 from streamtrack.cli.saying import say, say_error
-from streamtrack.cli.track import EXIT_CODES
 from streamtrack.clock import monotonic_ns
 from streamtrack.config import RunConfig, read_toml, validate
 from streamtrack.errors import ConfigError, MicroscopeError, SourceError, StreamtrackError

@@ -18,9 +18,9 @@ def demo(
 ) -> None:
     """Track a simulated movie, score it against its ground truth, and leave the pictures to look at."""
     from streamtrack.cli.evaluate import print_scores, score_run
-    from streamtrack.cli.track import EXIT_CODES, make_config, run
+    from streamtrack.cli.running import EXIT_CODES, make_config, run, under_a_bar
 
-    report = run(make_config(source), out, overwrite or out == DEMO_FOLDER)
+    report = run(lambda: make_config(source), out, overwrite or out == DEMO_FOLDER, under_a_bar)
     if report["status"] == "completed" and source.startswith("sim:"):
         print_scores(score_run(out))
     if report["status"] in ("completed", "incomplete"):

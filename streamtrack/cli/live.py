@@ -2,20 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamtrack.cli.track import (
-    ENGINE_HELP,
-    EXIT_CODES,
-    WEIGHTS_HELP,
-    make_config,
-    say_functions,
-    say_report,
-    stoppable,
-)
+from streamtrack.cli.running import ENGINE_HELP, EXIT_CODES, WEIGHTS_HELP, make_config, run
 from streamtrack.power import switch_interval_s
+
+if TYPE_CHECKING:
+    from streamtrack.session import Session
 
 
 def live(
@@ -34,16 +29,15 @@ def live(
     Writes what 'track' writes, and commands.jsonl. Ctrl-C or 'streamtrack stop FOLDER' ends the run and makes the
     microscope safe. Exit codes are those of 'track'.
     """
-    with stoppable() as stop:
-        with stop.breaks_off():
-            from streamtrack.cli.live_view import LiveView
-            from streamtrack.session import Session
-
-            run_config = make_config(None, config, engine={"kind": engine, "weights": weights}, mode=mode)
-        say_functions(run_config)
-        session = Session(run_config, out, overwrite=overwrite, stop=stop)
-        sys.setswitchinterval(switch_interval_s())
-        with LiveView(session.snapshot):
-            report = session.run()
-        say_report(report, out)
+    detection = {"kind": engine, "weights": weights}
+    report = run(lambda: make_config(None, config, engine=detection, mode=mode), out, overwrite, _viewed)
     raise typer.Exit(EXIT_CODES[report["status"]])
+
+
+def _viewed(session: "Session") -> dict[str, Any]:
+    """Run with a view in the terminal."""
+    from streamtrack.cli.live_view import LiveView
+
+    sys.setswitchinterval(switch_interval_s())
+    with LiveView(session.snapshot):
+        return session.run()

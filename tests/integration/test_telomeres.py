@@ -8,7 +8,7 @@ import pytest
 import tifffile
 import zarr
 
-from streamtrack.cli.track import make_config
+from streamtrack.cli.running import make_config
 from streamtrack.session import Session
 
 

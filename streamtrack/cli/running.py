@@ -1,0 +1,140 @@
+"""From a command's arguments to a run, and from its report to what is printed and the exit code."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from streamtrack.actuators.light import in_words
+from streamtrack.cli.saying import say, say_error
+from streamtrack.config import RunConfig, read_toml, validate
+from streamtrack.errors import ConfigError
+from streamtrack.interrupts import Stop
+from streamtrack.registry import source_from_text
+from streamtrack.stop_file import unsafe
+from streamtrack.triggers.python import functions_of
+
+if TYPE_CHECKING:
+    from streamtrack.session import Session
+
+MOST_CAUSES = 5
+"""Of lost frames, that the summary names; the report has all."""
+ENGINE_HELP = "What finds the particles: a plug-in that 'streamtrack plugins engines' lists."
+WEIGHTS_HELP = "Weights of the engine: a name, or an .onnx file that 'streamtrack export' wrote."
+EXIT_CODES = {"completed": 0, "failed": 2, "incomplete": 3, "interrupted": 130}
+
+
+def make_config(
+    source: str | None,
+    config: Path | None = None,
+    chosen: dict[str, Any] | None = None,
+    engine: dict[str, Any] | None = None,
+    linker: str | None = None,
+    mode: str | None = None,
+) -> RunConfig:
+    """Return the run's configuration: the file's, with what the command line says on top; None says nothing."""
+    data = read_toml(config) if config else {}
+    if source is not None:
+        data["source"] = source_from_text(source)
+    if "source" not in data:
+        raise ConfigError("nothing to track: name a movie, or give --config a file with a [source] table")
+    _update(data, "source", chosen or {})
+    _update(data, "engine", engine or {})
+    if linker is not None:
+        data["linker"] = {"kind": linker}
+    if mode is not None:
+        data["mode"] = mode
+    run_config = validate(RunConfig, data, str(config) if config else "command line")
+    return run_config.from_file(config) if config else run_config
+
+
+def run(
+    configured: Callable[[], RunConfig],
+    out: Path,
+    overwrite: bool,
+    watched: "Callable[[Session], dict[str, Any]]",
+) -> dict[str, Any]:
+    """Run a session from its configuration to the summary that is printed of it; return the report.
+
+    ``watched`` runs it with something to look at meanwhile.
+    """
+    with stoppable() as stop:
+        with stop.breaks_off():
+            from streamtrack.session import Session
+
+            config = configured()
+        say(*(f"loads the function {function}" for function in functions_of(config)))  # who did not write the file
+        session = Session(config, out, overwrite=overwrite, stop=stop)
+        report = watched(session)
+        say_report(report, out)
+    return report
+
+
+def under_a_bar(session: "Session") -> dict[str, Any]:
+    """Run under a progress bar."""
+    from streamtrack.progress import FrameProgress
+
+    with FrameProgress() as progress:
+        return session.run(progress.update)
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Hear requests to stop from now on; one that ends the preparations ends the command, with exit code 130."""
+    try:
+        with Stop() as stop:
+            yield stop
+    except KeyboardInterrupt:
+        say_error("stopped before the first frame")
+        raise typer.Exit(EXIT_CODES["interrupted"]) from None
+
+
+def say_report(report: dict[str, Any], out: Path) -> None:
+    """Print what a user wants to read after a run; what could not be made safe is red."""
+    say(*report_lines(report, out))
+    if report["error"]:
+        alarm = unsafe(report["safety"] or {})
+        say_error(report["error"], alarm=bool(alarm))
+
+
+def report_lines(report: dict[str, Any], out: Path) -> list[str]:
+    """Return the few lines that a user wants to read after a run."""
+    frames, latency = report["frames"], report["latency_ms"]
+    lines = [f"{report['status']}: {frames['processed']} frames, {report['detections']} detections -> {out}"]
+    causes = sorted(frames["lost_by_cause"].items(), key=lambda item: -item[1])
+    lines += [f"  lost {count} frame{'s' * (count != 1)}: {cause}" for cause, count in causes[:MOST_CAUSES]]
+    if len(causes) > MOST_CAUSES:
+        lines.append(f"  and {len(causes) - MOST_CAUSES} more causes, see report.json")
+    if frames["masked_pixels"]:
+        lines.append(
+            f"  {frames['masked_pixels']} NaN or infinite pixels in {frames['with_masked_pixels']} frames masked"
+        )
+    if frames["processed"]:
+        stages = ", ".join(f"{stage} {latency[stage]['p50']:.2f}" for stage in ("read", "detect", "link"))
+        lines.append(f"  median ms per frame: {stages}")
+    lines += [f"  {remark}" for remark in report["remarks"]]
+    return lines + _command_lines(report)
+
+
+def _command_lines(report: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, fates in report["outputs"].get("actuators", {}).items():
+        counts = ", ".join(f"{value} {fate}" for fate, value in fates.items() if isinstance(value, int) and value)
+        problem = f"; last problem: {fates['error']}" if fates["error"] else ""
+        lines.append(f"  {name}: {counts or 'no command'}{problem}")
+    light = in_words(report["safety"]["light"]) if report["safety"] else ""
+    return [*lines, f"  {light}"] if light else lines
+
+
+def _update(data: dict[str, Any], table: str, said: dict[str, Any]) -> None:
+    """Put what was said on top of a table; settings of one plug-in are none of another's."""
+    changes = {key: value for key, value in said.items() if value is not None}
+    default = {"engine": {"kind": "denodet"}}.get(table, {})
+    if not changes:
+        return
+    before = {**default, **data.get(table, {})}
+    if changes.get("kind", before.get("kind")) != before.get("kind"):
+        before = {}
+    data[table] = {**before, **changes}
