@@ -3,7 +3,6 @@
 import http.client
 import json
 import socket
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -12,10 +11,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from streamtrack.actuators.actions import attempt, check_retries
+from streamtrack.deadline import Deadline
 from streamtrack.errors import ConfigError, StreamtrackError
 from streamtrack.plain import plain
 from streamtrack.types import Command, SourceInfo
-from streamtrack.waiting import joined_within
 
 LOCAL_CONNECT_S = 0.2
 """How long 127.0.0.1 may take to answer before ::1 is asked."""
@@ -49,7 +48,8 @@ class Webhook:
         self._retries = check_retries(retries)
         local = [_LocalHandler()] if self._host == "localhost" else []
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects(), *local)
-        self._last: threading.Thread | None = None
+        cure = "check the address, or raise timeout_s"
+        self._in_time = Deadline(timeout_s, most=1, error=StreamtrackError, cure=cure)
 
     def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
         """Check that the actions can be sent as JSON; raises ConfigError."""
@@ -66,7 +66,8 @@ class Webhook:
         return {"status": status, "tries": tries}
 
     def close(self) -> None:
-        """Do nothing: no connection is kept."""
+        """End the thread that posts; no connection is kept."""
+        self._in_time.close()
 
     def _post(self, body: bytes) -> int:
         """Return the status of the answer.
@@ -74,30 +75,18 @@ class Webhook:
         The time-outs of sockets start anew with each byte and do not cover the look-up of a name: the request has a
         thread of its own, which is left behind when the time is over. There is never more than one of them.
         """
-        if self._last is not None and self._last.is_alive():
-            raise StreamtrackError(f"webhook: the last request to {self._host} still hangs; check that host")
-        outcome: list[int | Exception] = []
-        self._last = threading.Thread(target=self._request, args=(body, outcome), name="webhook", daemon=True)
-        self._last.start()
-        joined_within(self._last, self._timeout_s)
-        if not outcome:
-            cure = "check the address, or raise timeout_s"
-            raise StreamtrackError(f"webhook: no answer from {self._host} within {self._timeout_s:g} s; {cure}")
-        if isinstance(outcome[0], Exception):
-            raise StreamtrackError(f"webhook: {self._host} did not take it: {outcome[0]}") from outcome[0]
-        return outcome[0]
+        return self._in_time(f"webhook: {self._host} did not take it", lambda: self._request(body))
 
-    def _request(self, body: bytes, outcome: list[int | Exception]) -> None:
+    def _request(self, body: bytes) -> int:
         headers = {"Content-Type": "application/json", "User-Agent": "streamtrack"}
         request = urllib.request.Request(self._url, data=body, headers=headers, method="POST")
         try:
             with self._opener.open(request, timeout=self._timeout_s) as answer:
-                outcome.append(answer.status)
+                status: int = answer.status
+                return status
         except urllib.error.HTTPError as error:  # an answer, and a connection to close
             error.close()
-            outcome.append(error)
-        except Exception as error:  # raised again by _post, in the worker's thread
-            outcome.append(error)
+            raise
 
 
 def _checked_host(url: str) -> str:

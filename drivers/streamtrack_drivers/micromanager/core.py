@@ -15,9 +15,9 @@ import numpy as np
 import pymmcore
 from numpy.typing import NDArray
 
+from streamtrack.deadline import Deadline
 from streamtrack.errors import ConfigError, MicroscopeError, one_line
 from streamtrack.types import NameKind
-from streamtrack_drivers.micromanager.deadline import Deadline
 from streamtrack_drivers.micromanager.geometry import binning_of, stage_matrix, um_per_px
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from streamtrack.deadline import Deadline
 from streamtrack.diagnostics import Finding
 from streamtrack.errors import MicroscopeError, one_line
-from streamtrack_drivers.micromanager.deadline import Deadline
 
 BRIDGE = ("127.0.0.1", 4827)
 CONNECT_TIMEOUT_S = 0.5

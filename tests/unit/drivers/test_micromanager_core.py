@@ -18,7 +18,7 @@ from streamtrack_drivers.micromanager import core as core_module
 from streamtrack_drivers.micromanager.core import MicroManager
 
 DEMO = Path("MMConfig_demo.cfg")
-THREADS = "streamtrack-microscope"
+THREADS = "streamtrack-call"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Calls into drivers that may hang: the caller is released in time, whatever the driver does."""
+"""Calls that may hang, into drivers and to other computers: the caller is released in time, whatever they do."""
 
 import threading
 from collections.abc import Callable
@@ -6,32 +6,45 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from streamtrack.errors import MicroscopeError, one_line
+from streamtrack.errors import MicroscopeError, StreamtrackError, one_line
 from streamtrack.waiting import done_within
 
 T = TypeVar("T")
 _Job = tuple[Callable[[], Any], Future[Any]]
 
 MOST_AT_A_TIME = 16
-"""Calls under way; with so many, the drivers hang and further calls are refused at once."""
+"""Calls under way; with so many, what is called hangs and further calls are refused at once."""
 MOST_URGENT = 16
 """Urgent calls on top."""
+DRIVER_CURE = "look after the device; a driver that hangs comes back only when the program is started again"
 
 
 class Deadline:
     """Runs calls in threads of its own and waits for each no longer than a time-out.
 
-    A driver that hangs cannot be interrupted: its thread is left behind, as a daemon, and is used again should the
-    call return after all.
+    A call that hangs cannot be interrupted: its thread is left behind, as a daemon, and is used again should the call
+    return after all.
 
     Parameters
     ----------
     timeout_s
         How long a call may take.
+    most
+        Calls under way at a time.
+    error, cure
+        What is raised, and what to do where no answer comes.
     """
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(
+        self,
+        timeout_s: float,
+        *,
+        most: int = MOST_AT_A_TIME,
+        error: type[StreamtrackError] = MicroscopeError,
+        cure: str = DRIVER_CURE,
+    ) -> None:
         self.timeout_s = timeout_s
+        self._most, self._error, self._cure = most, error, cure
         self._lock = threading.Lock()
         self._idle: list[SimpleQueue[_Job | None]] = []
         self._n_threads = 0
@@ -44,18 +57,17 @@ class Deadline:
 
         Raises
         ------
-        MicroscopeError
-            It failed, or took too long. ``what`` says in the message what was asked for.
+        StreamtrackError
+            Of the kind that was chosen: it failed, or took too long. ``what`` says in the message what was asked for.
         """
         future: Future[T] = Future()
-        self._worker(what, MOST_AT_A_TIME + MOST_URGENT if urgent else MOST_AT_A_TIME).put((call, future))
+        self._worker(what, self._most + MOST_URGENT if urgent else self._most).put((call, future))
         if not done_within(future, self.timeout_s + extra_s):
-            cure = "look after the device; a driver that hangs comes back only when the program is started again"
-            raise MicroscopeError(f"{what}: no answer within {self.timeout_s + extra_s:g} s: {cure}")
+            raise self._error(f"{what}: no answer within {self.timeout_s + extra_s:g} s: {self._cure}")
         try:
             return future.result(0)
         except Exception as error:
-            raise MicroscopeError(f"{what}: {one_line(error)}") from error
+            raise self._error(f"{what}: {one_line(error)}") from error
 
     def close(self) -> None:
         """End the threads that are not in a call; the others end after it. Later calls are refused."""
@@ -67,14 +79,14 @@ class Deadline:
     def _worker(self, what: str, most: int) -> "SimpleQueue[_Job | None]":
         with self._lock:
             if self._closed:
-                raise MicroscopeError(f"{what}: the microscope is closed")
+                raise self._error(f"{what}: closed already")
             if self._idle:
                 return self._idle.pop()
             if self._n_threads >= most:
-                raise MicroscopeError(f"{what}: refused, because {self._n_threads} calls before it still hang")
+                raise self._error(f"{what}: refused, as long as {self._n_threads} before it still hang")
             self._n_threads += 1
         jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        threading.Thread(target=self._work, args=(jobs,), name="streamtrack-microscope", daemon=True).start()
+        threading.Thread(target=self._work, args=(jobs,), name="streamtrack-call", daemon=True).start()
         return jobs
 
     def _work(self, jobs: "SimpleQueue[_Job | None]") -> None:

@@ -1,12 +1,12 @@
-"""Calls into drivers that hang."""
+"""Calls that hang."""
 
 import threading
 import time
 
 import pytest
 
+from streamtrack.deadline import MOST_AT_A_TIME, Deadline
 from streamtrack.errors import MicroscopeError
-from streamtrack_drivers.micromanager.deadline import MOST_AT_A_TIME, Deadline
 
 
 @pytest.fixture
