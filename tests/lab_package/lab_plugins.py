@@ -57,7 +57,9 @@ class AbcMovie:
 
     def __init__(self, *, path: str) -> None:
         self._movie = np.load(path, mmap_mode="r")
-        self.info = SourceInfo(path, self._movie.shape[1:], self._movie.dtype.name, len(self._movie))
+        self.info = SourceInfo(
+            path, self._movie.shape[1:], self._movie.dtype.name, len(self._movie), frame_interval_s=1
+        )
 
     @staticmethod
     def opens(path: str) -> bool:
