@@ -6,7 +6,7 @@ Settings are those of a run's TOML file: a keyword is a table, or the name of a 
 import inspect
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from streamtrack.arrays import ArraySource, frame_dtype
 from streamtrack.clock import monotonic_ns
+from streamtrack.columns import measured_by
 from streamtrack.config import PluginConfig, RunConfig, validate
 from streamtrack.errors import ConfigError, StreamtrackError
 from streamtrack.progress import FrameProgress
@@ -25,7 +26,7 @@ from streamtrack.registry import Group, build, load, source_from_text
 from streamtrack.results import KeptOverview, Results
 from streamtrack.session import Session
 from streamtrack.step import Step
-from streamtrack.types import Frame, FrameResult
+from streamtrack.types import Frame, FrameResult, SourceInfo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +55,8 @@ def track(
         Whether to show a progress bar, on stderr.
     **settings
         Tables of a run's TOML file: ``engine={"threshold": 0.5}``, ``linker="trackpy"``, ``source={"channel": 0}``,
-        ``sinks=[...]``, ``triggers=[...]``. Of an array, ``source`` may say ``pixel_size_um`` and ``frame_interval_s``.
+        ``measures=["intensity"]``, ``sinks=[...]``, ``triggers=[...]``. Of an array, ``source`` may say
+        ``pixel_size_um`` and ``frame_interval_s``.
 
     Returns
     -------
@@ -189,6 +191,8 @@ class Tracker:
         Whether results hold the denoised image, too.
     engine, linker
         Name of a plug-in, or a table of its settings: ``{"threshold": 0.5}``.
+    measures
+        What else to measure, into ``result.detections.extra``: names, or tables.
 
     Raises
     ------
@@ -204,6 +208,7 @@ class Tracker:
         denoise: bool = False,
         engine: str | Mapping[str, Any] = "denodet",
         linker: str | Mapping[str, Any] = "imm",
+        measures: Sequence[str | Mapping[str, Any]] = (),
     ) -> None:
         self._stored = np.dtype(dtype)
         self._shape = (int(shape[0]), int(shape[1]))
@@ -215,7 +220,12 @@ class Tracker:
             linker_: Linker = _build("linkers", "linker", linker)
             self._engine.prepare(self._shape, self._dtype.name)
             linker_.prepare(self._shape)
-            self._step = Step(self._engine, linker_, wants_denoised=lambda index: denoise)
+            tables = validate(RunConfig, {"measures": _table("measures", measures)}, "measures").measures
+            measures_ = {table.kind: build("measures", table).instance for table in tables}
+            measured_by(SourceInfo("tracker", self._shape, self._dtype.name), self._engine, measures_)
+            for measure in measures_.values():
+                measure.prepare(self._shape, self._dtype.name)
+            self._step = Step(self._engine, linker_, wants_denoised=lambda index: denoise, measures=measures_)
             opened.pop_all()
 
     def __call__(self, image: NDArray[Any], time_s: float | None = None, index: int | None = None) -> FrameResult:
@@ -296,6 +306,8 @@ def _table(name: str, value: Any) -> Any:
     """Return a table of the configuration: a name alone stands for a plug-in with its defaults."""
     if isinstance(value, str) and name in ("engine", "linker", "microscope", "source"):
         return {"kind": value}
+    if name == "measures" and not isinstance(value, str | Mapping):
+        return [{"kind": each} if isinstance(each, str) else each for each in value]
     if isinstance(value, Mapping) and name in DEFAULT_KIND:
         return {"kind": DEFAULT_KIND[name], **value}
     return value

@@ -13,7 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from streamtrack.errors import ConfigError, foreign_errors, one_line
 
@@ -53,6 +62,26 @@ class IngestConfig(BaseModel):
     """A run fails when its source has been silent for so long."""
 
 
+class ConditionConfig(BaseModel):
+    """A condition on what was measured: a number above or below another, or both, or a class by its name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    column: str
+    above: float | None = None
+    below: float | None = None
+    is_: str | None = Field(default=None, alias="is")
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        numbers = [limit for limit in (self.above, self.below) if limit is not None]
+        if bool(numbers) == (self.is_ is not None):
+            raise ValueError(f"of column {self.column!r} give above, below or both, or is")
+        if len(numbers) == 2 and not numbers[0] < numbers[1]:
+            raise ValueError(f"nothing is above {self.above:g} and below {self.below:g}")
+        return self
+
+
 class RuleConfig(PluginConfig):
     """A trigger by name, with its settings, and what follows when it sees something."""
 
@@ -64,6 +93,8 @@ class RuleConfig(PluginConfig):
     """In logs; by default the trigger's kind."""
     confirmed: bool = True
     """Whether the trigger sees confirmed tracks only."""
+    where: tuple[ConditionConfig, ...] = ()
+    """The trigger sees only tracks for which all of these hold in the frame."""
     cool_down_s: float = Field(default=0.0, ge=0)
     """After a command, the rule keeps still for so long; of the frames' own clock."""
     max_per_minute: int = Field(default=600, ge=1)
@@ -122,6 +153,7 @@ class RunConfig(BaseModel):
     """May be left out where a script feeds the run."""
     engine: PluginConfig = PluginConfig(kind="denodet")
     linker: PluginConfig = PluginConfig(kind="imm")
+    measures: tuple[PluginConfig, ...] = ()
     microscope: PluginConfig | None = None
     triggers: tuple[RuleConfig, ...] = ()
     actuators: dict[str, PluginConfig] = {}
@@ -142,12 +174,12 @@ class RunConfig(BaseModel):
         copy._folder = path.resolve().parent
         return copy
 
-    @field_validator("sinks")
+    @field_validator("sinks", "measures")
     @classmethod
-    def _each_sink_once(cls, sinks: tuple[PluginConfig, ...]) -> tuple[PluginConfig, ...]:
-        if len({sink.kind for sink in sinks}) < len(sinks):
-            raise ValueError("a sink may be named once only")
-        return sinks
+    def _each_once(cls, plugins: tuple[PluginConfig, ...], field: ValidationInfo) -> tuple[PluginConfig, ...]:
+        if len({plugin.kind for plugin in plugins}) < len(plugins):
+            raise ValueError(f"a {str(field.field_name)[:-1]} may be named once only")
+        return plugins
 
     @model_validator(mode="after")
     def _rules_have_doers(self) -> Self:

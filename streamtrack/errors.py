@@ -43,6 +43,10 @@ class LinkerError(StreamtrackError):
     """Detections cannot be linked into tracks."""
 
 
+class MeasureError(StreamtrackError):
+    """A measure gave something else than its columns."""
+
+
 class SinkError(StreamtrackError):
     """Results cannot be written."""
 

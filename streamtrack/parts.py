@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from streamtrack.actuators.guard import Guard
+from streamtrack.columns import measured_by
 from streamtrack.config import PluginConfig, RunConfig
 from streamtrack.errors import ConfigError, SourceError
-from streamtrack.protocols import Actuator, Engine, FrameSource, Linker, Microscope, Sink
+from streamtrack.protocols import Actuator, Engine, FrameSource, Linker, Measure, Microscope, Sink
 from streamtrack.registry import Group, build
 from streamtrack.triggers.rule import Rule
 from streamtrack.types import SourceInfo
@@ -28,6 +29,8 @@ class Parts:
 
     Attributes
     ----------
+    info
+        What is known of the source, and what the whole run measures.
     guard
         The microscope as actuators see it, behind the run's limits; None without a microscope.
     tables
@@ -35,8 +38,10 @@ class Parts:
     """
 
     source: FrameSource
+    info: SourceInfo
     engine: Engine
     linker: Linker
+    measures: Mapping[str, Measure]
     rules: Sequence[Rule]
     sinks: Mapping[str, Sink]
     actuators: Mapping[str, Actuator]
@@ -86,6 +91,7 @@ def build_parts(
             guard.check_names()
         linker = builder.one("linker", "linkers", config.linker)
         engine = given.engine or builder.one("engine", "engines", config.engine)
+        measures = builder.several("measures", "measures", config.measures)
         triggers = builder.several("triggers", "triggers", config.triggers)
         sinks = builder.several("sinks", "sinks", config.sinks)
         actuators = builder.several("actuators", "actuators", config.actuators.values(), guard)
@@ -96,11 +102,15 @@ def build_parts(
             if ready_made is not None:
                 opened.callback(ready_made.close)
         _check_calibration(source.info)
+        by_kind = {table.kind: measure for table, measure in zip(config.measures, measures, strict=True)}
+        info = measured_by(source.info, engine, by_kind)
         rules = [Rule(trigger, rule) for trigger, rule in zip(triggers, config.triggers, strict=True)]
         parts = Parts(
             source,
+            info,
             engine,
             linker,
+            by_kind,
             rules,
             {**{table.kind: sink for table, sink in zip(config.sinks, sinks, strict=True)}, **given.sinks},
             dict(zip(config.actuators, actuators, strict=True)),
@@ -111,7 +121,7 @@ def build_parts(
         )
         if prepare_rules:
             for rule in rules:
-                rule.prepare(source.info)
+                rule.prepare(info)
         _prepare_actuators(parts, config)
         return replace(parts, _open=opened.pop_all())
     raise AssertionError("not reached: nothing in the block above is suppressed")

@@ -57,7 +57,7 @@ class Engine(Protocol):
 
     One that measures more than position, score, mass and sigma says so by ``columns: tuple[Column, ...]``, of each
     detection (``Detections.extra``), and ``frame_columns``, of the frame as a whole (``Detections.frame_values``). Both
-    may be missing, and need be known after `prepare` only; each frame then has exactly these.
+    may be missing; they are known once it is built, and each frame has exactly these.
     """
 
     @property
@@ -131,7 +131,7 @@ class Measure(Protocol):
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """What it measures; known after `prepare`."""
+        """What it measures; known once it is built."""
         ...
 
     @property
@@ -143,15 +143,16 @@ class Measure(Protocol):
         """Compile and warm up for frames of this shape and dtype; raises ConfigError where they do not fit."""
         ...
 
-    def measure(self, pixels: Pixels, y: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what is seen of the particles at (y, x) px, in or near the frame: (N, K), float32, NaN for nothing.
+    def measure(self, pixels: Pixels, found: Detections, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return what is seen of some of a frame's particles, those in ``rows`` (R,): (R, K), float32, NaN for nothing.
 
-        Called from the loop, in frames with particles only: must be quick. The array is the caller's to keep.
+        They may lie at the image's border, or a little outside. Called from the loop, in frames with particles only:
+        must be quick. The array is the caller's to keep.
         """
         ...
 
     def values(self, seen: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the columns, (N, C), of what was seen in one frame or on average; mostly it is the same: (N, K).
+        """Return the columns, (N, C), of what was seen in one frame or on average, (N, K): mostly just that.
 
         Not the same where a mean of the columns says nothing: that of the numbers of classes, for one.
         """

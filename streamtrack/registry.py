@@ -19,7 +19,17 @@ from streamtrack.errors import ConfigError, PluginNotFoundError, SourceError, on
 from streamtrack.protocols import Microscope
 
 Group = Literal[
-    "sources", "opens", "engines", "linkers", "microscopes", "triggers", "actuators", "sinks", "commands", "diagnostics"
+    "sources",
+    "opens",
+    "engines",
+    "linkers",
+    "measures",
+    "microscopes",
+    "triggers",
+    "actuators",
+    "sinks",
+    "commands",
+    "diagnostics",
 ]
 
 EXTRA_OF_MODULE = {

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from streamtrack.report import NO_INTERVAL, LossLedger, Status, machine, version
 from streamtrack.run_folder import RunFolder
 from streamtrack.types import Frame, FrameResult, LostFrame
 
-STAGES = ("read", "queue", "detect", "link", "decide", "total")
+STAGES = ("read", "queue", "detect", "link", "measure", "decide", "total")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ class RunRecord:
 
     def __init__(self, config: RunConfig, parts: Parts, run_folder: RunFolder) -> None:
         self._config, self._parts, self._run_folder = config, parts, run_folder
-        self._info = parts.source.info
+        self._info = parts.info
         self._ledger = LossLedger()
-        self._latency = {stage: LatencyHistogram() for stage in STAGES}
+        self._latency = {stage: LatencyHistogram() for stage in STAGES if stage != "measure" or parts.measures}
         self._counts: Counter[str] = Counter()
         self._last_frame = {"detections": 0, "tracks": 0}
         self._started = datetime.now(UTC)
@@ -71,7 +71,9 @@ class RunRecord:
         latency["queue"].add(stamps.dequeued - stamps.grabbed)
         latency["detect"].add(stamps.detected - stamps.dequeued)
         latency["link"].add(stamps.linked - stamps.detected)
-        latency["decide"].add(stamps.decided - stamps.linked)
+        if "measure" in latency:
+            latency["measure"].add(stamps.measured - stamps.linked)
+        latency["decide"].add(stamps.decided - stamps.measured)
         latency["total"].add(stamps.decided - stamps.grabbed)
 
     @property
@@ -95,7 +97,7 @@ class RunRecord:
             "error": error,
             "traceback": traceback,
             "remarks": self._remarks(),
-            "source": asdict(parts.source.info),
+            "source": self._source(),
             "frames": {
                 "expected": self._info.n_frames,
                 **self._frames(),
@@ -110,6 +112,7 @@ class RunRecord:
             },
             "engine": dict(parts.engine.info),
             "linker": dict(parts.linker.info),
+            "measures": {kind: dict(measure.info) for kind, measure in parts.measures.items()},
             "microscope": dict(parts.microscope.info) if parts.microscope else None,
             "rules": self._rules(),
             "safety": (parts.guard.outcome() if parts.guard else None) or None,
@@ -134,6 +137,11 @@ class RunRecord:
             "rules": self._rules(),
             "light": guard.light() if guard is not None else None,
         }
+
+    def _source(self) -> dict[str, Any]:
+        """Return what the source says by now, and what the run measures."""
+        measured = {name: getattr(self._info, name) for name in ("columns", "frame_columns")}
+        return asdict(replace(self._parts.source.info, **measured))
 
     def _remarks(self) -> list[str]:
         """Return what a reader of the results has to know."""

@@ -88,7 +88,7 @@ class Session:
             self._run_folder.check(overwrite, files_of(self._parts.sinks), [self._parts.source.info.name, *settings])
             self._open = opened.pop_all()
         self._source, self._engine, self._linker = self._parts.source, self._parts.engine, self._parts.linker
-        self._info = self._source.info
+        self._info = self._parts.info
         self._record = RunRecord(config, self._parts, self._run_folder)
         self._ended = threading.Event()
         self._fanout: Fanout | None = None
@@ -114,6 +114,8 @@ class Session:
             with self._stop.breaks_off():
                 self._engine.prepare(self._info.shape, self._info.dtype)
                 self._linker.prepare(self._info.shape)
+                for measure in self._parts.measures.values():
+                    measure.prepare(self._info.shape, self._info.dtype)
         except KeyboardInterrupt:
             return self._stopped_early()
         fanout = self._start_fanout()
@@ -265,8 +267,8 @@ class Session:
             pass
 
     def _loop(self, channel: Channel[Frame], fanout: Fanout, on_progress: Callable[[Progress], None]) -> None:
-        step = Step(self._engine, self._linker, self._parts.rules, fanout.wants_denoised)
-        record = self._record
+        parts, record = self._parts, self._record
+        step = Step(self._engine, self._linker, parts.rules, fanout.wants_denoised, measures=parts.measures)
         while (frame := self._next(channel)) is not None:
             try:
                 result = step(frame)

@@ -1,17 +1,20 @@
-"""What happens to one frame: detect, link, decide. No threads, no files: the definition of truth.
+"""What happens to one frame: detect, link, measure, decide. No threads, no files: the definition of truth.
 
 Live runs and replays call the same step; given the same frames it returns the same results.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from streamtrack.clock import Clock, monotonic_ns
-from streamtrack.protocols import Engine, Linker
+from streamtrack.errors import EngineError
+from streamtrack.measures.tracks import TrackMeasures
+from streamtrack.protocols import Engine, Linker, Measure
 from streamtrack.triggers.rule import Rule
 from streamtrack.triggers.view import TrackViews
-from streamtrack.types import Command, Detections, Frame, FrameResult, Pixels, Stamps, TrackUpdate
+from streamtrack.types import Command, Detections, Frame, FrameResult, Pixels, Stamps, TrackUpdate, Values
 
 
 class Step:
@@ -22,9 +25,11 @@ class Step:
     engine, linker
         Already prepared for the source's frames. The engine is reset wherever a frame does not follow the one before.
     rules
-        Asked in order.
+        Prepared, too. Asked in order.
     wants_denoised
         Tells whether anyone needs the denoised image of the frame of this index.
+    measures
+        By name; already prepared.
     """
 
     def __init__(
@@ -34,17 +39,21 @@ class Step:
         rules: Sequence[Rule] = (),
         wants_denoised: Callable[[int], bool] = lambda index: False,
         clock: Clock = monotonic_ns,
+        measures: Mapping[str, Measure] = MappingProxyType({}),
     ) -> None:
         self._engine = engine
+        self._columns, self._frame_columns = names_declared(engine)
+        self._measures = TrackMeasures(measures) if measures else None
         self._linker = linker
         self._rules = tuple(rules)
-        self._views = {confirmed: TrackViews(confirmed=confirmed) for confirmed in {rule.confirmed for rule in rules}}
+        shown = {(rule.confirmed, rule.where) for rule in rules}
+        self._views = {(confirmed, where): TrackViews(confirmed=confirmed, where=where) for confirmed, where in shown}
         self._wants_denoised = wants_denoised
         self._clock = clock
         self._next_index: int | None = None
 
     def __call__(self, frame: Frame) -> FrameResult:
-        """Detect, link and decide; errors of the plug-ins pass through."""
+        """Detect, link, measure and decide; errors of the plug-ins pass through."""
         dequeued = self._clock()
         pixels, masked_pixels = mask_non_finite(frame.pixels)
         if frame.index != self._next_index:
@@ -52,18 +61,36 @@ class Step:
         detections, denoised = self._engine.detect(pixels, denoise=self._wants_denoised(frame.index))
         detected = self._clock()
         self._next_index = frame.index + 1
+        if detections.extra.keys() != self._columns or detections.frame_values.keys() != self._frame_columns:
+            self._refuse(detections)
         tracks = self._linker.update(detections, frame.index, frame.time_s)
-        linked = self._clock()
-        commands = self._decide(frame, detections, tracks) if self._rules else ()
-        stamps = Stamps(frame.grabbed_ns, dequeued, detected, linked, self._clock())
-        return FrameResult(frame, detections, tracks, commands, stamps, denoised, masked_pixels)
+        linked = measured = self._clock()
+        if self._measures is not None:
+            detections = self._measures.add(pixels, detections, tracks)
+            measured = self._clock()
+        values = {**frame.values, **detections.frame_values}
+        commands = self._decide(frame, detections, tracks, values) if self._rules else ()
+        stamps = Stamps(frame.grabbed_ns, dequeued, detected, linked, measured, self._clock())
+        return FrameResult(frame, detections, tracks, commands, stamps, denoised, masked_pixels, values)
 
-    def _decide(self, frame: Frame, detections: Detections, tracks: TrackUpdate) -> tuple[Command, ...]:
-        views = {confirmed: view.of(detections, tracks) for confirmed, view in self._views.items()}
+    def _decide(self, frame: Frame, detections: Detections, tracks: TrackUpdate, values: Values) -> tuple[Command, ...]:
+        views = {shown: view.of(detections, tracks, values) for shown, view in self._views.items()}
         commands: list[Command] = []
         for rule in self._rules:
-            commands.extend(rule.commands(frame, views[rule.confirmed], self._clock()))
+            commands.extend(rule.commands(frame, views[rule.confirmed, rule.where], self._clock()))
         return tuple(commands)
+
+    def _refuse(self, detections: Detections) -> None:
+        """Raise EngineError: tables and rules would miss what the engine said, or find something else."""
+        given = sorted([*detections.extra, *detections.frame_values])
+        declared = sorted(self._columns | self._frame_columns)
+        raise EngineError(f"the engine gave the columns {given}, but declares {declared} in columns and frame_columns")
+
+
+def names_declared(engine: Engine) -> tuple[set[str], set[str]]:
+    """Return the names of what an engine measures of each detection, and of each frame."""
+    columns, frame_columns = (getattr(engine, name, ()) for name in ("columns", "frame_columns"))
+    return {column.name for column in columns}, {column.name for column in frame_columns}
 
 
 def mask_non_finite(pixels: Pixels) -> tuple[Pixels, int]:

@@ -392,6 +392,7 @@ class Stamps:
     dequeued: int
     detected: int
     linked: int
+    measured: int
     decided: int
 
 

@@ -18,6 +18,7 @@ KINDS: dict[str, str] = {
     "sources": "[source]: where frames come from",
     "engines": "[engine]: finds the particles of a frame",
     "linkers": "[linker]: makes tracks of them",
+    "measures": "[[measures]]: what else is measured of each particle",
     "microscopes": "[microscope]: the hardware",
     "triggers": "[[triggers]]: what may happen to a track",
     "actuators": "[actuators.NAME]: what to do then",

@@ -219,7 +219,7 @@ def _result(path: NDArray[np.float32], shape: tuple[int, int], dtype: str, rng: 
         _detections(path[-1], rng),
         _tracks(path, rng),
         (),
-        Stamps(now, now + 100_000, now + 8_000_000, now + 8_300_000, now + 8_310_000),
+        Stamps(now, now + 100_000, now + 8_000_000, now + 8_300_000, now + 8_300_000, now + 8_310_000),
         denoised=clean.astype(np.float32),
     )
     _freeze(result)

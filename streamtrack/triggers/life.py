@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from streamtrack.track_memory import TrackMemory
 from streamtrack.triggers.checks import require
 from streamtrack.triggers.events import event_at
-from streamtrack.triggers.memory import TrackMemory
 from streamtrack.types import Event, Frame, LiveTracks, SourceInfo
 
 

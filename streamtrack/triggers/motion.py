@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError
+from streamtrack.track_memory import TrackMemory
 from streamtrack.triggers.checks import require, require_one, require_positive
 from streamtrack.triggers.events import event_at
-from streamtrack.triggers.memory import TrackMemory
 from streamtrack.types import MOTION_MODES, Event, Frame, LiveTracks, SourceInfo, TrackMotion
 
 Mode = Literal["brownian", "directed", "tethered"]

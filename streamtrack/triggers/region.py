@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
+from streamtrack.track_memory import TrackMemory
 from streamtrack.triggers.area import Area, Range
 from streamtrack.triggers.checks import require
 from streamtrack.triggers.events import event_at
-from streamtrack.triggers.memory import TrackMemory
 from streamtrack.types import Event, Frame, LiveTracks, SourceInfo
 
 _UNKNOWN, _OUTSIDE, _INSIDE = -1, 0, 1

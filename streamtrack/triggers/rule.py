@@ -3,7 +3,8 @@
 import math
 import reprlib
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from streamtrack.config import RuleConfig
 from streamtrack.errors import ConfigError
 from streamtrack.plain import plain_number
 from streamtrack.protocols import Trigger
+from streamtrack.triggers.conditions import Condition, conditions
 from streamtrack.triggers.frame_time import FrameTime, has_passed
 from streamtrack.types import Command, Event, Frame, LiveTracks, SourceInfo
 
@@ -41,11 +43,14 @@ class Rule:
         In logs and in the report.
     confirmed
         Whether the trigger sees confirmed tracks only.
+    where
+        What else holds for the tracks that it sees; known after `look_up` or `prepare`.
     """
 
     def __init__(self, trigger: Trigger, config: RuleConfig) -> None:
         self.name = config.name or config.kind
         self.confirmed = config.confirmed
+        self.where: tuple[Condition, ...] = ()
         self._trigger = trigger
         self._config = config
         self._valid_ns = round(config.valid_ms * 1e6)
@@ -59,12 +64,23 @@ class Rule:
         self._last_error = ""
 
     def prepare(self, source: SourceInfo) -> None:
-        """Make ready for a run: check the trigger's settings against the source, forget all before; ConfigError."""
-        try:
+        """Make ready for a run: check all settings against source and columns, forget all before; ConfigError."""
+        self.look_up(source)
+        with self._named():
             self._trigger.prepare(source)
+        self._start_over()
+
+    def look_up(self, source: SourceInfo) -> None:
+        """Find the columns that ``where`` asks for among those of the run; raises ConfigError."""
+        with self._named():
+            self.where = conditions(self._config.where, source)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
         except ConfigError as error:
             raise ConfigError(f"trigger {self.name!r}: {error}") from error
-        self._start_over()
 
     def commands(self, frame: Frame, tracks: LiveTracks, now_ns: int) -> list[Command]:
         """Return what is to be done about a frame, usually nothing.

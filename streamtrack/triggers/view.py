@@ -1,9 +1,14 @@
 """Which tracks triggers see."""
 
+from types import MappingProxyType
+
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrack.types import CONFIRMED, Detections, LiveTracks, TrackMotion, TrackUpdate
+from streamtrack.triggers.conditions import Condition
+from streamtrack.types import CONFIRMED, Detections, LiveTracks, TrackMotion, TrackUpdate, Values
+
+NONE_SAID: Values = MappingProxyType({})
 
 
 class TrackViews:
@@ -13,35 +18,51 @@ class TrackViews:
     ----------
     confirmed
         Leave out tracks that are not confirmed, or not any more, in this frame.
+    where
+        Leave out tracks of which one of these does not hold in this frame.
     """
 
-    def __init__(self, *, confirmed: bool) -> None:
+    def __init__(self, *, confirmed: bool, where: tuple[Condition, ...] = ()) -> None:
         self._least_existence = CONFIRMED if confirmed else 0.0
-        self._confirmed: set[int] | None = set() if confirmed else None
+        self._where = where
+        self._seen: set[int] | None = set() if confirmed or where else None
 
-    def of(self, detections: Detections, update: TrackUpdate) -> LiveTracks:
+    def of(self, detections: Detections, update: TrackUpdate, frame_values: Values = NONE_SAID) -> LiveTracks:
         """Return the tracks of a frame; frames come in order."""
-        rows = np.flatnonzero((update.particle >= 0) & (update.existence >= self._least_existence))
+        measured = {"mass": detections.mass, "score": detections.score, "sigma": detections.sigma, **detections.extra}
+        is_shown = (update.particle >= 0) & (update.existence >= self._least_existence)
+        for condition in self._where:
+            is_shown &= condition.holds(measured, frame_values)
+        rows = np.flatnonzero(is_shown)
+        particle = update.particle[rows]
         appeared, ended = update.started, update.ended
-        if self._confirmed is not None:
-            appeared, ended = update.confirmed, _were_in(self._confirmed, update)
+        if self._seen is not None:
+            appeared = _came(self._seen, particle) if self._where else update.confirmed
+            ended = _went(self._seen, appeared, ended)
         return LiveTracks(
-            update.particle[rows],
+            particle,
             detections.y[rows],
             detections.x[rows],
             update.existence[rows],
             appeared,
             ended,
             None if update.motion is None else _motion(update.motion, rows),
+            {name: values[rows] for name, values in measured.items()},
+            frame_values,
         )
 
 
-def _were_in(confirmed: set[int], update: TrackUpdate) -> NDArray[np.int64]:
-    """Keep the set of confirmed tracks that live; return those of them that ended."""
-    confirmed.update(update.confirmed.tolist())
-    ended = [particle for particle in update.ended.tolist() if particle in confirmed]
-    confirmed.difference_update(ended)
-    return np.array(ended, np.int64)
+def _came(seen: set[int], particle: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the tracks that are shown for the first time."""
+    return np.array([each for each in particle.tolist() if each not in seen], np.int64)
+
+
+def _went(seen: set[int], appeared: NDArray[np.int64], ended: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Keep the set of tracks that were shown and live; return those of them that ended."""
+    seen.update(appeared.tolist())
+    gone = [particle for particle in ended.tolist() if particle in seen]
+    seen.difference_update(gone)
+    return np.array(gone, np.int64)
 
 
 def _motion(motion: TrackMotion, rows: NDArray[np.intp]) -> TrackMotion:

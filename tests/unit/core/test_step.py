@@ -26,7 +26,7 @@ def test_stages_are_stamped_in_order():
     pixels = np.zeros((40, 40), np.float32)
     pixels[3, 4] = 99
     results = [step(Frame(index, pixels, grabbed_ns=0, time_s=float(index))) for index in (0, 1)]
-    assert results[0].stamps == Stamps(grabbed=0, dequeued=10, detected=20, linked=30, decided=40)
+    assert results[0].stamps == Stamps(grabbed=0, dequeued=10, detected=20, linked=30, measured=30, decided=40)
     assert (results[0].detections.y[0], results[0].detections.x[0]) == (3, 4)
     assert results[0].denoised is None
     assert results[1].denoised is not None

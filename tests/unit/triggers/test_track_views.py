@@ -87,7 +87,7 @@ def test_with_the_linker_of_streamtrack_the_books_balance(simulate_tracks):
             known[confirmed].difference_update(seen.ended.tolist())
     assert n_revised > 5
     assert 100 < len(known[True]) <= len(known[False]) == linked.n_live
-    assert views[True]._confirmed == known[True]
+    assert views[True]._seen == known[True]
 
 
 def test_memory_is_that_of_the_living():
@@ -95,4 +95,4 @@ def test_memory_is_that_of_the_living():
     for first in range(0, 100_000, 10):
         new = range(first, first + 10)
         views.of(detections(10), update(new, [1.0] * 10, confirmed=new, ended=range(first - 10, first)))
-    assert len(views._confirmed) == 10
+    assert len(views._seen) == 10

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamtrack.triggers.memory import TrackMemory
+from streamtrack.track_memory import TrackMemory
 
 
 def ids(*values):

@@ -1,4 +1,4 @@
-"""What a trigger remembers of each track."""
+"""What is remembered of each track, by triggers and measures."""
 
 from typing import Any
 

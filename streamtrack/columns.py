@@ -1,0 +1,65 @@
+"""The columns of a run: who measures what, under which names."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from streamtrack.config import nearest
+from streamtrack.errors import ConfigError
+from streamtrack.protocols import Engine, Measure
+from streamtrack.types import Column, SourceInfo
+
+USUAL = (Column("mass", "counts"), Column("score"), Column("sigma", "px"))
+"""What every engine measures of each detection."""
+TAKEN = (
+    *("frame", "particle", "y", "x", "mass", "score", "sigma", "existence", "vy", "vx", "diffusion", "directed"),
+    *("detection", "y_um", "x_um", "time_s"),
+)
+TAKEN_OF_FRAMES = (
+    *("frame", "time_s", "detections", "tracks"),
+    *(f"{stage}_ms" for stage in ("queue", "detect", "link", "measure", "decide", "total")),
+)
+"""What the tables have under these names anyway."""
+
+
+def measured_by(source: SourceInfo, engine: Engine, measures: Mapping[str, Measure]) -> SourceInfo:
+    """Return what is known of a source, with all columns of the run; raises ConfigError where two have one name."""
+    of_engine = {"the engine": getattr(engine, "columns", ())}
+    of_measures = {f"measure {kind!r}": measure.columns for kind, measure in measures.items()}
+    of_frames = {"the source": source.frame_columns, "the engine": getattr(engine, "frame_columns", ())}
+    return replace(
+        source, columns=_joined(of_engine | of_measures, TAKEN), frame_columns=_joined(of_frames, TAKEN_OF_FRAMES)
+    )
+
+
+def _joined(given: Mapping[str, Sequence[Column]], taken: Sequence[str]) -> tuple[Column, ...]:
+    owner = dict.fromkeys(taken, "every table")
+    for giver, columns in given.items():
+        for column in columns:
+            if not column.name.isidentifier():
+                raise ConfigError(f"{giver} has a column {column.name!r}: its name must be of letters, digits and _")
+            if column.name in owner:
+                raise ConfigError(f"{giver} and {owner[column.name]} both have a column {column.name!r}; rename one")
+            owner[column.name] = giver
+    return tuple(column for columns in given.values() for column in columns)
+
+
+def of_track(name: str, source: SourceInfo) -> Column | None:
+    """Return the column of that name among those of each detection."""
+    return _find(name, (*USUAL, *source.columns))
+
+
+def of_frame(name: str, source: SourceInfo) -> Column | None:
+    """Return the column of that name among those of each frame."""
+    return _find(name, source.frame_columns)
+
+
+def unknown(name: str, source: SourceInfo) -> ConfigError:
+    """Return the error about a column that the run does not measure."""
+    tracks = [column.name for column in (*USUAL, *source.columns)]
+    frames = [column.name for column in source.frame_columns]
+    known = f"of each track {', '.join(tracks)}; of each frame {', '.join(frames) or 'none'}"
+    return ConfigError(f"nothing measures a column {name!r}{nearest(name, [*tracks, *frames])} (known: {known})")
+
+
+def _find(name: str, columns: Sequence[Column]) -> Column | None:
+    return next((column for column in columns if column.name == name), None)
