@@ -22,8 +22,8 @@ class Size:
     Parameters
     ----------
     method
-        ``moments``: by moments with a weight of the spot's own shape. ``fit``: by a fit of an elliptical Gaussian, twice
-        as slow, and less led astray by neighbours.
+        ``moments``: by moments with a weight of the spot's own shape. ``fit``: by a fit of an elliptical Gaussian,
+        twice as slow, and less led astray by neighbours.
     radius_px
         Pixels within it are looked at: three times the sigma of the widest spot. The background is from a ring around.
     most_per_frame
