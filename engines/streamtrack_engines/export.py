@@ -4,9 +4,6 @@ import contextlib
 import hashlib
 import io
 import json
-import logging
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +21,7 @@ from streamtrack.types import MIN_FRAME_PX
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, DeployMetadata
 from streamtrack_engines.deploy import DeployGraph, Precision
 from streamtrack_engines.networks import Network, make_network
+from streamtrack_engines.onnx_model import as_onnx
 from streamtrack_engines.peaks import COLUMNS, Calibration
 
 MAX_DETECTIONS = 3840
@@ -32,7 +30,6 @@ MAX_DETECTIONS = 3840
 FixedFrame = tuple[int, int, str]
 """Height and width in px, ``uint8`` or ``uint16``."""
 
-_OPSET = 20
 _BYTES = {"uint8": 1, "uint16": 2}
 _TOLERANCES = {"float32": (1e-3, 1e-3), "float16": (1e-2, 3e-2)}  # measured in half precision: .001 and .014
 _PARITY_SIZES: tuple[FixedFrame, ...] = ((64, 64, "uint8"), (97, 133, "uint16"))
@@ -141,49 +138,13 @@ def to_onnx(graph: DeployGraph, metadata: DeployMetadata, fixed: FixedFrame | No
     height, width, dtype = fixed or (68, 76, "uint16")  # in a file for any frame these are examples
     sizes = {2: torch.export.Dim("height", min=MIN_FRAME_PX), 3: torch.export.Dim("width", min=MIN_FRAME_PX)}
     free = {**sizes, 4: torch.export.Dim.DYNAMIC}
-    with _quiet():
-        program = torch.onnx.export(
-            graph,
-            (torch.zeros(1, graph.network.n_frames, height, width, _BYTES[dtype], dtype=torch.uint8),),
-            input_names=[FRAME],
-            output_names=[DETECTIONS, DENOISED],
-            dynamic_shapes=None if fixed else (free,),
-            opset_version=_OPSET,
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None  # only the exporter of old returns None
-    model = program.model_proto
-    _strip(model)
+    example = torch.zeros(1, graph.network.n_frames, height, width, _BYTES[dtype], dtype=torch.uint8)
+    model = as_onnx(graph, example, FRAME, [DETECTIONS, DENOISED], None if fixed else free)
     if not fixed:
         _name_sizes(model)
     onnx.helper.set_model_props(model, metadata.to_properties())
-    model.producer_name, model.producer_version = "streamtrack", __version__
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks about its own insides (missing torchvision, deprecations) from the user."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", (FutureWarning, DeprecationWarning))
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def _strip(model: Any) -> None:
-    """Remove the exporter's notes: stack traces with the paths of this machine, as large as the weights."""
-    graph = model.graph
-    graph.ClearField("value_info")
-    for item in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
-        item.ClearField("metadata_props")
-        item.ClearField("doc_string")
 
 
 def _name_sizes(model: Any) -> None:

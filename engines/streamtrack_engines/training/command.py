@@ -6,6 +6,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from streamtrack.config import read_toml
+from streamtrack.errors import ConfigError
+from streamtrack_engines.classify.command import train_from
+from streamtrack_engines.classify.recipe import is_classifier
 from streamtrack_engines.training.loop import train
 from streamtrack_engines.training.recipe import read_recipe
 
@@ -16,8 +20,16 @@ def train_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in that folder.")] = False,
     minutes: Annotated[float | None, typer.Option(help="Wall time, instead of the length in the recipe.")] = None,
 ) -> None:
-    """Train DENODET on simulated crops; Ctrl-C leaves a checkpoint to resume from."""
+    """Train DENODET on simulated crops; Ctrl-C leaves a checkpoint to resume from.
+
+    A recipe with ``[network] kind = "patch_cnn"`` trains a classifier, in minutes and in one go.
+    """
     console = Console()
+    if is_classifier(read_toml(recipe)):
+        if resume or minutes:
+            raise ConfigError("a classifier is trained in one go, for the epochs of its recipe: leave out the options")
+        train_from(recipe, out, console)
+        return
     outcome = train(read_recipe(recipe, minutes=minutes), out, resume=resume, console=console)
     ending = "done" if outcome.finished else "stopped, go on with --resume,"
     console.print(f"{ending} at step {outcome.step}: {outcome.checkpoint}", soft_wrap=True)

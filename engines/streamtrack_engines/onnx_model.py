@@ -1,0 +1,71 @@
+"""A torch module as an ONNX model."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from streamtrack import __version__
+
+_OPSET = 20
+
+
+def as_onnx(
+    module: nn.Module, example: Tensor, name: str, outputs: Sequence[str], sizes: dict[int, Any] | None = None
+) -> Any:
+    """Return the ``onnx.ModelProto`` of a module with one input.
+
+    Parameters
+    ----------
+    module
+        In evaluation mode.
+    example
+        An input.
+    name, outputs
+        Of the model's input and outputs.
+    sizes
+        Which sizes of the input are free, as ``torch.export`` takes them; none by default.
+    """
+    with _quiet():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            input_names=[name],
+            output_names=list(outputs),
+            dynamic_shapes=None if sizes is None else (sizes,),
+            opset_version=_OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None  # only the exporter of old returns None
+    model = program.model_proto
+    _strip(model)
+    model.producer_name, model.producer_version = "streamtrack", __version__
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks about its own insides (missing torchvision, deprecations) from the user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", (FutureWarning, DeprecationWarning))
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _strip(model: Any) -> None:
+    """Remove the exporter's notes: stack traces with the paths of this machine, as large as the weights."""
+    graph = model.graph
+    graph.ClearField("value_info")
+    for item in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
