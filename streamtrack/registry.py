@@ -131,11 +131,22 @@ def _opener(path: str) -> str:
                 return entry.name
         except Exception as error:  # a reader that is broken must not keep the others from reading
             failed += f"; {entry.name!r} failed: {one_line(error)}"
-    if "://" not in path and not os.path.exists(path):
+    if "://" not in path and (reason := _why_missing(path)):
         meant = nearest(path.partition(":")[0], names("sources"))
-        raise SourceError(f"{path}: no such file or folder: check the path{meant}")
+        raise SourceError(f"{path}: {reason}: check the path{meant}")
     asked = ", ".join(names("opens"))
     raise SourceError(f"{path}: no installed source opens it (asked: {asked}){failed}; to name one write KIND:{path}")
+
+
+def _why_missing(path: str) -> str | None:
+    """Return why a path leads to nothing that can be looked at, None where it does."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return "no such file or folder"
+    except OSError as error:  # no permission, a name too long, a share that is gone
+        return error.strerror or str(error)
+    return None
 
 
 def _is_own(entry: EntryPoint) -> bool:

@@ -90,6 +90,10 @@ def test_what_nobody_opens_is_one_line_that_says_who_was_asked(tmp_path):
             source_from_text(str(path))
     with pytest.raises(SourceError, match=r"no such file or folder: check the path$"):
         source_from_text(str(tmp_path / "movei"))
+    with pytest.raises(SourceError, match=r"name too long: check the path$" if sys.platform == "linux" else "check"):
+        source_from_text(str(tmp_path / ("x" * 300)))
+    with pytest.raises(SourceError, match=r"no such file or folder"):
+        source_from_text("nul\0inside")
     with pytest.raises(SourceError, match=r"check the path; did you mean 'sim'\?"):
         source_from_text("sym:vesicle")
 
