@@ -221,7 +221,7 @@ def validate(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
         try:
             return model.model_validate(dict(data))
         except ValidationError as error:
-            raise ConfigError(_first_mistake(error, model, where)) from None
+            raise ConfigError(_first_mistake(error, model, data, where)) from None
 
 
 def _values(data: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -256,10 +256,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {folded[close[0]]!r}?" if close else ""
 
 
-def _first_mistake(error: ValidationError, model: type[BaseModel], where: str) -> str:
+def _first_mistake(error: ValidationError, model: type[BaseModel], data: Any, where: str) -> str:
     # An unknown key first: it often explains the others.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(_place(first["loc"], data))
     if first["type"] == "extra_forbidden":
         known = sorted(_fields_at(model, first["loc"][:-1]))
         return f"{where}: unknown key {key!r}{nearest(str(first['loc'][-1]), known)} (known: {', '.join(known)})"
@@ -269,6 +269,18 @@ def _first_mistake(error: ValidationError, model: type[BaseModel], where: str) -
     if not key:  # about the whole, not one key
         return f"{where}: {message}"
     return f"{where}: {key} = {_short(first['input'])} is not valid: {message[0].lower()}{message[1:]}"
+
+
+def _place(loc: tuple[int | str, ...], data: Any) -> Iterator[str]:
+    """Yield the keys that lead to a mistake, without pydantic's names of a type's alternatives."""
+    for part in loc:
+        if isinstance(part, str) and isinstance(data, Mapping):
+            data = data.get(part)
+        elif isinstance(part, int) and isinstance(data, list | tuple):
+            data = data[part] if part < len(data) else None
+        else:
+            continue
+        yield str(part)
 
 
 def _short(value: object) -> str:

@@ -1,7 +1,9 @@
 """The whole plug-in surface: source -> engine -> linker -> measures -> triggers -> sinks and actuators.
 
 A plug-in is a class whose keyword arguments are its settings: annotate them, give defaults, and they become the keys
-of its table in the run's TOML file. Register the class under the entry-point group named in its protocol.
+of its table in the run's TOML file. A range stands in the annotation, ``Annotated[int, Field(ge=0)]`` of pydantic; with
+`streamtrack.settings.checks_settings` on the class it holds where a program builds the plug-in, too. Register the class
+under the entry-point group named in its protocol.
 ``streamtrack.testing`` has a conformance suite for each of them.
 """
 

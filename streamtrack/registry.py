@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 from urllib.parse import parse_qsl
-
-from pydantic import BaseModel, ConfigDict, create_model
 
 from streamtrack.config import PluginConfig, nearest, validate
 from streamtrack.errors import ConfigError, PluginNotFoundError, SourceError, one_line
 from streamtrack.protocols import Microscope
+from streamtrack.settings import settings_model
 
 Group = Literal[
     "sources",
@@ -45,10 +44,6 @@ EXTRA_OF_MODULE = {
     "openvino": "openvino",
 }
 """Which extra brings a module that a plug-in may lack."""
-
-
-GIVEN = ("microscope", "config_folder")
-"""Parameters of plug-ins that the run fills in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +88,7 @@ def build(
 
 def check_settings(group: Group, config: PluginConfig) -> dict[str, Any]:
     """Return the settings of a plug-in, defaults included; raises ConfigError where they do not fit its signature."""
-    model = _settings_model(load(group, config.kind))
+    model = settings_model(load(group, config.kind))
     checked = validate(model, config.settings, f"{group[:-1]} {config.kind!r}")
     return {name: getattr(checked, name) for name in type(checked).model_fields}
 
@@ -115,7 +110,7 @@ def source_from_text(text: str) -> dict[str, Any]:
     kind, colon, rest = text.partition(":")
     if colon and kind in names("sources"):
         first, _, query = rest.partition("?")
-        own = [name for name in inspect.signature(load("sources", kind)).parameters if name not in GIVEN]
+        own = list(settings_model(load("sources", kind)).model_fields)
         given = {own[0]: first} if own and first else {}
         return {"kind": kind, **given, **dict(parse_qsl(query, keep_blank_values=True))}
     path = os.path.expanduser(text)
@@ -172,16 +167,3 @@ def _find(group: Group, kind: str) -> EntryPoint:
     known = names(group)
     listing = ", ".join(known) or "none installed"
     raise PluginNotFoundError(f"unknown {group[:-1]} {kind!r}{nearest(kind, known)} (known: {listing})")
-
-
-def _settings_model(factory: Callable[..., Any]) -> type[BaseModel]:
-    """Return the model whose fields are the keyword arguments of a plug-in."""
-    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
-    fields: dict[str, Any] = {
-        name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
-        for name, parameter in inspect.signature(factory).parameters.items()
-        if parameter.kind is not parameter.VAR_KEYWORD and name not in GIVEN
-    }
-    config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
-    model: type[BaseModel] = create_model("Settings", __config__=config, **fields)
-    return model

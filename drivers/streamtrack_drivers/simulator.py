@@ -5,10 +5,13 @@ from dataclasses import asdict
 from threading import Event
 
 from streamtrack.clock import monotonic_ns
+from streamtrack.settings import NotNegative, Positive, checks_settings
 from streamtrack.simulation import Movie, MovieSettings, ScenarioName
+from streamtrack.simulation.movie import Length, Seed, Side
 from streamtrack.types import Frame, SourceInfo
 
 
+@checks_settings
 class SimulatorSource:
     """A square movie after the Particle Tracking Challenge; ``streamtrack.simulation.ground_truth`` has its tracks.
 
@@ -21,9 +24,9 @@ class SimulatorSource:
     density
         Particles per 512x512 px in a frame, on average; may be 0.
     frames
-        Length, at least 4.
+        Length.
     size
-        Height and width in px, at least 32.
+        Height and width in px.
     seed
         The same settings give the same movie.
 
@@ -37,11 +40,11 @@ class SimulatorSource:
         self,
         *,
         scenario: ScenarioName,
-        snr: float = 4.0,
-        density: float = 500.0,
-        frames: int = 100,
-        size: int = 512,
-        seed: int = 1,
+        snr: Positive = 4.0,
+        density: NotNegative = 500.0,
+        frames: Length = 100,
+        size: Side = 512,
+        seed: Seed = 1,
     ) -> None:
         settings = MovieSettings(scenario, snr, density, frames, height_px=size, width_px=size, seed=seed)
         self._movie = Movie(settings)

@@ -8,11 +8,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from pydantic import Field
 from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore, ZipStore
@@ -20,6 +21,7 @@ from zarr.storage import LocalStore, WrapperStore, ZipStore
 from streamtrack.arrays import frame_dtype
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SourceError, one_line
+from streamtrack.settings import checks_settings
 from streamtrack.types import Frame, LostFrame, SourceInfo
 from streamtrack_drivers.axes import (
     MovieView,
@@ -198,6 +200,7 @@ def _cut(start: int, stop: int, multiple: int, most: int) -> Iterator[tuple[int,
         start = end
 
 
+@checks_settings
 class ZarrSource(ArraySource):
     """A movie in a zarr array or an OME-Zarr image, in a folder or a zip file.
 
@@ -236,7 +239,7 @@ class ZarrSource(ArraySource):
         path: Path,
         channel: int | str | None = None,
         z: int | Literal["max"] | None = None,
-        level: int = 0,
+        level: Annotated[int, Field(ge=0)] = 0,
         frames: str | None = None,
         axes: str | None = None,
     ) -> None:

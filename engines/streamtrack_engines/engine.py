@@ -1,25 +1,28 @@
 """The engine ``denodet``: a deploy graph, in the fastest back end that the machine has."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from streamtrack.errors import ConfigError, EngineError
+from streamtrack.errors import EngineError
+from streamtrack.settings import NotNegative, Share, checks_settings
 from streamtrack.types import Detections, Pixels
 from streamtrack_engines.backends.deploy_file import read_deploy_file
 from streamtrack_engines.backends.metadata import REQUIRED_COLUMNS
 from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
-from streamtrack_engines.backends.selection import HALF_PRECISION, ORDER, BackendName, Choice, get_backend, open_first
+from streamtrack_engines.backends.selection import HALF_PRECISION, BackendName, Choice, get_backend, open_first
 from streamtrack_engines.doubts import doubts_about, part_of
-from streamtrack_engines.levels import Levels, Polarity, binning_for, check_spots
+from streamtrack_engines.levels import Levels, Polarity, SpotSize, binning_for
 from streamtrack_engines.weights import half_precision_of
 
 _MANY_FRAMES = 5
 """From so many on it is odd if there is no particle in any."""
 
 
+@checks_settings
 class DenodetEngine:
     """Finds particles with a deploy graph (see `streamtrack_engines.export`).
 
@@ -33,7 +36,7 @@ class DenodetEngine:
     weights
         Name of weights that come with the package, or path of an ``.onnx`` file that ``streamtrack export`` wrote.
     threshold
-        Score from which a peak is a detection, above 0 and at most 1; by default the one in the weights' file.
+        Score from which a peak is a detection; by default the one in the weights' file.
     spot_size
         Full width at half maximum of the spots in px. From 7 px on the frame is binned, as the network knows no larger
         spots; smaller ones it finds whatever their size, and need not be told.
@@ -59,15 +62,15 @@ class DenodetEngine:
         self,
         *,
         weights: str = "denodet",
-        threshold: float | None = None,
-        spot_size: float | None = None,
+        threshold: Share | None = None,
+        spot_size: SpotSize | None = None,
         polarity: Polarity = "bright",
-        min_mass: float = 0.0,
-        threads: int | None = None,
+        min_mass: NotNegative = 0.0,
+        threads: Annotated[int, Field(ge=1)] | None = None,
         backend: Choice = "auto",
     ) -> None:
-        _check_settings(threshold, threads, backend)
-        check_spots(spot_size, polarity, min_mass)
+        if backend != "auto" and (reason := get_backend(backend).reason_against()):
+            raise EngineError(f"engine back end {backend}: {reason}")
         self._file = read_deploy_file(weights)
         self._binning, self._polarity, self._min_mass = binning_for(spot_size), polarity, min_mass
         self._threads = threads
@@ -207,15 +210,3 @@ class DenodetEngine:
 
 def _chosen(found: Detections, which: NDArray[np.bool_]) -> Detections:
     return Detections(found.y[which], found.x[which], found.score[which], found.mass[which], found.sigma[which])
-
-
-def _check_settings(threshold: float | None, threads: int | None, backend: Choice) -> None:
-    """Raise ConfigError on settings out of range, EngineError if a back end that was asked for is not there."""
-    if threshold is not None and not 0 < threshold <= 1:
-        raise ConfigError(f"threshold {threshold:g} must be above 0 and at most 1")
-    if threads is not None and threads < 1:
-        raise ConfigError(f"threads {threads} must be at least 1, or be left out for one per core")
-    if backend != "auto" and backend not in ORDER:
-        raise ConfigError(f"backend {backend!r} must be one of auto, {', '.join(ORDER)}")
-    if backend != "auto" and (reason := get_backend(backend).reason_against()):
-        raise EngineError(f"engine back end {backend}: {reason}")

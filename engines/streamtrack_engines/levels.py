@@ -1,19 +1,20 @@
 """What the graph gets of a frame: whole levels, bright spots on dark ground, none larger than the network knows."""
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from streamtrack.errors import ConfigError, EngineError
+from streamtrack.errors import EngineError
 from streamtrack.types import MIN_FRAME_PX, Detections, Pixels
 from streamtrack_engines.backends.runner import FrameSize
 
 Polarity = Literal["bright", "dark"]
 
-LARGEST_SPOT_PX = 60.0
-"""Full width at half maximum; larger ones are not spots any more."""
+SpotSize = Annotated[float, Field(gt=0, le=60)]
+"""Full width at half maximum, px; larger ones are not spots any more."""
 
 _ITEMSIZE = {"uint8": 1, "uint16": 2, "float32": 2}
 """Bytes of a pixel for the graph, for frames of each dtype."""
@@ -116,13 +117,3 @@ class Levels:
         large = np.repeat(np.repeat(counts, self._binning, 0), self._binning, 1)
         missing = [(0, whole - part) for whole, part in zip(self._shape, large.shape, strict=True)]
         return np.pad(large, missing, mode="edge")
-
-
-def check_spots(spot_size: float | None, polarity: str, min_mass: float) -> None:
-    """Raise ConfigError if what spots look like cannot be so."""
-    if spot_size is not None and not 0 < spot_size <= LARGEST_SPOT_PX:
-        raise ConfigError(f"spot_size {spot_size:g} must be above 0 and at most {LARGEST_SPOT_PX:g} px")
-    if polarity not in ("bright", "dark"):
-        raise ConfigError(f"polarity {polarity!r} must be one of bright, dark")
-    if not 0 <= min_mass < math.inf:
-        raise ConfigError(f"min_mass {min_mass:g} must be 0 or more counts")

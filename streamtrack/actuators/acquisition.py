@@ -1,15 +1,16 @@
 """Events for an acquisition that is running."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from streamtrack.actuators.guard import Guard
-from streamtrack.errors import ConfigError
+from streamtrack.settings import checks_settings
 from streamtrack.types import Command, SourceInfo
 
-MOST_EVENTS = 1000
 
-
+@checks_settings
 class MdaEvent:
     """Adds events to the running acquisition: ``action = { exposure = 5, x_pos = 120.0 }``, as useq's MDAEvent.
 
@@ -27,9 +28,7 @@ class MdaEvent:
 
     rehearses = True
 
-    def __init__(self, *, microscope: Guard, repeats: int = 1) -> None:
-        if not 1 <= repeats <= MOST_EVENTS:
-            raise ConfigError(f"repeats = {repeats} is out of range: give 1 to {MOST_EVENTS}")
+    def __init__(self, *, microscope: Guard, repeats: Annotated[int, Field(ge=1, le=1000)] = 1) -> None:
         self._microscope = microscope
         self._repeats = repeats
 

@@ -1,21 +1,16 @@
 """What all actuators do with a command: read its action, and try again when the hardware fails."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
 
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import CommandRefused, ConfigError, StreamtrackError
 
 T = TypeVar("T")
 
-MOST_RETRIES = 10
-
-
-def check_retries(retries: int) -> int:
-    """Return the setting ``retries``; raises ConfigError unless it is from 0 to `MOST_RETRIES`."""
-    if not 0 <= retries <= MOST_RETRIES:
-        raise ConfigError(f"retries = {retries} is out of range: give 0 to {MOST_RETRIES}")
-    return retries
+Retries = Annotated[int, Field(ge=0, le=10)]
 
 
 def attempt(call: Callable[[], T], retries: int, valid_until_ns: float) -> tuple[T, int]:

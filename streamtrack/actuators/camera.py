@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamtrack.actuators.actions import attempt, check_retries, number, one_key
+from streamtrack.actuators.actions import Retries, attempt, number, one_key
 from streamtrack.actuators.guard import Guard
 from streamtrack.errors import ConfigError
+from streamtrack.settings import NotNegative, checks_settings
 from streamtrack.types import Command, SourceInfo
 
 
+@checks_settings
 class Exposure:
     """Sets the camera's exposure: ``action = { exposure_ms = 5 }``, within ``safety.exposure_ms``.
 
@@ -24,10 +26,10 @@ class Exposure:
 
     rehearses = True
 
-    def __init__(self, *, microscope: Guard, exposure_ms: float | None = None, retries: int = 0) -> None:
+    def __init__(self, *, microscope: Guard, exposure_ms: NotNegative | None = None, retries: Retries = 0) -> None:
         self._microscope = microscope
         self._exposure_ms = exposure_ms
-        self._retries = check_retries(retries)
+        self._retries = retries
 
     def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
         """Check the actions that rules will ask for; raises ConfigError."""

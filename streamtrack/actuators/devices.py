@@ -4,17 +4,21 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from streamtrack.actuators.actions import attempt, check_retries, number, one_key, text
+from pydantic import Field
+
+from streamtrack.actuators.actions import Retries, attempt, number, one_key, text
 from streamtrack.actuators.guard import Guard
 from streamtrack.errors import CommandRefused, ConfigError
+from streamtrack.settings import checks_settings
 from streamtrack.types import Command, SourceInfo
 from streamtrack.waiting import set_within
 
 LONGEST_PULSE_MS = 60_000.0
 
 
+@checks_settings
 class Property:
     """Sets a property of a device: ``action = { value = 20 }``.
 
@@ -39,12 +43,12 @@ class Property:
         device: str,
         property: str,
         value: str | int | float | bool | None = None,
-        retries: int = 0,
+        retries: Retries = 0,
     ) -> None:
         self._microscope = microscope
         self._device, self._property = device, property
         self._value = value
-        self._retries = check_retries(retries)
+        self._retries = retries
 
     def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
         """Check the property and the actions that rules will ask for; raises ConfigError."""
@@ -73,6 +77,7 @@ class Property:
         return text(value)
 
 
+@checks_settings
 class Preset:
     """Applies a preset of a configuration group: ``action = { preset = "Red" }``.
 
@@ -98,20 +103,18 @@ class Preset:
         microscope: Guard,
         group: str,
         preset: str | None = None,
-        for_ms: float | None = None,
+        for_ms: Annotated[float, Field(gt=0, le=LONGEST_PULSE_MS)] | None = None,
         back_to: str | None = None,
-        retries: int = 0,
+        retries: Retries = 0,
     ) -> None:
         if (for_ms is None) != (back_to is None):
             raise ConfigError("for_ms and back_to belong together: give both or neither")
-        if for_ms is not None and not 0 < for_ms <= LONGEST_PULSE_MS:
-            raise ConfigError(f"for_ms = {for_ms:g} is out of range: give up to {LONGEST_PULSE_MS:g}")
         self._microscope = microscope
         self._group = group
         self._preset = preset
         self._for_ms = for_ms
         self._back_to = back_to
-        self._retries = check_retries(retries)
+        self._retries = retries
         self._over = threading.Event()
 
     def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
@@ -152,6 +155,7 @@ class Preset:
         return preset
 
 
+@checks_settings
 class Shutter:
     """Opens and closes a shutter: ``action = { opened = true }``, or ``{ pulse_ms = 50 }``, which closes by itself.
 
@@ -170,10 +174,10 @@ class Shutter:
 
     rehearses = True
 
-    def __init__(self, *, microscope: Guard, device: str, retries: int = 0) -> None:
+    def __init__(self, *, microscope: Guard, device: str, retries: Retries = 0) -> None:
         self._microscope = microscope
         self._device = device
-        self._retries = check_retries(retries)
+        self._retries = retries
         self._left_open = False
         self._over = threading.Event()
 

@@ -3,17 +3,20 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
-from streamtrack.actuators.actions import attempt, check_retries, number, one_key, pair
+from streamtrack.actuators.actions import Retries, attempt, number, one_key, pair
 from streamtrack.actuators.guard import Guard
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import CommandRefused, ConfigError
+from streamtrack.settings import Positive, Share, checks_settings
 from streamtrack.types import Command, SourceInfo
 
 
+@checks_settings
 class Stage:
     """Moves the stage: ``action = { centre = true }``, ``{ to = [x, y] }`` or ``{ by = [dx, dy] }``, in um.
 
@@ -26,7 +29,7 @@ class Stage:
     microscope
         Given by the run.
     gain
-        Part of the way to the middle that one command goes, above 0 to 1; less than 1 calms a noisy loop.
+        Part of the way to the middle that one command goes; less than 1 calms a noisy loop.
     max_move_um
         Longest move to the middle; a longer one is cut. None for no limit but those of ``safety``.
     settle_ms
@@ -42,22 +45,16 @@ class Stage:
         self,
         *,
         microscope: Guard,
-        gain: float = 1.0,
-        max_move_um: float | None = None,
-        settle_ms: float = 10.0,
-        retries: int = 0,
+        gain: Share = 1.0,
+        max_move_um: Positive | None = None,
+        settle_ms: Annotated[float, Field(ge=0, le=60_000)] = 10.0,
+        retries: Retries = 0,
     ) -> None:
-        if not 0 < gain <= 1:
-            raise ConfigError(f"gain = {gain} is out of range: give above 0, to 1")
-        if max_move_um is not None and not max_move_um > 0:
-            raise ConfigError(f"max_move_um = {max_move_um} is out of range: give above 0")
-        if not 0 <= settle_ms <= 60_000:
-            raise ConfigError(f"settle_ms = {settle_ms} is out of range: give 0 to 60000")
         self._microscope = microscope
         self._gain = gain
         self._max_move_um = math.inf if max_move_um is None else max_move_um
         self._settle_ms = settle_ms
-        self._retries = check_retries(retries)
+        self._retries = retries
         self._middle_px: tuple[float, float] | None = None
         self._old_until_ns = 0
         """Frames grabbed before that were exposed before the last move was over."""
@@ -122,6 +119,7 @@ class Stage:
         return key, (0.0, 0.0)
 
 
+@checks_settings
 class Focus:
     """Moves the focus drive: ``action = { to = z }`` or ``{ by = dz }``, in um.
 
@@ -135,9 +133,9 @@ class Focus:
 
     rehearses = True
 
-    def __init__(self, *, microscope: Guard, retries: int = 0) -> None:
+    def __init__(self, *, microscope: Guard, retries: Retries = 0) -> None:
         self._microscope = microscope
-        self._retries = check_retries(retries)
+        self._retries = retries
 
     def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
         """Check the actions that rules will ask for; raises ConfigError."""

@@ -7,19 +7,23 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from streamtrack.actuators.actions import attempt, check_retries
+from pydantic import Field
+
+from streamtrack.actuators.actions import Retries, attempt
 from streamtrack.deadline import Deadline
 from streamtrack.errors import ConfigError, StreamtrackError
 from streamtrack.plain import plain
+from streamtrack.settings import checks_settings
 from streamtrack.types import Command, SourceInfo
 
 LOCAL_CONNECT_S = 0.2
 """How long 127.0.0.1 may take to answer before ::1 is asked."""
 
 
+@checks_settings
 class Webhook:
     """Posts every command as JSON to an address, for example one on this computer; called in armed runs only.
 
@@ -39,13 +43,13 @@ class Webhook:
 
     rehearses = False
 
-    def __init__(self, *, url: str, timeout_s: float = 2.0, retries: int = 0) -> None:
+    def __init__(
+        self, *, url: str, timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0, retries: Retries = 0
+    ) -> None:
         self._host = _checked_host(url)
-        if not 0 < timeout_s <= 60:
-            raise ConfigError(f"timeout_s = {timeout_s} is out of range: give above 0, to 60")
         self._url = url
         self._timeout_s = timeout_s
-        self._retries = check_retries(retries)
+        self._retries = retries
         local = [_LocalHandler()] if self._host == "localhost" else []
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects(), *local)
         cure = "check the address, or raise timeout_s"

@@ -4,7 +4,7 @@ import inspect
 import re
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
@@ -12,7 +12,8 @@ from pydantic.fields import FieldInfo
 
 from streamtrack.config import nearest
 from streamtrack.errors import ConfigError, StreamtrackError
-from streamtrack.registry import GIVEN, Group, load, names
+from streamtrack.registry import Group, load, names
+from streamtrack.settings import GIVEN
 
 KINDS: dict[str, str] = {
     "sources": "[source]: where frames come from",
@@ -25,6 +26,14 @@ KINDS: dict[str, str] = {
     "sinks": "[[sinks]]: what is written down",
 }
 """Plug-ins that have settings, with the table of the run's file that they belong to."""
+_LIMITS = {
+    "ge": " of at least {:g}",
+    "gt": " above {:g}",
+    "le": " up to {:g}",
+    "lt": " below {:g}",
+    "min_length": " of at least {}",
+    "max_length": " of at most {}",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +155,27 @@ def _type(hint: Any) -> str:
     """Return a type as a reader of TOML understands it."""
     if get_origin(hint) is Annotated:
         kind, *extras = get_args(hint)
-        limits = [str(limit) for extra in extras for limit in (extra.metadata if isinstance(extra, FieldInfo) else ())]
-        return f"{_type(kind)} ({', '.join(limits)})" if limits else _type(kind)
+        limits = [limit for extra in extras if isinstance(extra, FieldInfo) for limit in extra.metadata]
+        return _type(kind) + _range({name: value for each in limits for name, value in asdict(each).items()})
     if get_origin(hint) is Literal:
         return " or ".join(_toml(value) for value in get_args(hint))
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(_type(each) for each in get_args(hint) if each is not types.NoneType)
     if get_origin(hint) in (list, tuple):
-        return f"[{', '.join('...' if each is Ellipsis else _type(each) for each in get_args(hint))}]"
+        kinds = ["..." if each is Ellipsis else _type(each) for each in get_args(hint)]
+        return f"[{', '.join([*kinds, '...'] if get_origin(hint) is list else kinds)}]"
     if get_origin(hint) in (dict, Mapping):
         return "table"
     return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "Path": "path"}.get(
         getattr(hint, "__name__", ""), str(hint)
     )
+
+
+def _range(limits: Mapping[str, Any]) -> str:
+    """Return in words what pydantic's ``Field`` says of a number, or of the length of a list."""
+    if {"ge", "le"} <= limits.keys():
+        return f" from {limits['ge']:g} to {limits['le']:g}"
+    return ",".join(word.format(limits[name]) for name, word in _LIMITS.items() if name in limits)
 
 
 def _toml(value: Any) -> str:

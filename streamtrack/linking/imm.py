@@ -1,13 +1,14 @@
 """The linker of streamtrack: online, one frame at a time, nothing to tune."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from streamtrack.errors import ConfigError, LinkerError
+from streamtrack.errors import LinkerError
 from streamtrack.linking.assignment import assign
 from streamtrack.linking.calibration import MotionCalibration, RunningMean
 from streamtrack.linking.confirmation import confirm_and_terminate
@@ -19,6 +20,7 @@ from streamtrack.linking.readout import read_out
 from streamtrack.linking.records import CLUTTER, NONE, Evidence, Floats, Indices
 from streamtrack.linking.revision import close_calls, due, owners, relabel
 from streamtrack.linking.track_table import TrackTable
+from streamtrack.settings import Positive, checks_settings
 from streamtrack.types import CONFIRMED, MOTION_MODES, Detections, Revision, TrackMotion, TrackUpdate
 
 CROWD_MEMORY_FRAMES = 20.0
@@ -35,6 +37,7 @@ MOST_REVISIONS = 600
 any machine. In a crowd that reaches it they take about 2 ms."""
 
 
+@checks_settings
 class ImmLinker:
     """Links by motion-model filters, probabilities of existence and a sparse optimal assignment.
 
@@ -70,16 +73,11 @@ class ImmLinker:
     def __init__(
         self,
         *,
-        lag: int = 2,
-        detection_probability: float | None = None,
-        step_px: float | None = None,
-        max_misses: int = 3,
+        lag: Annotated[int, Field(ge=0, le=10)] = 2,
+        detection_probability: Annotated[float, Field(gt=0, lt=1)] | None = None,
+        step_px: Positive | None = None,
+        max_misses: Annotated[int, Field(ge=0)] = 3,
     ) -> None:
-        _check("lag", lag, 0 <= lag <= 10, "0 to 10")
-        possible = detection_probability is None or 0 < detection_probability < 1
-        _check("detection_probability", detection_probability, possible, "between 0 and 1, or left out")
-        _check("step_px", step_px, step_px is None or 0 < step_px < np.inf, "finite and above 0, or left out")
-        _check("max_misses", max_misses, max_misses >= 0, "0 or more")
         self._lag = lag
         self._detection_probability = detection_probability
         self._step_px = step_px
@@ -341,8 +339,3 @@ TRACK_ARRAYS = ("states", "frames", "measured", "places", "labels", "particle", 
 
 def _no_pairs() -> tuple[Indices, Floats]:
     return np.empty((0, 4), np.int64), np.empty(0)
-
-
-def _check(name: str, value: float | None, in_range: bool, wanted: str) -> None:
-    if not in_range:
-        raise ConfigError(f"{name} is {value}: it must be {wanted}")

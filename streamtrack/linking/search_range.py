@@ -2,13 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from streamtrack.errors import ConfigError, LinkerError
+from streamtrack.errors import LinkerError
 from streamtrack.linking.measurement import MARGIN_PX
+from streamtrack.settings import Positive, checks_settings
 from streamtrack.types import Detections, TrackUpdate
 
 CONFIRMING_HITS = 3
@@ -37,6 +39,7 @@ class Links(NamedTuple):
     n_live: int
 
 
+@checks_settings
 class SearchRangeLinker(ABC):
     """Base of linkers with a search range and a memory.
 
@@ -55,11 +58,7 @@ class SearchRangeLinker(ABC):
         A setting is out of its range.
     """
 
-    def __init__(self, *, search_range: float = 7.0, memory: int = 3) -> None:
-        if not 0 < search_range < np.inf:
-            raise ConfigError(f"search_range is {search_range}: it must be finite and above 0 (px)")
-        if memory < 0:
-            raise ConfigError(f"memory is {memory}: it must be 0 or more (frames)")
+    def __init__(self, *, search_range: Positive = 7.0, memory: Annotated[int, Field(ge=0)] = 3) -> None:
         self._search_range = search_range
         self._memory = memory
         self._start_over((0, 0))

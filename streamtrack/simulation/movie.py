@@ -1,27 +1,32 @@
 """Movies with ground truth, after the Particle Tracking Challenge."""
 
 from dataclasses import dataclass
-from math import isfinite
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field
 
-from streamtrack.errors import ConfigError
+from streamtrack.settings import NotNegative, Positive, checks_settings
 from streamtrack.simulation import shot_noise
 from streamtrack.simulation.motion import simulate_tracks
 from streamtrack.simulation.render import add_spots, amplitude_from_snr
 from streamtrack.simulation.scenarios import (
     BACKGROUND_E,
     MIN_TRACK_FRAMES,
-    SCENARIO_NAMES,
     SCENARIOS,
     ScenarioName,
     relative_amplitudes,
 )
 from streamtrack.types import MIN_FRAME_PX
 
+Length = Annotated[int, Field(ge=MIN_TRACK_FRAMES)]
+Side = Annotated[int, Field(ge=MIN_FRAME_PX)]
+Seed = Annotated[int, Field(ge=0)]
 
+
+@checks_settings
 @dataclass(frozen=True, slots=True)
 class MovieSettings:
     """What a simulated movie shows.
@@ -35,9 +40,9 @@ class MovieSettings:
     density
         Particles per 512x512 px in a frame, on average; may be 0.
     frames
-        Length, at least 4.
+        Length.
     height_px, width_px
-        Size, at least 32 each.
+        Size.
     seed
         The same settings give the same movie.
 
@@ -48,27 +53,12 @@ class MovieSettings:
     """
 
     scenario: ScenarioName
-    snr: float = 4.0
-    density: float = 500.0
-    frames: int = 100
-    height_px: int = 512
-    width_px: int = 512
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        if self.scenario not in SCENARIO_NAMES:
-            raise ConfigError(f"scenario {self.scenario!r} is not known: choose one of {', '.join(SCENARIO_NAMES)}")
-        if not (isfinite(self.snr) and self.snr > 0):
-            raise ConfigError(f"snr = {self.snr} is not possible: give a number above 0, for example 4")
-        if not (isfinite(self.density) and self.density >= 0):
-            raise ConfigError(f"density = {self.density} is not possible: give particles per 512x512 px, 0 or more")
-        if self.frames < MIN_TRACK_FRAMES:
-            raise ConfigError(f"frames = {self.frames} is too short for a track: give {MIN_TRACK_FRAMES} or more")
-        if min(self.height_px, self.width_px) < MIN_FRAME_PX:
-            size = f"{self.height_px} x {self.width_px} px"
-            raise ConfigError(f"a size of {size} is too small: give {MIN_FRAME_PX} px or more for both sides")
-        if self.seed < 0:
-            raise ConfigError(f"seed = {self.seed} is not possible: give a whole number, 0 or more")
+    snr: Positive = 4.0
+    density: NotNegative = 500.0
+    frames: Length = 100
+    height_px: Side = 512
+    width_px: Side = 512
+    seed: Seed = 1
 
 
 class Movie:

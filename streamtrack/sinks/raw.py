@@ -3,11 +3,13 @@
 import math
 from collections import deque
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
-from streamtrack.errors import ConfigError, SinkError
+from streamtrack.errors import SinkError
+from streamtrack.settings import checks_settings
 from streamtrack.sinks.files import check_folder, sink_errors
 from streamtrack.sinks.raw_movie import RawMovie
 from streamtrack.types import Frame, FrameResult, SourceInfo
@@ -21,6 +23,7 @@ MOST_HELD_BYTES = 2 * 10**9
 """Most memory for the frames before a command."""
 
 
+@checks_settings
 class RawSink:
     """Writes raw frames as they came to the loop, one file per frame.
 
@@ -44,13 +47,10 @@ class RawSink:
         self,
         *,
         when: Literal["always", "commands"] = "always",
-        before: int = 50,
-        after: int = 100,
+        before: Annotated[int, Field(ge=0)] = 50,
+        after: Annotated[int, Field(ge=0)] = 100,
         critical: bool = True,
     ) -> None:
-        for name, frames in (("before", before), ("after", after)):
-            if frames < 0:
-                raise ConfigError(f"{name} = {frames} is out of range: give 0 or more")
         self.critical = critical
         self._always = when == "always"
         self.files = (f"{MOVIE if self._always else EVENTS}/",)

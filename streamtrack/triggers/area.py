@@ -1,15 +1,18 @@
 """A part of the image: a rectangle, a polygon, or a mask drawn in another program."""
 
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.ndimage import distance_transform_edt
 
 from streamtrack.errors import ConfigError
 from streamtrack.triggers.checks import require, require_one
 
 Range = tuple[float, float]
+Polygon = Annotated[list[tuple[float, float]], Field(min_length=3)]
 Mask = NDArray[np.bool_]
 
 
@@ -32,16 +35,11 @@ class Area:
         image, and for a mask that cannot be read.
     """
 
-    def __init__(
-        self, y_px: Range | None, x_px: Range | None, polygon_px: list[tuple[float, float]] | None, mask: Path | None
-    ) -> None:
+    def __init__(self, y_px: Range | None, x_px: Range | None, polygon_px: Polygon | None, mask: Path | None) -> None:
         rectangle = None if y_px is None and x_px is None else (y_px or (-np.inf, np.inf), x_px or (-np.inf, np.inf))
         require_one({"y_px and x_px": rectangle, "polygon_px": polygon_px, "mask": mask})
         for name, limits in (("y_px", y_px), ("x_px", x_px)):
             require(limits is None or limits[0] <= limits[1], name, limits, "from low to high")
-        if polygon_px is not None:
-            require(len(polygon_px) >= 3, "polygon_px", polygon_px, "a list of three or more corners [y, x]")
-            require(bool(np.isfinite(polygon_px).all()), "polygon_px", polygon_px, "finite")
         self._rectangle, self._polygon_px, self._mask = rectangle, polygon_px, mask
 
     def prepare(self, shape: tuple[int, int]) -> None:

@@ -1,6 +1,5 @@
-"""Mistakes in settings, said in one line."""
+"""Mistakes in settings that no signature can tell: what does not fit another one, or the image."""
 
-import math
 from collections.abc import Mapping
 
 from streamtrack.errors import ConfigError
@@ -10,11 +9,6 @@ def require(in_range: bool, name: str, value: object, wanted: str) -> None:
     """Raise ConfigError unless a setting is in its range."""
     if not in_range:
         raise ConfigError(f"{name} is {value}: it must be {wanted}")
-
-
-def require_positive(name: str, value: float | None) -> None:
-    """Raise ConfigError unless a setting is left out, or finite and above 0."""
-    require(value is None or 0 < value < math.inf, name, value, "finite and above 0")
 
 
 def require_one(settings: Mapping[str, object]) -> None:

@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from streamtrack.triggers.area import Area, Range
+from streamtrack.settings import NotNegative, checks_settings
+from streamtrack.triggers.area import Area, Polygon, Range
 from streamtrack.triggers.checks import require, require_one
 from streamtrack.triggers.frame_time import FrameTime, has_passed
 from streamtrack.types import Event, Frame, LiveTracks, SourceInfo
 
 
+@checks_settings
 class Count:
     """Sees the number of tracks rise above, or fall below, a limit.
 
@@ -42,24 +46,21 @@ class Count:
     def __init__(
         self,
         *,
-        above: int | None = None,
-        below: int | None = None,
-        release: int | None = None,
-        for_s: float = 0.0,
+        above: Annotated[int, Field(ge=0)] | None = None,
+        below: Annotated[int, Field(ge=1)] | None = None,
+        release: Annotated[int, Field(ge=0)] | None = None,
+        for_s: NotNegative = 0.0,
         y_px: Range | None = None,
         x_px: Range | None = None,
-        polygon_px: list[tuple[float, float]] | None = None,
+        polygon_px: Polygon | None = None,
         mask: Path | None = None,
     ) -> None:
         require_one({"above": above, "below": below})
-        require(above is None or above >= 0, "above", above, "0 or more")
-        require(below is None or below >= 1, "below", below, "1 or more")
-        require(0 <= for_s < np.inf, "for_s", for_s, "finite, 0 or more")
         # Turned round, "below" is "above": the signs say which way is beyond.
         self._sign, self._limit = (1, above) if above is not None else (-1, -(below or 0))
         self._release = self._limit if release is None else self._sign * release
         wanted = f"at most above = {above}" if above is not None else f"at least below = {below}"
-        require(self._release <= self._limit and (release or 0) >= 0, "release", release, wanted)
+        require(self._release <= self._limit, "release", release, wanted)
         everywhere = y_px is None and x_px is None and polygon_px is None and mask is None
         self._area = None if everywhere else Area(y_px, x_px, polygon_px, mask)
         self._for_s = for_s

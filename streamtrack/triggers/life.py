@@ -1,15 +1,18 @@
 """Tracks that begin, end, or grow old."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
+from streamtrack.settings import checks_settings
 from streamtrack.track_memory import TrackMemory
-from streamtrack.triggers.checks import require
 from streamtrack.triggers.events import event_at
 from streamtrack.types import Event, Frame, LiveTracks, SourceInfo
 
 
+@checks_settings
 class Appears:
     """Sees each new track, in the first frame in which it is shown.
 
@@ -24,8 +27,7 @@ class Appears:
         ``after_frames`` is negative.
     """
 
-    def __init__(self, *, after_frames: int = 10) -> None:
-        require(after_frames >= 0, "after_frames", after_frames, "0 or more")
+    def __init__(self, *, after_frames: Annotated[int, Field(ge=0)] = 10) -> None:
         self._after_frames = after_frames
 
     def prepare(self, source: SourceInfo) -> None:
@@ -62,6 +64,7 @@ class Disappears:
         return [Event(particle, y, x) for particle, (y, x) in zip(ended.tolist(), last.tolist(), strict=True)]
 
 
+@checks_settings
 class Older:
     """Sees each track that has lived for some time, once.
 
@@ -76,8 +79,7 @@ class Older:
         ``frames`` is not above 0.
     """
 
-    def __init__(self, *, frames: int) -> None:
-        require(frames >= 1, "frames", frames, "1 or more")
+    def __init__(self, *, frames: Annotated[int, Field(ge=1)]) -> None:
         self._frames = frames
 
     def prepare(self, source: SourceInfo) -> None:

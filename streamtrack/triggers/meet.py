@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from streamtrack.triggers.checks import require_positive
+from streamtrack.settings import Positive, checks_settings
 from streamtrack.types import Event, Frame, LiveTracks, SourceInfo
 
 PART = 1.2
@@ -15,6 +15,7 @@ PART = 1.2
 Pair = tuple[int, int]
 
 
+@checks_settings
 class Meet:
     """Sees two tracks come within a distance of each other, once until they part.
 
@@ -32,8 +33,7 @@ class Meet:
         ``within_px`` is not finite and above 0.
     """
 
-    def __init__(self, *, within_px: float) -> None:
-        require_positive("within_px", within_px)
+    def __init__(self, *, within_px: Positive) -> None:
         self._within_px = within_px
 
     def prepare(self, source: SourceInfo) -> None:

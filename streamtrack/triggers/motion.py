@@ -1,20 +1,24 @@
 """What a track's motion says: it is fast, it came far, it changed the way it moves."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from streamtrack.errors import ConfigError
+from streamtrack.settings import Positive, Share, checks_settings
 from streamtrack.track_memory import TrackMemory
-from streamtrack.triggers.checks import require, require_one, require_positive
+from streamtrack.triggers.checks import require, require_one
 from streamtrack.triggers.events import event_at
 from streamtrack.types import MOTION_MODES, Event, Frame, LiveTracks, SourceInfo, TrackMotion
 
 Mode = Literal["brownian", "directed", "tethered"]
+Age = Annotated[int, Field(ge=0)]
 
 
+@checks_settings
 class Speed:
     """Sees each track whose directed motion becomes faster than a limit.
 
@@ -39,15 +43,12 @@ class Speed:
     def __init__(
         self,
         *,
-        above_px_s: float | None = None,
-        above_um_s: float | None = None,
-        release: float = 0.8,
-        from_age_frames: int = 3,
+        above_px_s: Positive | None = None,
+        above_um_s: Positive | None = None,
+        release: Share = 0.8,
+        from_age_frames: Age = 3,
     ) -> None:
         require_one({"above_px_s": above_px_s, "above_um_s": above_um_s})
-        require_positive("above_px_s", above_px_s)
-        require_positive("above_um_s", above_um_s)
-        require(from_age_frames >= 0, "from_age_frames", from_age_frames, "0 or more")
         self._limit = _Limit(above_px_s, above_um_s, release)
         self._from_age_frames = from_age_frames
 
@@ -63,6 +64,7 @@ class Speed:
         return [event_at(tracks, row, speed_px_s=float(speed[row])) for row in self._limit.passed(tracks, speed)]
 
 
+@checks_settings
 class Displacement:
     """Sees each track that has come farther from its beginning than a limit.
 
@@ -81,10 +83,10 @@ class Displacement:
         A setting is missing or out of its range; from `check`, where the linker says nothing about motion.
     """
 
-    def __init__(self, *, above_px: float | None = None, above_um: float | None = None, release: float = 0.8) -> None:
+    def __init__(
+        self, *, above_px: Positive | None = None, above_um: Positive | None = None, release: Share = 0.8
+    ) -> None:
         require_one({"above_px": above_px, "above_um": above_um})
-        require_positive("above_px", above_px)
-        require_positive("above_um", above_um)
         self._limit = _Limit(above_px, above_um, release)
 
     def prepare(self, source: SourceInfo) -> None:
@@ -97,6 +99,7 @@ class Displacement:
         return [event_at(tracks, row, displacement_px=float(came[row])) for row in self._limit.passed(tracks, came)]
 
 
+@checks_settings
 class ModeSwitch:
     """Sees each track that changes the way it moves, for example from diffusion to directed motion.
 
@@ -110,7 +113,7 @@ class ModeSwitch:
     after
         The mode that they come from; any other one if left out.
     probability
-        The limit, above 0.5.
+        The limit.
     from_age_frames
         Age from which a track's mode is looked at.
 
@@ -121,10 +124,13 @@ class ModeSwitch:
     """
 
     def __init__(
-        self, *, to: Mode = "directed", after: Mode | None = None, probability: float = 0.9, from_age_frames: int = 3
+        self,
+        *,
+        to: Mode = "directed",
+        after: Mode | None = None,
+        probability: Annotated[float, Field(gt=0.5, lt=1)] = 0.9,
+        from_age_frames: Age = 3,
     ) -> None:
-        require(0.5 < probability < 1, "probability", probability, "above 0.5 and below 1")
-        require(from_age_frames >= 0, "from_age_frames", from_age_frames, "0 or more")
         require(after != to, "after", after, "another mode than 'to'")
         self._to = MOTION_MODES.index(to)
         self._is_from = np.array([mode == after or (after is None and mode != to) for mode in MOTION_MODES] + [False])
@@ -163,7 +169,6 @@ class _Limit:
     """Finds the tracks whose value passes a limit, in px or um; each again only after it was below ``release``."""
 
     def __init__(self, px: float | None, um: float | None, release: float) -> None:
-        require(0 < release <= 1, "release", release, "above 0, at most 1")
         self._px, self._um, self._release = px, um, release
 
     def prepare(self, source: SourceInfo) -> None:

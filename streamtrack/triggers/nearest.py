@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamtrack.triggers.checks import require, require_positive
+from streamtrack.settings import NotNegative, Positive, checks_settings
+from streamtrack.triggers.checks import require
 from streamtrack.triggers.events import event_at
 from streamtrack.types import Event, Frame, LiveTracks, SourceInfo
 
 
+@checks_settings
 class Nearest:
     """Sees, in every frame, the track nearest a point: to keep a particle in the middle, for example.
 
@@ -34,13 +36,12 @@ class Nearest:
         *,
         y_px: float | None = None,
         x_px: float | None = None,
-        max_distance_px: float | None = None,
-        at_least_px: float = 0.0,
+        max_distance_px: Positive | None = None,
+        at_least_px: NotNegative = 0.0,
         hold: bool = False,
     ) -> None:
-        require_positive("max_distance_px", max_distance_px)
         farthest = np.inf if max_distance_px is None else max_distance_px
-        require(0 <= at_least_px < farthest, "at_least_px", at_least_px, "0 or more, and below max_distance_px")
+        require(at_least_px < farthest, "at_least_px", at_least_px, "below max_distance_px")
         self._y_px, self._x_px = y_px, x_px
         self._at_least_px, self._max_distance_px = at_least_px, farthest
         self._hold = hold

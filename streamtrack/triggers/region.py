@@ -6,15 +6,16 @@ from typing import Literal
 
 import numpy as np
 
+from streamtrack.settings import NotNegative, checks_settings
 from streamtrack.track_memory import TrackMemory
-from streamtrack.triggers.area import Area, Range
-from streamtrack.triggers.checks import require
+from streamtrack.triggers.area import Area, Polygon, Range
 from streamtrack.triggers.events import event_at
 from streamtrack.types import Event, Frame, LiveTracks, SourceInfo
 
 _UNKNOWN, _OUTSIDE, _INSIDE = -1, 0, 1
 
 
+@checks_settings
 class Region:
     """Sees each track that enters an area, or leaves it: not those that begin or end there.
 
@@ -37,13 +38,12 @@ class Region:
         self,
         *,
         on: Literal["enters", "leaves"] = "enters",
-        margin_px: float = 1.0,
+        margin_px: NotNegative = 1.0,
         y_px: Range | None = None,
         x_px: Range | None = None,
-        polygon_px: list[tuple[float, float]] | None = None,
+        polygon_px: Polygon | None = None,
         mask: Path | None = None,
     ) -> None:
-        require(0 <= margin_px < np.inf, "margin_px", margin_px, "finite, 0 or more")
         self._on = _INSIDE if on == "enters" else _OUTSIDE
         self._margin_px = margin_px
         self._area = Area(y_px, x_px, polygon_px, mask)

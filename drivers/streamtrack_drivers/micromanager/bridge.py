@@ -4,19 +4,22 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from streamtrack.errors import ConfigError, MicroscopeError
+from streamtrack.errors import MicroscopeError
+from streamtrack.settings import Positive, checks_settings
 from streamtrack.types import NameKind
-from streamtrack_drivers.micromanager.geometry import binning_of, stage_matrix, um_per_px
+from streamtrack_drivers.micromanager.geometry import StageMatrix, binning_of, stage_matrix, um_per_px
 from streamtrack_drivers.micromanager.wire import DEFAULT_PORT, Connection, RemoteObject, open_core
 
 BUSY_POLL_S = 0.002
 
 
+@checks_settings
 class PycroManager:
     """A Micro-Manager that runs on this machine, with its server switched on.
 
@@ -43,12 +46,12 @@ class PycroManager:
     """
 
     def __init__(
-        self, *, port: int = DEFAULT_PORT, timeout_s: float = 5.0, stage_um_per_px: list[Any] | None = None
+        self,
+        *,
+        port: Annotated[int, Field(ge=1, le=65535)] = DEFAULT_PORT,
+        timeout_s: Positive = 5.0,
+        stage_um_per_px: StageMatrix | None = None,
     ) -> None:
-        if not (0 < port < 65536 and 0 < timeout_s < math.inf):
-            raise ConfigError(
-                f"port = {port}, timeout_s = {timeout_s:g}: give a port from 1 to 65535, and seconds above 0"
-            )
         self._matrix = None if stage_um_per_px is None else stage_matrix(stage_um_per_px)
         self._port = port
         self._timeout_s = timeout_s

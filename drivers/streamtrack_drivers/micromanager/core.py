@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from streamtrack.deadline import Deadline
 from streamtrack.errors import ConfigError, MicroscopeError, one_line
+from streamtrack.settings import Positive, checks_settings
 from streamtrack.types import NameKind
-from streamtrack_drivers.micromanager.geometry import binning_of, stage_matrix, um_per_px
+from streamtrack_drivers.micromanager.geometry import StageMatrix, binning_of, stage_matrix, um_per_px
 
 T = TypeVar("T")
 
@@ -28,6 +29,7 @@ EXPOSURE_TOLERANCE = 0.1
 """Cameras round exposures; what is further off (and by more than 1 ms) was not taken."""
 
 
+@checks_settings
 class MicroManager:
     """The devices of a Micro-Manager configuration file.
 
@@ -60,11 +62,9 @@ class MicroManager:
         *,
         config: Path,
         adapters: Path | None = None,
-        stage_um_per_px: list[Any] | None = None,
-        timeout_s: float = 5.0,
+        stage_um_per_px: StageMatrix | None = None,
+        timeout_s: Positive = 5.0,
     ) -> None:
-        if not 0 < timeout_s < math.inf:
-            raise ConfigError(f"a time-out of {timeout_s:g} s does not work: give seconds above 0")
         folder = _adapter_folder(adapters)
         path = _config_path(config, folder)
         self._attach(_load(path, folder), stage_um_per_px, timeout_s, None)

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError, MicroscopeError
 
+StageMatrix = tuple[float, float] | tuple[tuple[float, float], tuple[float, float]]
+"""How far along x and y, or the rows of a matrix."""
 AGREEMENT = 0.1
 """An affine transform whose scale is further off the pixel size was never measured: Micro-Manager's rule, too."""
 CURE = "run 'streamtrack calibrate stage RUN.toml', or set stage_um_per_px in [microscope]"

@@ -1,16 +1,17 @@
 """Follows the live image of a running Micro-Manager, without taking frames from anyone."""
 
-import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import ConfigError, MicroscopeError, SourceError
 from streamtrack.protocols import Microscope
+from streamtrack.settings import Positive, checks_settings
 from streamtrack.types import Frame, LostFrame, Pixels, SourceInfo
 from streamtrack_drivers.micromanager.bridge import PycroManager
 from streamtrack_drivers.micromanager.image_format import grey, image_format
@@ -23,6 +24,7 @@ MARKS = (*TAGS, "ElapsedTime-ms")
 """Tags that tell a new image from one that was seen before."""
 
 
+@checks_settings
 class PycroManagerSource:
     """The live image, or that of an acquisition that runs in Micro-Manager's own window.
 
@@ -54,14 +56,12 @@ class PycroManagerSource:
         self,
         *,
         microscope: Microscope,
-        poll_ms: float | None = None,
-        patience_s: float = 10.0,
+        poll_ms: Annotated[float, Field(ge=0, le=1000)] | None = None,
+        patience_s: Positive = 10.0,
         only: dict[str, int | str] | None = None,
     ) -> None:
         if not isinstance(microscope, PycroManager):
             raise ConfigError('source "pycromanager" needs [microscope] kind = "pycromanager"')
-        if not (poll_ms is None or 0 <= poll_ms < 1000) or not 0 < patience_s < math.inf:
-            raise ConfigError(f"poll_ms = {poll_ms}, patience_s = {patience_s}: give 0 to 1000 ms, and seconds above 0")
         self._closed = threading.Event()
         self._numbering, self._times, self._one = Numbering(), ImageTimes(), OneStream(only)
         self._looks = self._lost = 0

@@ -5,12 +5,15 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from threading import Event
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import ConfigError, MicroscopeError, SourceError
 from streamtrack.latency import LatencyHistogram
 from streamtrack.protocols import Microscope
+from streamtrack.settings import NotNegative, Positive, checks_settings
 from streamtrack.types import Frame, LostFrame, SourceInfo
 from streamtrack_drivers.micromanager.camera import CameraSettings, set_up
 from streamtrack_drivers.micromanager.core import MicroManager
@@ -33,6 +36,7 @@ LOST = {
 }
 
 
+@checks_settings
 class MicroManagerSource:
     """A continuous sequence of the core's camera, every frame handed over as soon as the core has it.
 
@@ -83,18 +87,17 @@ class MicroManagerSource:
         microscope: Microscope,
         camera: str | None = None,
         presets: dict[str, str] | None = None,
-        binning: int | None = None,
+        binning: Annotated[int, Field(ge=1)] | None = None,
         roi: tuple[int, int, int, int] | None = None,
-        exposure_ms: float | None = None,
-        buffer_mb: int = 128,
-        frames: int | None = None,
+        exposure_ms: NotNegative | None = None,
+        buffer_mb: Annotated[int, Field(ge=1, le=MOST_BUFFER_MB)] = 128,
+        frames: Annotated[int, Field(ge=1)] | None = None,
         on_stop: Literal["fail", "restart"] = "fail",
-        max_restarts: int = 10,
-        timeout_s: float = 5.0,
+        max_restarts: Annotated[int, Field(ge=0)] = 10,
+        timeout_s: Positive = 5.0,
     ) -> None:
         if not isinstance(microscope, MicroManager):
             raise ConfigError("the source 'micromanager' needs a [microscope] of kind 'micromanager'")
-        _check(buffer_mb, frames, timeout_s)
         self._microscope = microscope
         self._n_frames = frames
         self._max_restarts = max_restarts if on_stop == "restart" else 0
@@ -233,13 +236,3 @@ class MicroManagerSource:
     def _changed(self, found: ImageFormat) -> str:
         cure = "ROI, binning and pixel type have to stay as they are during a run"
         return f"the images of camera {self._camera.label} changed from {self._camera.format} to {found}: {cure}"
-
-
-def _check(buffer_mb: int, frames: int | None, timeout_s: float) -> None:
-    """Refuse what the core would take silently, or die of."""
-    if not 1 <= buffer_mb <= MOST_BUFFER_MB:
-        raise ConfigError(f"buffer_mb = {buffer_mb} does not work: give 1 to {MOST_BUFFER_MB}")
-    if frames is not None and frames < 1:
-        raise ConfigError(f"frames = {frames} does not work: give at least 1, or leave it out")
-    if not 0 < timeout_s < math.inf:
-        raise ConfigError(f"timeout_s = {timeout_s:g} does not work: give seconds above 0")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from streamtrack.arrays import frame_dtype
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SourceError, one_line
+from streamtrack.settings import checks_settings
 from streamtrack.types import Frame, LostFrame, SourceInfo
 from streamtrack_drivers.axes import MovieView, duration_s, length_um, naming, resolve_axes, square_pixel_um
 from streamtrack_drivers.tiff_stack import mmstack, ome
@@ -31,6 +32,7 @@ _ONLY_TIFFFILE = (
 )
 
 
+@checks_settings
 class TiffSource:
     """A movie in a TIFF, OME-TIFF, ImageJ or Micro-Manager file, read page by page.
 

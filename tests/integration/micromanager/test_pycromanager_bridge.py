@@ -122,7 +122,7 @@ def test_without_a_micromanager_the_cure_is_said_soon():
 
 @pytest.mark.parametrize("settings", [{"port": 99999}, {"timeout_s": 0.0}, {"timeout_s": float("nan")}])
 def test_settings_out_of_range_are_refused(settings):
-    with pytest.raises(ConfigError, match="give a port from 1 to 65535, and seconds above 0"):
+    with pytest.raises(ConfigError, match=r"(port|timeout_s) = "):
         PycroManager(**settings)
 
 

@@ -72,12 +72,6 @@ def test_a_refusal_is_final(microscope):
     assert guard.outcome()["refused"] == {"not allowed": 1}
 
 
-@pytest.mark.parametrize("retries", [-1, 11])
-def test_retries_have_a_limit(microscope, retries):
-    with pytest.raises(ConfigError, match="0 to 10"):
-        Property(microscope=armed(microscope), device="Laser", property="Power", retries=retries)
-
-
 def test_a_pulse_opens_and_closes(microscope):
     started = time.perf_counter()
     Shutter(microscope=armed(microscope), device="Shutter").execute(example_command({"pulse_ms": 50}))
@@ -152,12 +146,6 @@ def test_a_burst_of_events_says_where_it_comes_from(microscope):
     assert actuator.execute(example_command(action)) == {"events": 3}
     cause = {"rule": "a rule", "frame": 123, "particle": 7}
     assert microscope.events == 3 * [{"exposure": 5, "metadata": {"phase": "burst", "streamtrack": cause}}]
-
-
-@pytest.mark.parametrize("repeats", [0, 1001])
-def test_bursts_have_a_limit(microscope, repeats):
-    with pytest.raises(ConfigError, match="1 to 1000"):
-        MdaEvent(microscope=armed(microscope), repeats=repeats)
 
 
 def test_a_look_at_another_preset_goes_back():

@@ -132,14 +132,6 @@ def test_limits_hold_for_every_kind_of_move():
     assert not microscope.calls
 
 
-@pytest.mark.parametrize(
-    "settings", [{"gain": 0}, {"gain": 1.1}, {"gain": math.nan}, {"max_move_um": 0}, {"settle_ms": -1}, {"retries": 99}]
-)
-def test_settings_out_of_range(settings):
-    with pytest.raises(ConfigError, match="out of range"):
-        Stage(microscope=armed(SimulatedMicroscope()), **settings)
-
-
 def test_focus():
     microscope = SimulatedMicroscope()
     focus = Focus(microscope=armed(microscope), retries=1)

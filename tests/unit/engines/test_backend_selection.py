@@ -113,7 +113,7 @@ def test_the_engine_refuses_a_missing_back_end_when_it_is_made(machine):
     machine(torch=Unfit("torch", "torch is not installed: cure"))
     with pytest.raises(EngineError, match=r"^engine back end torch: torch is not installed: cure$"):
         DenodetEngine(backend="torch")
-    with pytest.raises(ConfigError, match="'cuda' must be one of auto, tensorrt"):
+    with pytest.raises(ConfigError, match="backend = 'cuda' is not valid: input should be 'auto', 'tensorrt'"):
         DenodetEngine(backend="cuda")
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from streamtrack.errors import ConfigError, EngineError
+from streamtrack.errors import EngineError
 from streamtrack_engines.engine import DenodetEngine
 from streamtrack_engines.levels import Levels, binning_for
 
@@ -89,21 +89,6 @@ def test_faint_ones_are_left_out_on_request():
     assert len(both) == 2
     assert len(one) == 1
     assert one.mass[0] > 2000
-
-
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"spot_size": 0.0}, "spot_size 0 must be above 0"),
-        ({"spot_size": 61.0}, "at most 60 px"),
-        ({"polarity": "grey"}, "polarity 'grey' must be one of bright, dark"),
-        ({"min_mass": -1.0}, "min_mass -1 must be 0 or more"),
-        ({"min_mass": float("nan")}, "min_mass nan must be 0 or more"),
-    ],
-)
-def test_a_setting_that_cannot_be_is_named(setting, message):
-    with pytest.raises(ConfigError, match=message):
-        DenodetEngine(**setting)
 
 
 class _engine:

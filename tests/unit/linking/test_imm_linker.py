@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from streamtrack.errors import ConfigError, LinkerError
+from streamtrack.errors import LinkerError
 from streamtrack.linking import assignment, calibration, gating, imm, imm_filter, measurement, readout, revision
 from streamtrack.linking.imm import ImmLinker
 from streamtrack.testing.linkers import detections_at
@@ -226,24 +226,6 @@ def test_images_of_any_size(shape):
     corners = detections_at([[0, 0], [0, shape[1] - 1], [shape[0] - 1, 0], [shape[0] - 1, shape[1] - 1]])
     first = linker.update(corners, 0, 0.0).particle
     np.testing.assert_array_equal(linker.update(corners, 1, 1.0).particle, first)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"detection_probability": 1.0},
-        {"detection_probability": 0.0},
-        {"lag": -1},
-        {"lag": 11},
-        {"step_px": -1.0},
-        {"step_px": float("inf")},
-        {"max_misses": -1},
-    ],
-)
-def test_settings_out_of_range(settings):
-    (name, value), *_ = settings.items()
-    with pytest.raises(ConfigError, match=f"{name} is {value}"):
-        ImmLinker(**settings)
 
 
 def with_lag(movie, lag):

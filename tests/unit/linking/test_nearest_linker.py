@@ -3,7 +3,7 @@ import pytest
 import scipy
 
 from streamtrack.config import PluginConfig
-from streamtrack.errors import ConfigError, LinkerError
+from streamtrack.errors import LinkerError
 from streamtrack.linking.nearest import NearestLinker
 from streamtrack.linking.trackpy_linker import TrackpyLinker
 from streamtrack.registry import build
@@ -97,13 +97,6 @@ def test_a_run_finds_it_by_name():
         "memory": 1,
         "ignored_detections": 0,
     }
-
-
-@pytest.mark.parametrize("settings", [{"search_range": 0.0}, {"search_range": float("inf")}, {"memory": -1}])
-def test_settings_out_of_range(settings):
-    (name, value), *_ = settings.items()
-    with pytest.raises(ConfigError, match=f"{name} is {value}"):
-        NearestLinker(**settings)
 
 
 def test_without_the_size_of_the_frames_it_does_not_begin():

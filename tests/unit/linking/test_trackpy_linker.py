@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import trackpy
 
-from streamtrack.errors import ConfigError, LinkerError
+from streamtrack.errors import LinkerError
 from streamtrack.linking.trackpy_linker import TrackpyLinker
 from streamtrack.testing.linkers import detections_at
 from streamtrack.types import Detections
@@ -84,10 +84,3 @@ def test_info():
         "memory": 1,
         "ignored_detections": 1,
     }
-
-
-@pytest.mark.parametrize("settings", [{"search_range": 0.0}, {"search_range": float("nan")}, {"memory": -1}])
-def test_settings_out_of_range(settings):
-    (name, value), *_ = settings.items()
-    with pytest.raises(ConfigError, match=f"{name} is {value}"):
-        TrackpyLinker(**settings)

@@ -124,8 +124,6 @@ def test_a_mask_with_several_images_is_refused(tmp_path):
         ({"y_px": (0, 5), "polygon_px": [(0, 0), (0, 5), (5, 5)]}, "y_px and x_px and polygon_px"),
         ({"y_px": (9, 5)}, r"y_px is \(9, 5\).*low to high"),
         ({"x_px": (float("nan"), 5)}, "x_px is"),
-        ({"polygon_px": [(0, 0), (1, 1)]}, "three or more"),
-        ({"polygon_px": [(0, 0), (1, 1), (float("inf"), 5)]}, "finite"),
         ({"y_px": (100, 200)}, "no pixel of an image of 40 x 60 px"),
         ({"polygon_px": [(-9, -9), (-9, -5), (-5, -5)]}, "no pixel"),
     ],

@@ -1,6 +1,3 @@
-import pytest
-
-from streamtrack.errors import ConfigError
 from streamtrack.testing.triggers import SOURCE, frame_at, tracks_at
 from streamtrack.triggers.life import Appears, Disappears, Older
 
@@ -67,10 +64,3 @@ def test_lost_frames_count_and_a_missed_track_is_seen_when_it_is_found_again():
 def test_a_track_that_ended_in_time_never_gets_old():
     run = {0: ({1: (5, 5)}, ()), 3: ({}, (1,)), 4: ({1: (5, 5)}, ()), 8: ({1: (5, 5)}, ()), 9: ({1: (5, 5)}, ())}
     assert seen(prepared(Older(frames=5)), run) == [(9, 1, 5, 5)]
-
-
-def test_settings_that_make_no_sense_are_refused():
-    with pytest.raises(ConfigError, match="frames is 0"):
-        Older(frames=0)
-    with pytest.raises(ConfigError, match="after_frames is -1"):
-        Appears(after_frames=-1)

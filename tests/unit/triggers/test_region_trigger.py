@@ -77,7 +77,7 @@ def test_an_ended_track_is_forgotten():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"margin_px": -1.0}, "margin_px is -1"),
+        ({"polygon_px": [(0, 0), (9, 9)]}, "polygon_px = .* is not valid: list should have at least 3 items"),
         ({"mask": "cell.tif"}, "exactly one of"),
         ({"x_px": None}, "exactly one of"),
         ({"x_px": (500, 600)}, "no pixel"),
