@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import measure as gpu_measure
 from benchmarks.gpu.device import Activity, frame_spans_us
 from benchmarks.gpu.measure import Amount, measure, open_engine
 from benchmarks.gpu.parity import agreement, compare_tracks, detect_all, frames_of, parity_movies, track_movie
@@ -21,8 +22,16 @@ TINY = Amount((64,), 4, 8, 4, 4, 40, Extent(0.0, 12, 2))
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _small_frames():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu_measure, "PARITY_PX", 128)
+        patch.setattr(gpu_measure, "RUN_PX", 64)
+        yield
+
+
 @pytest.fixture(scope="module")
-def record():
+def record(_small_frames):
     return measure(["onnxruntime"], TINY)
 
 
@@ -130,6 +139,7 @@ find = util.find_spec
 util.find_spec = lambda name, *rest: None if name in {modules!r} else find(name, *rest)
 sys.argv = ["gpu", "--quick"]
 from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import measure as gpu_measure
 gpu.find_spec = util.find_spec
 IMPORT
 gpu.main()

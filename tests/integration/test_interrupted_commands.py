@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,10 @@ def status_of(folder):
         return None
 
 
-@pytest.mark.parametrize("after_s", [0.02, 0.1, 0.2, 0.4, 0.8, 1.2, 1.6, 2.4, 3.5])
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+MOMENTS_S = [0.02, 0.1, 0.2, 0.4, 0.8, 1.2, 1.6, 2.4, 3.5]
+
+
+@pytest.mark.parametrize(("after_s", "name"), list(zip(MOMENTS_S, cycle(["SIGINT", "SIGTERM"]), strict=False)))
 def test_a_signal_while_a_command_starts_ends_it_without_a_traceback(tmp_path, after_s, name):
     command = "from streamtrack.__main__ import main; print('Python is up', flush=True); main()"
     arguments = [sys.executable, "-c", command, "track", LONG, "--out", str(tmp_path / "out")]

@@ -1,4 +1,8 @@
-"""Taps in scripts as users write them: each test runs one in a process of its own, against a real acquisition."""
+"""Taps in scripts as users write them, against real acquisitions.
+
+Scripts of the Python back end run one after the other in one process, as cells of a notebook do, unless they change the
+core; those of the Java back end in one of their own.
+"""
 
 import json
 import os
@@ -55,6 +59,46 @@ LAB_PACKAGE = Path(__file__).parents[2] / "lab_package"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join((str(LAB_PACKAGE), os.environ.get("PYTHONPATH", "")))}
 
 
+SERVE = """
+import contextlib, os, traceback
+for folder in sys.stdin:
+    os.chdir(folder.strip())
+    with open("said.txt", "w") as said, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            exec(open("script.py").read(), {**globals()})
+        except Exception:
+            traceback.print_exc()
+    print("done", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def python_backend():
+    """Return a process that runs the scripts whose folders it is told."""
+    command = [sys.executable, "-c", PYTHON_BACKEND + SERVE]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT, bufsize=1
+    ) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def run_cell(python_backend, tmp_path):
+    """As ``run_script``, in the process that has the core already."""
+
+    def run(script, config=RUN):
+        (tmp_path / "run.toml").write_text(config)
+        (tmp_path / "script.py").write_text(script)
+        print(tmp_path, file=python_backend.stdin)
+        assert python_backend.stdout.readline() == "done\n"
+        said = (tmp_path / "said.txt").read_text()
+        assert "Traceback" not in said, said
+        return json.loads((tmp_path / "results" / "report.json").read_text()), said
+
+    return run
+
+
 @pytest.fixture
 def run_script(tmp_path):
     """Run a script with the configuration in ``run.toml``; return its report and what it said."""
@@ -106,14 +150,13 @@ def test_an_at_sign_in_the_metadata_does_not_end_the_acquisition(run_script, sta
     assert_complete(report, said)
 
 
-def test_a_run_that_fails_does_not_touch_the_acquisition(run_script):
+def test_a_run_that_fails_does_not_touch_the_acquisition(run_cell):
     script = THREE_LINES.replace("tap.close()", "try: tap.close()\nexcept Exception as error: print('run:', error)")
     config = '[[sinks]]\nkind = "memory"\nfail_in = "write"\n'
-    report, said = run_script(PYTHON_BACKEND + script, config=config)
+    report, said = run_cell(script, config=config)
     assert report["status"] == "failed"
     assert f"saved {N}" in said
     assert "disk full in write" in said
-    assert "Traceback" not in said
 
 
 SEVERAL_STREAMS = """
@@ -127,10 +170,10 @@ tap.close()
 """
 
 
-def test_an_acquisition_of_several_streams_is_refused_and_left_alone(run_script):
+def test_an_acquisition_of_several_streams_is_refused_and_left_alone(run_cell):
     script = SEVERAL_STREAMS.replace("ONLY", "None")
     script = script.replace("tap.close()", "try: tap.close()\nexcept Exception as error: print('run:', error)")
-    report, said = run_script(PYTHON_BACKEND + script)
+    report, said = run_cell(script)
     assert report["status"] == "failed"
     assert "the acquisition has several streams" in report["error"]
     assert f"run: {report['error']}" in said
@@ -138,9 +181,9 @@ def test_an_acquisition_of_several_streams_is_refused_and_left_alone(run_script)
     assert "Traceback" not in said
 
 
-def test_the_chosen_stream_alone_is_tracked(run_script):
+def test_the_chosen_stream_alone_is_tracked(run_cell):
     only = '{"channel": "FITC", "position": 1, "z": 2}'
-    report, said = run_script(PYTHON_BACKEND + SEVERAL_STREAMS.replace("ONLY", only))
+    report, said = run_cell(SEVERAL_STREAMS.replace("ONLY", only))
     assert report["frames"]["in"] == 3
     assert report["source"]["details"]["stream"] == {"p": 1, "c": "FITC", "z": 2, "camera": "Camera"}
     assert report["source"]["details"]["left_out"] == 33
@@ -171,7 +214,7 @@ for only in (None, {"camera": 1}):
     assert report["source"]["details"]["left_out"] == 3
 
 
-def test_two_acquisitions_in_one_run(run_script):
+def test_two_acquisitions_in_one_run(run_cell):
     script = f"""
 with Tap("run.toml", out="results", core=core) as tap:
     for name in "ab":
@@ -179,19 +222,19 @@ with Tap("run.toml", out="results", core=core) as tap:
             acquisition.acquire(multi_d_acquisition_events(num_time_points={N // 2}))
 print("saved {N}")
 """
-    report, said = run_script(PYTHON_BACKEND + script)
+    report, said = run_cell(script)
     assert_complete(report, said)
     assert report["source"]["details"]["restarts"] == 1
 
 
-def test_snaps_have_no_number_and_are_tracked(run_script):
+def test_snaps_have_no_number_and_are_tracked(run_cell):
     script = """
 with Tap("run.toml", out="results", core=core) as tap:
     with Acquisition(directory=None, name="x", image_process_fn=tap) as acquisition:
         for event in multi_d_acquisition_events(num_time_points=10):
             acquisition.acquire(event)
 """
-    report, _ = run_script(PYTHON_BACKEND + script)
+    report, _ = run_cell(script)
     assert report["frames"]["in"] == 10
 
 
@@ -209,8 +252,8 @@ tap.close()
 """
 
 
-def test_triggers_add_events_to_a_running_acquisition_of_the_python_back_end(run_script):
-    report, _ = run_script(PYTHON_BACKEND + ADD_EVENTS, config=EVENTS)
+def test_triggers_add_events_to_a_running_acquisition_of_the_python_back_end(run_cell):
+    report, _ = run_cell(ADD_EVENTS, config=EVENTS)
     assert report["frames"]["in"] >= 2, "the first image leads to the second"
 
 
