@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from streamtrack.arrays import ArraySource, frame_dtype
 from streamtrack.clock import monotonic_ns
 from streamtrack.columns import measured_by
-from streamtrack.config import PluginConfig, RunConfig, validate
+from streamtrack.config import PluginConfig, RunConfig, engine_kind, validate
 from streamtrack.errors import ConfigError, StreamtrackError
 from streamtrack.progress import FrameProgress
 from streamtrack.protocols import Engine, FrameSource, Linker
@@ -309,7 +309,7 @@ def _table(name: str, value: Any) -> Any:
     if name == "measures" and not isinstance(value, str | Mapping):
         return [{"kind": each} if isinstance(each, str) else each for each in value]
     if isinstance(value, Mapping) and name in DEFAULT_KIND:
-        return {"kind": DEFAULT_KIND[name], **value}
+        return {"kind": engine_kind(value) if name == "engine" else DEFAULT_KIND[name], **value}
     return value
 
 

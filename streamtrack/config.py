@@ -256,6 +256,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {folded[close[0]]!r}?" if close else ""
 
 
+def engine_kind(table: Mapping[str, Any]) -> str:
+    """Return the engine that a table without ``kind`` means: one for any weights where it names some."""
+    return "graph" if table.get("weights") else "denodet"
+
+
 def _first_mistake(error: ValidationError, model: type[BaseModel], data: Any, where: str) -> str:
     # An unknown key first: it often explains the others.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")

@@ -27,6 +27,9 @@ Group = Literal[
     "triggers",
     "actuators",
     "sinks",
+    "networks",
+    "heads",
+    "training_data",
     "commands",
     "diagnostics",
 ]
@@ -70,7 +73,7 @@ def load(group: Group, kind: str) -> Any:
         if module not in EXTRA_OF_MODULE:
             raise
         cure = f"pip install 'streamtrack[{EXTRA_OF_MODULE[module]}]'"
-        raise PluginNotFoundError(f"{group[:-1]} {kind!r} needs {module}: {cure}") from error
+        raise PluginNotFoundError(f"{_one_of(group)} {kind!r} needs {module}: {cure}") from error
 
 
 def build(
@@ -81,7 +84,7 @@ def build(
     One that has a setting ``microscope`` or ``config_folder`` gets what is given here.
     """
     factory = load(group, config.kind)
-    given = _given(factory, microscope, config_folder, f"{group[:-1]} {config.kind!r}")
+    given = _given(factory, microscope, config_folder, f"{_one_of(group)} {config.kind!r}")
     settings = check_settings(group, config)
     return Plugin(config.kind, factory(**settings, **given), settings)
 
@@ -89,7 +92,7 @@ def build(
 def check_settings(group: Group, config: PluginConfig) -> dict[str, Any]:
     """Return the settings of a plug-in, defaults included; raises ConfigError where they do not fit its signature."""
     model = settings_model(load(group, config.kind))
-    checked = validate(model, config.settings, f"{group[:-1]} {config.kind!r}")
+    checked = validate(model, config.settings, f"{_one_of(group)} {config.kind!r}")
     return {name: getattr(checked, name) for name in type(checked).model_fields}
 
 
@@ -166,4 +169,8 @@ def _find(group: Group, kind: str) -> EntryPoint:
         return found[0]
     known = names(group)
     listing = ", ".join(known) or "none installed"
-    raise PluginNotFoundError(f"unknown {group[:-1]} {kind!r}{nearest(kind, known)} (known: {listing})")
+    raise PluginNotFoundError(f"unknown {_one_of(group)} {kind!r}{nearest(kind, known)} (known: {listing})")
+
+
+def _one_of(group: Group) -> str:
+    return group.replace("_", " ").removesuffix("s")

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from streamtrack.config import validate
 
-GIVEN = ("microscope", "config_folder")
-"""Parameters of plug-ins that the run fills in."""
+GIVEN = ("microscope", "config_folder", "head_bias")
+"""Parameters of plug-ins that the run fills in, or the training."""
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]

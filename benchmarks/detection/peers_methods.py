@@ -25,7 +25,6 @@ from streamtrack_engines.backends.selection import ORDER, BackendName
 from streamtrack_engines.deploy import DeployGraph, from_onnx
 from streamtrack_engines.engine import DenodetEngine
 from streamtrack_engines.networks.denodet import Denodet
-from streamtrack_engines.peaks import COLUMNS
 from streamtrack_engines.weights import read_weights
 
 LOG_SIGMA_PX = 1.5
@@ -134,8 +133,7 @@ def _torch_eager(settings: MovieSettings, threads: int, *, folded: bool, channel
         frames = torch.from_numpy(history.view(np.uint8).reshape(1, *history.shape, 2))
         with torch.inference_mode():
             table = graph.detect(frames).numpy()
-        yx = table[:, [COLUMNS.index("y"), COLUMNS.index("x")]]
-        return Candidates.strongest(yx, table[:, COLUMNS.index("score")])
+        return Candidates.strongest(table[:, :2], table[:, 2])
 
     details = {"torch": torch.__version__, "threads": threads}
     return Method(find, _own_threshold(), folded, details)
@@ -143,7 +141,7 @@ def _torch_eager(settings: MovieSettings, threads: int, *, folded: bool, channel
 
 def _random_network(graph: DeployGraph) -> nn.Module:
     torch.manual_seed(0)
-    return Denodet(n_frames=graph.network.n_frames).eval()
+    return Denodet(n_frames=graph.network.n_frames, head_bias=graph.head.bias).eval()
 
 
 def _own_threshold() -> float:

@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,18 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from benchmarks.shared.record import command_line, command_parser, write
+from streamtrack.config import PluginConfig
 from streamtrack.report import machine, versions
-from streamtrack.simulation.crops import CropBatch, CropRanges, sample_crops
+from streamtrack.simulation.crops import CropRanges, sample_crops
+from streamtrack_engines.heads.presence import Presence
 from streamtrack_engines.networks.denodet import Denodet, ResidualBlock
+from streamtrack_engines.networks.network import Network
 from streamtrack_engines.training.checkpoint import TrainingState
 from streamtrack_engines.training.data import to_batch
 from streamtrack_engines.training.evaluation import find, score
-from streamtrack_engines.training.recipe import LossWeights, NetworkSettings, Recipe
+from streamtrack_engines.training.recipe import Recipe
 from streamtrack_engines.training.step import train_step
+from streamtrack_engines.training_data.truth import Truth
 
 SEED = 66_000
 TEST_SEED = 880_000
@@ -38,9 +43,11 @@ SNRS = (1.0, 2.0, 4.0, 7.0)
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
 CPU = torch.device("cpu")
 
+_denodet = partial(Denodet, head_bias=Presence.bias)
+
 
 def _without_denoising() -> Denodet:
-    network = Denodet()
+    network = _denodet()
     for idle in (network.denoising, network.denoised_head):
         idle.requires_grad_(False)
     return network
@@ -50,7 +57,7 @@ class Coupled(Denodet):
     """The detection decoder also sees the features of the denoising decoder, level by level."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(head_bias=Presence.bias)
         for level, width in zip(self.detection, (16, 8), strict=True):
             level.block = ResidualBlock(3 * width, width, "batch")
 
@@ -75,8 +82,8 @@ class Cascaded(Denodet):
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.detector = Denodet()
+        super().__init__(head_bias=Presence.bias)
+        self.detector = _denodet()
         for idle in (self.detection, self.found_head, self.detector.denoising, self.detector.denoised_head):
             idle.requires_grad_(False)
 
@@ -98,16 +105,16 @@ class WithoutContext(Denodet):
     """Nothing but the surroundings of a pixel decides."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(head_bias=Presence.bias)
         for parameter in self.context.parameters():
             nn.init.zeros_(parameter).requires_grad_(False)
 
 
 VARIANTS: dict[str, tuple[str, Callable[[], Denodet]]] = {
-    "shipped": ("three frames, batch norm, both decoders on their own, context", Denodet),
-    "instance norm": ("the paper's normalisation", lambda: Denodet(norm="instance")),
-    "one frame": ("no frames before the current one", lambda: Denodet(n_frames=1)),
-    "one frame late": ("the frames before and after the current one", Denodet),
+    "shipped": ("three frames, batch norm, both decoders on their own, context", _denodet),
+    "instance norm": ("the paper's normalisation", lambda: _denodet(norm="instance")),
+    "one frame": ("no frames before the current one", lambda: _denodet(n_frames=1)),
+    "one frame late": ("the frames before and after the current one", _denodet),
     "no denoising": ("encoder and detection decoder alone", _without_denoising),
     "coupled": ("the detection decoder sees the features of the denoising decoder", Coupled),
     "cascaded": ("a second network detects in what the first has denoised", Cascaded),
@@ -145,7 +152,7 @@ def measure(name: str, steps: int, n_crops: int) -> dict[str, Any]:
     network = build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     n_after = int(name == "one frame late")
     began = time.monotonic()
-    average = trained(network, steps, n_after, LossWeights(denoising=0) if name == "no denoising" else LossWeights())
+    average = trained(network, steps, n_after, 0.0 if name == "no denoising" else 0.5)
     row = {"what": what, "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad)}
     row |= {"steps": steps, "training_s": round(time.monotonic() - began)}
     for snr in SNRS:
@@ -153,33 +160,38 @@ def measure(name: str, steps: int, n_crops: int) -> dict[str, Any]:
     return row
 
 
-def trained(network: Denodet, steps: int, n_after: int, loss: LossWeights) -> Denodet:
+def trained(network: Denodet, steps: int, n_after: int, denoising: float) -> Network:
     """Return the moving average of the network after so many steps."""
-    settings = NetworkSettings(n_frames=network.n_frames)
-    recipe = Recipe(steps=steps, batch_size=8, detection_only_fraction=0, network=settings, loss=loss)
+    config = PluginConfig(kind="denodet", n_frames=network.n_frames)
+    recipe = Recipe(steps=steps, batch_size=8, detection_only_fraction=0, network=config, denoising=denoising)
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learning, recipe.learning_rate, weight_decay=recipe.weight_decay)
-    state = TrainingState(network, copy.deepcopy(network).eval(), optimizer)
+    state = TrainingState(network, copy.deepcopy(network).eval(), Presence(), optimizer)
     for step in track(range(steps), "training"):
         rng = np.random.default_rng((SEED, step))
-        crops = sample_crops(rng, 8, 128, recipe.crop_ranges, n_before=network.n_frames - 1 - n_after, n_after=n_after)
-        train_step(recipe, state, to_batch(crops, Denodet, CPU), step / steps)
+        truth = _truth(rng, 8, 128, CropRanges(), network.n_frames, n_after)
+        train_step(recipe, state, to_batch(truth, network, CPU), step / steps)
     return state.average
 
 
-def held_out(n_frames: int, n_after: int, snr: float, n_crops: int) -> CropBatch:
+def _truth(rng: np.random.Generator, n: int, size_px: int, ranges: CropRanges, n_frames: int, n_after: int) -> Truth:
+    crops = sample_crops(rng, n, size_px, ranges, n_before=n_frames - 1 - n_after, n_after=n_after)
+    return Truth(crops.noisy, crops.points, crops.signal)
+
+
+def held_out(n_frames: int, n_after: int, snr: float, n_crops: int) -> Truth:
     """Return crops of the challenge's scenes at one SNR, density 500, the same for every variant up to the noise."""
     ranges = replace(
         CropRanges(), camera_fraction=0.0, empty_fraction=0.0, low_density_fraction=0.0, first_frame_fraction=0.0
     )
     ranges = replace(ranges, density=(500.0, 500.0), snr=(snr, snr))
     rng = np.random.default_rng((TEST_SEED, int(10 * snr)))
-    return sample_crops(rng, n_crops, 256, ranges, n_before=n_frames - 1 - n_after, n_after=n_after)
+    return _truth(rng, n_crops, 256, ranges, n_frames, n_after)
 
 
-def best_score(network: Denodet, crops: CropBatch, snr: float) -> dict[str, float]:
+def best_score(network: Network, crops: Truth, snr: float) -> dict[str, float]:
     """Return the best F1 over the thresholds, with that threshold and RMSE."""
-    found = find(network, crops, THRESHOLDS[0], CPU)
+    found = find(network, Presence(), crops, THRESHOLDS[0], CPU)
     scores = [score(found[found[:, 3] > threshold, :3], crops.points, 256) for threshold in THRESHOLDS]
     best = int(np.argmax([f1 for f1, _ in scores]))
     f1, rmse_px = scores[best]

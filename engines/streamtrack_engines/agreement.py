@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from streamtrack.metrics.detection import match
 from streamtrack_engines.backends.metadata import DETECTIONS, FRAME
 from streamtrack_engines.deploy import DeployGraph
-from streamtrack_engines.networks import Network
-from streamtrack_engines.peaks import COLUMNS
+from streamtrack_engines.heads.head import COLUMNS
 
 GATE_PX = 1.0
 """Detections closer than this can be the same particle."""
@@ -24,7 +23,7 @@ Rows = NDArray[np.float32]
 Find = Callable[[Frames], Rows]
 """From some frames (T, H, W) to the table of the particles of the last, (K, columns)."""
 
-_Y, _X, _SCORE = (COLUMNS.index(name) for name in ("y", "x", "score"))
+_Y, _X, _SCORE = ([column.name for column in COLUMNS].index(name) for name in ("y", "x", "score"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,27 +111,20 @@ def as_on_a_gpu(graph: DeployGraph) -> DeployGraph:
     The result of each operation is rounded to half precision, and sums within one are float32: so do tensor cores.
     torch's own half precision is much slower on most CPUs, and no nearer to a GPU's.
     """
-    rounded = DeployGraph(graph.network, calibration=graph.calibration, max_detections=graph.max_detections)
-    rounded.network = _Rounded(rounded.network)  # type: ignore[assignment]
+    rounded = DeployGraph(graph.network, graph.head, calibration=graph.calibration, max_detections=graph.max_detections)
+    for name in ("forward", "find"):
+        setattr(rounded.network, name, _rounding(getattr(rounded.network, name)))
     return rounded
 
 
-class _Rounded(nn.Module):
-    """A network, rounded."""
+def _rounding(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a method of a network, rounded."""
 
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-        self.see, self.image_scale = network.see, network.image_scale
-
-    def forward(self, seen: Any) -> tuple[Tensor, Tensor]:
+    def in_half(seen: Any) -> Any:
         with _RoundToHalf():
-            denoised, found = self.network(_rounded(seen))
-        return denoised, found
+            return compute(_rounded(seen))
 
-    def find(self, seen: Any) -> Tensor:
-        with _RoundToHalf():
-            return self.network.find(_rounded(seen))
+    return in_half
 
 
 def _rounded(seen: Any) -> Any:

@@ -1,21 +1,19 @@
 """The deploy graph: bytes of raw frames in, a table of particles and the denoised frame out, as one torch module."""
 
-import copy
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from streamtrack.errors import EngineError
+from streamtrack.errors import ConfigError, EngineError, PluginNotFoundError
 from streamtrack_engines.backends.metadata import DeployMetadata
-from streamtrack_engines.networks import Network, make_network
-from streamtrack_engines.networks.compact import Block
-from streamtrack_engines.networks.denodet import ResidualBlock, denoised_signal
-from streamtrack_engines.peaks import UNCALIBRATED, Calibration, background_ring, peak_table
+from streamtrack_engines.heads.head import Head
+from streamtrack_engines.networks.network import Network
+from streamtrack_engines.parts import make_head, make_network
 
 Precision = Literal["float32", "float16"]
 
+_OTHERS = "take another engine back end"
 _CURE = "write it anew with 'streamtrack export' of this version"
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -26,9 +24,11 @@ class DeployGraph(nn.Module):
     Parameters
     ----------
     network
-        DENODET, trained; the graph holds a copy whose batch norms are folded into the convolutions.
+        Trained; the graph holds a copy whose batch norms are folded into the convolutions.
+    head
+        Makes the table.
     calibration
-        What makes scores probabilities.
+        What makes scores probabilities; the head's ``uncalibrated`` by default.
     max_detections
         Rows of the table.
     precision
@@ -39,24 +39,24 @@ class DeployGraph(nn.Module):
     def __init__(
         self,
         network: Network,
+        head: Head,
         *,
-        calibration: Calibration = UNCALIBRATED,
+        calibration: tuple[float, ...] | None = None,
         max_detections: int = 2048,
         precision: Precision = "float32",
     ) -> None:
         super().__init__()
         self.dtype = _DTYPES[precision]
-        self.network = fold_norms(network).to(self.dtype)
-        self.calibration = calibration
+        self.network = network.folded().to(self.dtype)
+        self.head = head
+        self.calibration = head.uncalibrated if calibration is None else calibration
         self.max_detections = max_detections
-        self.ring: Tensor
         self.place_values: Tensor
         self.register_buffer("place_values", torch.tensor([[1.0], [256.0]]), persistent=False)
-        self.register_buffer("ring", background_ring(), persistent=False)
         self.eval()
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the particles of the last of some frames, and denoise it.
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """Find the particles of the last of some frames, and denoise it where the network can.
 
         Parameters
         ----------
@@ -68,15 +68,17 @@ class DeployGraph(nn.Module):
         Returns
         -------
         detections
-            (max_detections, 5) float32, from `peak_table`. A frame without any contrast has none.
+            (max_detections, columns) float32, the head's table. A frame without any contrast has none.
         denoised
             (H, W) float32, counts: the signal above background that the network sees, on a flat background that
-            gives the image the mean of the raw frame.
+            gives the image the mean of the raw frame. Not there if the network gives no image.
         """
+        if self.network.image is None:
+            return (self.detect(frames),)
         counts = self._counts(frames)
         seen, current = self.network.see(counts), counts[:, -1:]
-        logit, found = (self._to_size(output, current) for output in self.network(seen))
-        signal = denoised_signal(logit, self.network.image_scale(seen, current))
+        image, found = (self._to_size(output, current) for output in self.network(seen))
+        signal = self.network.image_counts(image, seen, current)
         signal = torch.where(_has_contrast(current), signal, 0.0)
         background = (current - signal).mean((-2, -1), keepdim=True)
         return self._table(found, current), (signal + background)[0, 0]
@@ -102,28 +104,13 @@ class DeployGraph(nn.Module):
         return output[..., : current.shape[-2], : current.shape[-1]].float()
 
     def _table(self, found: Tensor, current: Tensor) -> Tensor:
-        table = peak_table(found, current, k=self.max_detections, calibration=self.calibration, ring=self.ring)
+        table = self.head.table(found, current, k=self.max_detections, calibration=self.calibration)
         return torch.where(_has_contrast(current)[0, 0], table, 0.0)
 
 
 def _has_contrast(counts: Tensor) -> Tensor:
     """Return whether a frame shows anything, (1, 1, H, W) -> bool (1, 1, 1, 1)."""
     return counts.amax((-2, -1), keepdim=True) > counts.amin((-2, -1), keepdim=True)
-
-
-def fold_norms(network: Network) -> Network:
-    """Return a copy for inference whose batch norms are part of the convolutions before them, as weights and biases.
-
-    Instance norms stay, because they depend on the frame.
-    """
-    folded = copy.deepcopy(network).eval()
-    for block in folded.modules():
-        if isinstance(block, ResidualBlock | Block):
-            for place, (conv, norm) in enumerate(zip(block.convs, block.norms, strict=True)):
-                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    block.convs[place] = fuse_conv_bn_eval(conv, norm)
-                    block.norms[place] = nn.Identity()
-    return folded
 
 
 def from_onnx(content: bytes, name: str = "the file") -> DeployGraph:
@@ -161,15 +148,17 @@ def from_onnx(content: bytes, name: str = "the file") -> DeployGraph:
 
 def _empty_graph(metadata: DeployMetadata, name: str) -> DeployGraph:
     """Return the deploy graph that a file describes, its weights still to be set."""
-    if metadata.network != "denodet" or metadata.calibration is None:
-        raise EngineError(f"{name} does not say all of its network: {_CURE}")
+    if metadata.head is None:
+        raise EngineError(f"{name} was not made by streamtrack, which cannot rebuild its network: {_OTHERS}")
     try:
-        network = make_network(**metadata.recipe["network"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise EngineError(f"{name} has a recipe that describes no network: {_CURE}") from error
+        head = make_head(metadata.head)
+        network = make_network(metadata.network, head)
+    except (ConfigError, PluginNotFoundError) as error:
+        raise EngineError(f"{name} has a network that is not here ({error}): {_CURE}") from error
     return DeployGraph(
         network,
-        calibration=Calibration(*metadata.calibration),
+        head,
+        calibration=metadata.calibration or head.uncalibrated,
         max_detections=metadata.max_detections,
         precision=metadata.precision,
     )

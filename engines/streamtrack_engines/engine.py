@@ -1,15 +1,15 @@
-"""The engine ``denodet``: a deploy graph, in the fastest back end that the machine has."""
+"""Engines that run a deploy graph, in the fastest back end that the machine has: what it is, its file says."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from streamtrack.errors import EngineError
+from streamtrack.errors import ConfigError, EngineError
 from streamtrack.settings import NotNegative, Share, checks_settings
-from streamtrack.types import Detections, Pixels
+from streamtrack.types import Column, Detections, Pixels
 from streamtrack_engines.backends.deploy_file import read_deploy_file
 from streamtrack_engines.backends.metadata import REQUIRED_COLUMNS
 from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
@@ -23,8 +23,8 @@ _MANY_FRAMES = 5
 
 
 @checks_settings
-class DenodetEngine:
-    """Finds particles with a deploy graph (see `streamtrack_engines.export`).
+class GraphEngine:
+    """Finds particles with the network in any file that ``streamtrack export`` or ``pack`` wrote.
 
     Weights for more than one frame see the frames before, too, as far back as `reset` or `prepare`. The same frames
     give the same bits each time, on the same machine in the same back end. float32 frames are rounded to 65,536 levels
@@ -34,7 +34,7 @@ class DenodetEngine:
     Parameters
     ----------
     weights
-        Name of weights that come with the package, or path of an ``.onnx`` file that ``streamtrack export`` wrote.
+        Name of weights that come with the package, or path of an ``.onnx`` file; by default the engine's own.
     threshold
         Score from which a peak is a detection; by default the one in the weights' file.
     spot_size
@@ -53,15 +53,19 @@ class DenodetEngine:
     Raises
     ------
     ConfigError
-        A setting is out of range.
+        A setting is out of range, or the weights are not of the engine that was asked for.
     EngineError
         The weights are missing, damaged, or no deploy graph; or the back end that was asked for is not there.
     """
 
+    default_weights: ClassVar[str] = "denodet"
+    networks: ClassVar[tuple[str, ...]] = ()
+    """Kinds of network that the engine's name stands for; any if empty."""
+
     def __init__(
         self,
         *,
-        weights: str = "denodet",
+        weights: str | None = None,
         threshold: Share | None = None,
         spot_size: SpotSize | None = None,
         polarity: Polarity = "bright",
@@ -71,12 +75,14 @@ class DenodetEngine:
     ) -> None:
         if backend != "auto" and (reason := get_backend(backend).reason_against()):
             raise EngineError(f"engine back end {backend}: {reason}")
-        self._file = read_deploy_file(weights)
+        self._file = self._read(weights)
         self._binning, self._polarity, self._min_mass = binning_for(spot_size), polarity, min_mass
         self._threads = threads
         self._choice: Choice = backend
         self._threshold = self._file.metadata.threshold if threshold is None else threshold
-        self._columns = [self._file.metadata.columns.index(name) for name in REQUIRED_COLUMNS]
+        self._columns = [self._file.metadata.column(name) for name in REQUIRED_COLUMNS]
+        self._extra = tuple(each for each in self._file.metadata.columns if each.name not in REQUIRED_COLUMNS)
+        self._has_image = self._file.metadata.image is not None
         self._runner: Runner | None = None
         self._size: FrameSize | None = None
         self._prepared: tuple[tuple[int, ...], str] | None = None
@@ -86,6 +92,28 @@ class DenodetEngine:
         self._first: Pixels | None = None
         self._looks: list[str] | None = None
         self._about_runner: dict[str, Any] = {"backend": None, "passed_over": {}}
+
+    def _read(self, weights: str | None) -> DeployFile:
+        """Return the file of some weights; raises ConfigError if its network is another than the engine's name says."""
+        name = weights or self.default_weights
+        file = read_deploy_file(name)
+        kind = file.metadata.network.kind
+        if self.networks and kind not in self.networks:
+            raise ConfigError(
+                f"weights {name} are of the network {kind!r}, not of the engine {self.networks[0]!r}: take other "
+                "weights, or the engine 'graph', which runs any"
+            )
+        return file
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What the network says of each detection besides position, score, intensity and sigma."""
+        return self._extra
+
+    @property
+    def frames_before(self) -> int:
+        """How many frames before the current one the network sees."""
+        return self._file.metadata.n_frames - 1
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -99,7 +127,7 @@ class DenodetEngine:
             "weights": self._file.name,
             "weights_sha256": self._file.sha256,
             "weights_version": metadata.streamtrack_version,
-            "network": metadata.network,
+            "network": metadata.network.kind,
             "n_frames": metadata.n_frames,
             "threshold": self._threshold,
             "max_detections": metadata.max_detections,
@@ -145,7 +173,7 @@ class DenodetEngine:
             self._runner.clear()
 
     def detect(self, pixels: Pixels, *, denoise: bool) -> tuple[Detections, NDArray[np.float32] | None]:
-        """Find particles in the next frame, and denoise it (H, W) if asked to, which costs hardly more.
+        """Find particles in the next frame, and denoise it (H, W) if asked to, and if the network can.
 
         Raises EngineError if the frame is not what `prepare` was told, or has pixels that are not finite; such a frame
         counts as not seen.
@@ -155,7 +183,7 @@ class DenodetEngine:
             state = "closed" if self._closed else f"prepared for {self._prepared or 'nothing'}"
             raise EngineError(f"frame is {pixels.shape} {pixels.dtype}, but the engine is {state}: call prepare first")
         levels.write(pixels, runner.current)
-        table, image = runner.run(denoise=denoise)
+        table, image = runner.run(denoise=denoise and self._has_image)
         detections = self._detections(table, levels)
         self._n_frames, self._n_found = self._n_frames + 1, self._n_found + len(detections)
         if self._first is None and pixels.min() != pixels.max():
@@ -204,9 +232,16 @@ class DenodetEngine:
         """Return the rows of the table that are above the threshold, in arrays of their own."""
         n = int(np.count_nonzero(table[:, self._columns[2]] >= self._threshold))  # the best come first
         self._full_tables += n == len(table)
-        found = levels.detections(*table.T[self._columns, :n])
-        return found if self._min_mass == 0 else _chosen(found, found.mass >= self._min_mass)
+        rows = table[:n]
+        if self._min_mass > 0:
+            rows = rows[levels.counts(rows[:, self._columns[3]]) >= self._min_mass]
+        measured = ((each, rows[:, self._file.metadata.column(each.name)]) for each in self._extra)
+        extra = {each.name: levels.measured(values, each.unit) for each, values in measured}
+        y, x, score, mass, sigma = rows.T[self._columns]
+        return levels.detections(y, x, score, mass, sigma, extra)
 
 
-def _chosen(found: Detections, which: NDArray[np.bool_]) -> Detections:
-    return Detections(found.y[which], found.x[which], found.score[which], found.mass[which], found.sigma[which])
+class DenodetEngine(GraphEngine):
+    """Finds particles with DENODET (Yao et al.), and denoises: round spots and comets, as fluorescence shows them."""
+
+    networks = ("denodet", "compact")

@@ -14,15 +14,17 @@ import typer
 from numpy.typing import NDArray
 
 from streamtrack import __version__
-from streamtrack.errors import ConfigError, EngineError
+from streamtrack.errors import ConfigError, EngineError, PluginNotFoundError
 from streamtrack.files import remove_file, replace_file
-from streamtrack.simulation.crops import CropRanges, sample_crops
 from streamtrack.types import MIN_FRAME_PX
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, DeployMetadata
 from streamtrack_engines.deploy import DeployGraph, Precision
-from streamtrack_engines.networks import Network, make_network
+from streamtrack_engines.heads.head import Head
+from streamtrack_engines.networks.network import Network
 from streamtrack_engines.onnx_model import as_onnx
-from streamtrack_engines.peaks import COLUMNS, Calibration
+from streamtrack_engines.parts import make_data, make_head, make_network
+from streamtrack_engines.training.recipe import Recipe, recipe_of
+from streamtrack_engines.training_data.truth import TrainingData
 
 MAX_DETECTIONS = 3840
 """More is refused by TensorRT's TopK."""
@@ -75,11 +77,12 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trained:
-    """A network as its training left it, with the recipe (plain data) and the number of steps."""
+    """A network as its training left it, with its head, the recipe and the number of steps."""
 
     network: Network
-    calibration: Calibration
-    recipe: dict[str, Any]
+    head: Head
+    calibration: tuple[float, ...]
+    recipe: Recipe
     steps: int
     checkpoint_sha256: str
 
@@ -92,11 +95,14 @@ def read_checkpoint(path: Path) -> Trained:
         raise EngineError(f"cannot read the checkpoint {path}: {error.strerror}") from error
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        recipe = json.loads(state["recipe"])
-        network = make_network(**recipe["network"])
+        recipe = recipe_of(json.loads(state["recipe"]), str(path))
+        head = make_head(recipe.head)
+        network = make_network(recipe.network, head)
         network.load_state_dict(state["average"])
-        calibration = Calibration(*state["calibration"])
-        return Trained(network, calibration, recipe, int(state["step"]), hashlib.sha256(content).hexdigest())
+        calibration = tuple(map(float, state["calibration"]))
+        return Trained(network, head, calibration, recipe, int(state["step"]), hashlib.sha256(content).hexdigest())
+    except PluginNotFoundError:
+        raise
     except Exception as error:  # a foreign file makes torch raise almost anything
         raise EngineError(f"{path} is not a checkpoint that 'streamtrack train' of this version wrote") from error
 
@@ -104,17 +110,18 @@ def read_checkpoint(path: Path) -> Trained:
 def describe(trained: Trained, settings: ExportSettings) -> DeployMetadata:
     """Return what an exported file says about itself."""
     return DeployMetadata(
-        network="denodet",
+        network=trained.recipe.network,
+        head=trained.recipe.head,
         streamtrack_version=__version__,
-        columns=COLUMNS,
+        columns=trained.head.columns,
+        image=trained.network.image,
         threshold=settings.threshold,
         max_detections=settings.max_detections,
         n_frames=trained.network.n_frames,
         precision=settings.precision,
         calibration=trained.calibration,
-        normalisation="each frame: n / sqrt(1 + |n| / 8), n = (counts - mean) / standard deviation",
-        recipe=trained.recipe,
-        training_data=trained.recipe["crops"],
+        recipe=trained.recipe.model_dump(),
+        training_data=trained.recipe.data.model_dump(),
         training_steps=trained.steps,
         checkpoint_sha256=trained.checkpoint_sha256,
     )
@@ -139,7 +146,8 @@ def to_onnx(graph: DeployGraph, metadata: DeployMetadata, fixed: FixedFrame | No
     sizes = {2: torch.export.Dim("height", min=MIN_FRAME_PX), 3: torch.export.Dim("width", min=MIN_FRAME_PX)}
     free = {**sizes, 4: torch.export.Dim.DYNAMIC}
     example = torch.zeros(1, graph.network.n_frames, height, width, _BYTES[dtype], dtype=torch.uint8)
-    model = as_onnx(graph, example, FRAME, [DETECTIONS, DENOISED], None if fixed else free)
+    outputs = [DETECTIONS] if graph.network.image is None else [DETECTIONS, DENOISED]
+    model = as_onnx(graph, example, FRAME, outputs, None if fixed else free)
     if not fixed:
         _name_sizes(model)
     onnx.helper.set_model_props(model, metadata.to_properties())
@@ -149,8 +157,9 @@ def to_onnx(graph: DeployGraph, metadata: DeployMetadata, fixed: FixedFrame | No
 
 def _name_sizes(model: Any) -> None:
     """Name the free sizes in the file, where the exporter leaves formulas."""
-    (frame,), (_, denoised) = model.graph.input, model.graph.output
-    for value, names in ((frame, (None, None, "height", "width", "bytes")), (denoised, ("height", "width"))):
+    (frame,), (_, *image) = model.graph.input, model.graph.output
+    named = [(frame, (None, None, "height", "width", "bytes")), *((each, ("height", "width")) for each in image)]
+    for value, names in named:
         for dimension, name in zip(value.type.tensor_type.shape.dim, names, strict=True):
             if name:
                 dimension.dim_param = name
@@ -173,16 +182,17 @@ def check_parity(
 
     pixels = frames.view(np.uint8).reshape(1, *frames.shape, frames.itemsize)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    table, denoised = session.run([DETECTIONS, DENOISED], {FRAME: pixels})
+    table, *image = session.run(None, {FRAME: pixels})
     with torch.inference_mode():
-        wanted_table, wanted_denoised = (output.numpy() for output in graph(torch.tensor(pixels)))
+        wanted_table, *wanted_image = (output.numpy() for output in graph(torch.tensor(pixels)))
     contrast = frames[-1].std()
-    score, denoised_share = _TOLERANCES[precision]
+    score, image_share = _TOLERANCES[precision]
     excess = {
         "particles": _distance(wanted_table[wanted_table[:, 2] >= threshold / 2], table, contrast),
         "scores": np.abs(table[:, 2] - wanted_table[:, 2]) / score,
-        "denoised images": np.abs(denoised - wanted_denoised) / (denoised_share * max(contrast, wanted_denoised.std())),
     }
+    for one, wanted in zip(image, wanted_image, strict=True):
+        excess["denoised images"] = np.abs(one - wanted) / (image_share * max(contrast, wanted.std()))
     for what, ratio in excess.items():
         if not np.all(ratio <= 1):  # also where it is not a number
             raise EngineError(
@@ -221,9 +231,9 @@ def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetad
     trained = read_checkpoint(checkpoint)
     metadata = describe(trained, settings)
     content = to_onnx(_graph(trained, settings, settings.precision), metadata, settings.fixed)
-    reference = _graph(trained, settings, "float32")
+    reference, data = _graph(trained, settings, "float32"), make_data(trained.recipe.data)
     for fixed in [settings.fixed] if settings.fixed else _PARITY_SIZES:
-        frames = _parity_frames(trained.network.n_frames, *fixed)
+        frames = _parity_frames(data, trained.network.n_frames, *fixed)
         check_parity(content, reference, frames, settings.threshold, settings.precision)
     unfinished = out.with_name(f"{out.name}.part")
     try:
@@ -239,20 +249,18 @@ def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetad
 def _graph(trained: Trained, settings: ExportSettings, precision: Precision) -> DeployGraph:
     return DeployGraph(
         trained.network,
+        trained.head,
         calibration=trained.calibration,
         max_detections=settings.max_detections,
         precision=precision,
     )
 
 
-def _parity_frames(n_frames: int, height: int, width: int, dtype: str) -> NDArray[np.uint8 | np.uint16]:
-    """Return a simulated movie (n_frames, H, W) of particles, the same each time."""
-    ranges = CropRanges(
-        camera_fraction=0.0, empty_fraction=0.0, low_density_fraction=0.0, first_frame_fraction=0.0, snr=(4.0, 4.0)
-    )
-    crops = sample_crops(np.random.default_rng(0), 1, max(height, width), ranges, n_before=n_frames - 1)
-    movie = crops.noisy[0, :, :height, :width]
-    return np.ascontiguousarray(movie.clip(0, np.iinfo(dtype).max).astype(dtype))
+def _parity_frames(
+    data: TrainingData, n_frames: int, height: int, width: int, dtype: str
+) -> NDArray[np.uint8 | np.uint16]:
+    """Return an example (n_frames, H, W) of what the network was trained on."""
+    return data.example(n_frames, height, width).clip(0, np.iinfo(dtype).max).astype(dtype)
 
 
 def export_command(
@@ -278,6 +286,6 @@ def export_command(
     settings = ExportSettings(threshold, max_detections, fixed, "float16" if half else "float32")
     metadata = export(checkpoint, out, settings)
     print(
-        f"{out}: {metadata.network} after {metadata.training_steps} steps, threshold {metadata.threshold:g}; "
+        f"{out}: {metadata.network.kind} after {metadata.training_steps} steps, threshold {metadata.threshold:g}; "
         "ONNX Runtime and torch agree"
     )

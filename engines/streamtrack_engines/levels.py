@@ -1,6 +1,7 @@
 """What the graph gets of a frame: whole levels, bright spots on dark ground, none larger than the network knows."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ Polarity = Literal["bright", "dark"]
 
 SpotSize = Annotated[float, Field(gt=0, le=60)]
 """Full width at half maximum, px; larger ones are not spots any more."""
+
+Extra = Mapping[str, NDArray[np.float32]]
 
 _ITEMSIZE = {"uint8": 1, "uint16": 2, "float32": 2}
 """Bytes of a pixel for the graph, for frames of each dtype."""
@@ -101,12 +104,21 @@ class Levels:
         np.divide(self._scaled, self._scale, out=self._scaled)
         np.rint(self._scaled, out=levels, casting="unsafe")
 
-    def detections(self, y: Any, x: Any, score: Any, mass: Any, sigma: Any) -> Detections:
+    def detections(self, y: Any, x: Any, score: Any, mass: Any, sigma: Any, extra: Extra) -> Detections:
         """Return what was found in the levels of the last frame, in arrays of their own."""
         n = self._binning
-        counts = abs(self._scale) * n * n
         middle = (n - 1) / 2
-        return Detections(y * n + middle, x * n + middle, score, mass * counts, sigma * n)
+        return Detections(y * n + middle, x * n + middle, score, self.counts(mass), sigma * n, extra)
+
+    def counts(self, mass: Any) -> Any:
+        """Return sums of levels above a background as counts."""
+        return mass * (abs(self._scale) * self._binning * self._binning)
+
+    def measured(self, values: NDArray[np.float32], unit: str) -> NDArray[np.float32]:
+        """Return a column of lengths (px), sums (counts) or anything else, of the levels of the last frame."""
+        if unit == "counts":
+            return np.asarray(self.counts(values))
+        return values * self._binning if unit == "px" else values.copy()
 
     def image(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return an image of levels (h, w) as one of counts (H, W), in an array of its own."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamtrack.cli.running import ENGINE_HELP, WEIGHTS_HELP
+from streamtrack.config import engine_kind
 from streamtrack.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def bench(
     ),
     fps: Annotated[float, typer.Option(help="Rate of the camera in the paced measurements.")] = 100.0,
     backend: Annotated[str | None, typer.Option(help="Back end of the engine; by default the best one here.")] = None,
-    engine: Annotated[str, typer.Option(help=ENGINE_HELP)] = "denodet",
+    engine: Annotated[str | None, typer.Option(help=ENGINE_HELP)] = None,
     weights: Annotated[str | None, typer.Option(help=WEIGHTS_HELP)] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="1.5 s a measurement instead of 20: too short for p99.")
@@ -40,9 +41,9 @@ def bench(
     if compare is not None:
         _print_comparison(*compare)
     else:
-        settings = {"kind": engine, "backend": backend, "weights": weights}
-        table = {key: value for key, value in settings.items() if value is not None}
-        _measure(source, out, fps, table, quick)
+        said = {"kind": engine, "backend": backend, "weights": weights}
+        table = {key: value for key, value in said.items() if value is not None}
+        _measure(source, out, fps, {"kind": engine_kind(table), **table}, quick)
 
 
 def _measure(source: str | None, out: Path, fps: float, engine: dict[str, Any], quick: bool) -> None:

@@ -24,8 +24,11 @@ KINDS: dict[str, str] = {
     "triggers": "[[triggers]]: what may happen to a track",
     "actuators": "[actuators.NAME]: what to do then",
     "sinks": "[[sinks]]: what is written down",
+    "networks": "[network] of a training's recipe: from frames to channels",
+    "heads": "[head] of a recipe: what the channels mean",
+    "training_data": "[data] of a recipe: what is learnt from",
 }
-"""Plug-ins that have settings, with the table of the run's file that they belong to."""
+"""Plug-ins that have settings, with the table of the run's or the training's file that they belong to."""
 _LIMITS = {
     "ge": " of at least {:g}",
     "gt": " above {:g}",
@@ -66,7 +69,9 @@ def markdown() -> str:
 def settings(plugin: Any) -> list[Setting]:
     """Return the settings of a plug-in, in the order of its signature."""
     hints = get_type_hints(plugin.__init__ if inspect.isclass(plugin) else plugin, include_extras=True)
-    said = _parameters(inspect.getdoc(plugin) or "")
+    said: dict[str, str] = {}
+    for part in reversed(inspect.getmro(plugin)) if inspect.isclass(plugin) else [plugin]:
+        said |= _parameters(inspect.getdoc(part) or "")  # settings may be documented where they are inherited from
     found = []
     for name, parameter in inspect.signature(plugin).parameters.items():
         if name not in GIVEN:

@@ -9,7 +9,7 @@ import typer
 
 from streamtrack.actuators.light import in_words
 from streamtrack.cli.saying import say, say_error
-from streamtrack.config import RunConfig, read_toml, validate
+from streamtrack.config import RunConfig, engine_kind, read_toml, validate
 from streamtrack.errors import ConfigError
 from streamtrack.interrupts import Stop
 from streamtrack.registry import source_from_text
@@ -131,9 +131,9 @@ def _command_lines(report: dict[str, Any]) -> list[str]:
 def _update(data: dict[str, Any], table: str, said: dict[str, Any]) -> None:
     """Put what was said on top of a table; settings of one plug-in are none of another's."""
     changes = {key: value for key, value in said.items() if value is not None}
-    default = {"engine": {"kind": "denodet"}}.get(table, {})
     if not changes:
         return
+    default = {"kind": engine_kind(changes)} if table == "engine" else {}
     before = {**default, **data.get(table, {})}
     if changes.get("kind", before.get("kind")) != before.get("kind"):
         before = {}

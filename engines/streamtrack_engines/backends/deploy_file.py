@@ -78,7 +78,8 @@ def _described(content: bytes, weights: str, session: ort.InferenceSession) -> D
     metadata = DeployMetadata.from_properties(session.get_modelmeta().custom_metadata_map, f"weights {weights}")
     inputs = [(value.name, value.type, len(value.shape), value.shape[1:2]) for value in session.get_inputs()]
     outputs = {value.name for value in session.get_outputs()}
-    if inputs != [(FRAME, "tensor(uint8)", 5, [metadata.n_frames])] or not {DETECTIONS, DENOISED} <= outputs:
+    wanted = {DETECTIONS} if metadata.image is None else {DETECTIONS, DENOISED}
+    if inputs != [(FRAME, "tensor(uint8)", 5, [metadata.n_frames])] or not wanted <= outputs:
         raise EngineError(
             f"weights {weights} are no deploy graph (inputs {[name for name, *_ in inputs]}, outputs "
             f"{sorted(outputs)}): write them with {_CURE}"

@@ -1,11 +1,15 @@
 """What a deploy graph says about itself: one JSON text in the ONNX file's metadata."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from streamtrack.config import PluginConfig
 from streamtrack.errors import EngineError
+from streamtrack.types import Column
+from streamtrack_engines.older import metadata_as_now
 
 METADATA_KEY = "streamtrack"
 
@@ -21,36 +25,47 @@ class DeployMetadata(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     """Raised when a reader of the old format would misread the file."""
-    network: str
     streamtrack_version: str
-    columns: tuple[str, ...]
+    network: PluginConfig
+    """Kind and settings."""
+    head: PluginConfig | None = None
+    """Kind and settings; None of a network that streamtrack did not make, and cannot rebuild."""
+    columns: tuple[Column, ...]
     """Of the ``detections`` table; `REQUIRED_COLUMNS` are among them."""
+    image: str | None = None
+    """Kind of the output ``denoised``; None if there is no such output."""
     threshold: float = Field(gt=0, le=1)
     """Score from which a row is a detection, unless the user says otherwise."""
     max_detections: int = Field(ge=1)
     n_frames: int = Field(default=1, ge=1)
     """That the graph takes at once: the current one, last, and those before it; an unknown one is all zeros."""
     precision: Literal["float32", "float16"] = "float32"
-    """In which the network computes; the table and the denoised frame are float32 always."""
-    calibration: tuple[float, float, float] | None = None
-    """Slope, sparse and shift of `streamtrack_engines.peaks.Calibration`; in the graph as constants, too."""
-    normalisation: str
-    recipe: dict[str, Any]
+    """In which the network computes; the table and the image are float32 always."""
+    calibration: tuple[float, ...] = ()
+    """Of the head; in the graph as constants, too."""
+    recipe: dict[str, Any] = {}
     """Of the training, as in its TOML file, defaults filled in."""
-    training_data: dict[str, Any]
-    """Ranges from which the training's images were drawn."""
-    training_steps: int
-    checkpoint_sha256: str
+    training_data: dict[str, Any] = {}
+    """Kind and settings of what was learnt from."""
+    training_steps: int = 0
+    checkpoint_sha256: str = ""
 
     @field_validator("columns")
     @classmethod
-    def _has_required_columns(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
-        lacking = [name for name in REQUIRED_COLUMNS if name not in columns]
+    def _has_required_columns(cls, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+        names = [column.name for column in columns]
+        lacking = [name for name in REQUIRED_COLUMNS if name not in names]
         if lacking:
             raise ValueError(f"lacks {', '.join(lacking)}")
+        if len(set(names)) < len(names):
+            raise ValueError("two columns have the same name")
         return columns
+
+    def column(self, name: str) -> int:
+        """Return the place of a column in the table."""
+        return [column.name for column in self.columns].index(name)
 
     def to_properties(self) -> dict[str, str]:
         """Return the ONNX ``metadata_props``."""
@@ -58,13 +73,16 @@ class DeployMetadata(BaseModel):
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, str], name: str) -> "DeployMetadata":
-        """Read what `to_properties` wrote; raises EngineError naming the file ``name``."""
+        """Read what `to_properties` wrote, of format 1 too; raises EngineError naming the file ``name``."""
         cure = "write it with 'streamtrack export' of this version"
         if METADATA_KEY not in properties:
-            raise EngineError(f"{name} has no streamtrack metadata: {cure}")
+            raise EngineError(f"{name} has no streamtrack metadata: {cure}, or give it some with 'streamtrack pack'")
         try:
-            return cls.model_validate_json(properties[METADATA_KEY])
+            said = json.loads(properties[METADATA_KEY])
+            return cls.model_validate(metadata_as_now(said) if said.get("format") == 1 else said)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "JSON"
             raise EngineError(f"the metadata of {name} cannot be read ({place}: {first['msg']}): {cure}") from error
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise EngineError(f"the metadata of {name} cannot be read ({error}): {cure}") from error

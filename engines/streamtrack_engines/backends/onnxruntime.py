@@ -24,7 +24,7 @@ def reason_against() -> str | None:
 def open_runner(file: DeployFile, size: FrameSize, threads: int | None) -> Runner:
     """Load a graph and warm it up; `threads` is one per core if None. Raises EngineError."""
     runner = OnnxRuntimeRunner(file, size, threads or default_threads())
-    for denoise in (True, False):
+    for denoise in file.programs:
         runner.run(denoise=denoise)
     runner.clear()
     return runner
@@ -41,9 +41,9 @@ class OnnxRuntimeRunner:
         self._threads = threads
         self._precision = file.metadata.precision
         self._history = FrameHistory(file.metadata.n_frames, size)
+        alone = without_denoised(file.content) if True in file.programs else file.content
         self._sessions = {
-            True: _open(file.content, file.name, threads),
-            False: _open(without_denoised(file.content), file.name, threads),
+            denoise: _open(file.content if denoise else alone, file.name, threads) for denoise in file.programs
         }
 
     @property

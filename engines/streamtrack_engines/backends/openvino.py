@@ -36,7 +36,7 @@ def reason_against() -> str | None:
 def open_runner(file: DeployFile, size: FrameSize, threads: int | None) -> Runner:
     """Load a graph and warm it up; `threads` is one per core if None. Raises EngineError."""
     runner = OpenvinoRunner(file, size, threads or default_threads())
-    for denoise in (True, False):
+    for denoise in file.programs:
         runner.run(denoise=denoise)
     runner.clear()
     return runner
@@ -52,7 +52,7 @@ class OpenvinoRunner:
         self._history = FrameHistory(file.metadata.n_frames, size)
         try:
             with _signal_stack_kept():
-                compiled = {denoise: _compile(file, self._history, threads, denoise) for denoise in (True, False)}
+                compiled = {denoise: _compile(file, self._history, threads, denoise) for denoise in file.programs}
         except (RuntimeError, MemoryError) as error:
             raise EngineError(f"OpenVINO cannot load {file.name}: {_one_line(error)}") from error
         self._requests = {denoise: _request(model, self._history) for denoise, model in compiled.items()}
@@ -102,7 +102,7 @@ def _compile(file: DeployFile, history: FrameHistory, threads: int, denoise: boo
     core = openvino.Core()
     model = core.read_model(file.content)
     model.reshape({FRAME: list(history.raw.shape)})
-    if not denoise:
+    if not denoise and file.metadata.image is not None:
         model.remove_result(model.output(DENOISED).get_node())
     settings = {
         "PERFORMANCE_HINT": "LATENCY",

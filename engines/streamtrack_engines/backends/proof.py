@@ -53,7 +53,7 @@ class Difference:
 
 
 Result = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Table (K, columns) and denoised frame (H, W)."""
+"""Table (K, columns) and denoised frame (H, W), of no pixels where there is none."""
 
 TOLERANCE = Difference(missed=0.02, position_px=0.005, score=0.003, intensity=0.005, denoised=0.02)
 """See ``docs/decisions/0011-tensorrt-plans.md`` for what half precision and real faults measure."""
@@ -88,7 +88,7 @@ def prove(runner: Runner, reference: DeployFile, size: FrameSize) -> Difference:
     wanted = _reference(reference, movie[-n_frames:])
     check_finite(wanted, reference)
     check_finds(wanted, reference)
-    found = _last(runner, movie, denoise=True)
+    found = _last(runner, movie, denoise=True in reference.programs)
     found_alone, _ = _last(runner, movie, denoise=False)
     runner.clear()
     difference = compare(reference, wanted, found)
@@ -110,7 +110,7 @@ def check_weights(file: DeployFile, session: ort.InferenceSession) -> None:
     sigmas_px = spot_sigmas_px(file.metadata)
     side = 4 * math.ceil(_spacing_px(sigmas_px))
     movie = reference_movie(file.metadata.n_frames, file.fixed or FrameSize(side, side, 2), sigmas_px)
-    result = session.run([DETECTIONS, DENOISED], {FRAME: _as_bytes(movie)})
+    result = _run(session, file, movie)
     check_finite(result, file)
     if _SIGMA_KEY in file.metadata.training_data:  # else nobody knows what they should find
         check_finds(result, file)
@@ -125,7 +125,7 @@ def check_finite(result: Result, file: DeployFile) -> None:
 def check_finds(result: Result, file: DeployFile) -> None:
     """Raise EngineError if nothing was found."""
     table, least = result[0], file.metadata.threshold
-    if not (table[:, file.metadata.columns.index("score")] >= least).any():
+    if not (table[:, file.metadata.column("score")] >= least).any():
         raise EngineError(
             f"the weights {file.name} find none of the bright spots in a made-up movie with a score of {least:g} or"
             " more: they are damaged, hardly trained, or exported with too high a threshold"
@@ -190,8 +190,13 @@ def _reference(file: DeployFile, frames: NDArray[np.uint8] | NDArray[np.uint16])
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(file.content, options, providers=["CPUExecutionProvider"])
-    table, denoised = session.run([DETECTIONS, DENOISED], {FRAME: _as_bytes(frames)})
-    return table, denoised
+    return _run(session, file, frames)
+
+
+def _run(session: ort.InferenceSession, file: DeployFile, frames: NDArray[np.uint8] | NDArray[np.uint16]) -> Result:
+    names = [DETECTIONS] if file.metadata.image is None else [DETECTIONS, DENOISED]
+    table, *image = session.run(names, {FRAME: _as_bytes(frames)})
+    return table, image[0] if image else np.empty(0, np.float32)
 
 
 def _as_bytes(frames: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -214,8 +219,7 @@ def compare(file: DeployFile, wanted: Result, found: Result) -> Difference:
     (table, denoised), (other, other_denoised) = wanted, found
     if not (np.isfinite(other).all() and np.isfinite(other_denoised).all()):
         return Difference(*[np.inf] * 5)
-    columns = file.metadata.columns
-    y, x, score, intensity = (columns.index(name) for name in ("y", "x", "score", "intensity"))
+    y, x, score, intensity = map(file.metadata.column, ("y", "x", "score", "intensity"))
     least = file.metadata.threshold
     sure, other_sure = table[table[:, score] >= least], other[other[:, score] >= least]
     likely = other[other[:, score] >= least / 2]
@@ -229,7 +233,7 @@ def compare(file: DeployFile, wanted: Result, found: Result) -> Difference:
         position_px=_median(away[both]),
         score=float(np.abs(pairs[0][:, score] - pairs[1][:, score]).sum() / max(len(pairs[0]), 1)),
         intensity=_median(np.abs(pairs[1][:, intensity] / pairs[0][:, intensity] - 1)),
-        denoised=float(np.sqrt(np.mean((other_denoised - denoised) ** 2)) / max(denoised.std(), 1e-9)),
+        denoised=_image_difference(denoised, other_denoised),
     )
 
 
@@ -240,6 +244,12 @@ def _nearest(places: NDArray[np.float32], others: NDArray[np.float32]) -> tuple[
     away = np.linalg.norm(places[:, None] - others, axis=2)
     nearest = away.argmin(1)
     return nearest, away[np.arange(len(places)), nearest]
+
+
+def _image_difference(image: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    if not image.size:
+        return 0.0
+    return float(np.sqrt(np.mean((other - image) ** 2)) / max(image.std(), 1e-9))
 
 
 def _median(values: NDArray[np.float32]) -> float:

@@ -43,6 +43,11 @@ class DeployFile:
     metadata: DeployMetadata
     fixed: FrameSize | None = None
 
+    @property
+    def programs(self) -> tuple[bool, ...]:
+        """Whether to compute the image, for each way in which the graph is run: with and without, or without only."""
+        return (False,) if self.metadata.image is None else (True, False)
+
 
 class Runner(Protocol):
     """A deploy graph, loaded and warmed up for frames of one size."""
@@ -61,8 +66,8 @@ class Runner(Protocol):
         """Run the graph on `current` and the frames before it; then `current` counts as seen.
 
         Returns the table (max_detections, columns), best score first, and the denoised frame (H, W) in counts if asked
-        for. Both are the caller's until the next call only. Raises EngineError, after which `current` counts as not
-        seen.
+        for, which only a graph that gives one may be. Both are the caller's until the next call only. Raises
+        EngineError, after which `current` counts as not seen.
         """
         ...
 

@@ -151,7 +151,7 @@ def open_proved(libraries: Libraries, file: DeployFile, size: FrameSize, cache: 
     EngineError
         The graph cannot be built or run here, or its results are wrong.
     """
-    keys = {denoise: _plan_key(libraries, file, size, denoise) for denoise in (False, True)}
+    keys = {denoise: _plan_key(libraries, file, size, denoise) for denoise in file.programs}
     runner = _open_kept(libraries, file, size, cache, keys, say)
     if runner is not None:
         return runner

@@ -153,7 +153,7 @@ def build_plan(trt: Tensorrt, file: DeployFile, size: FrameSize, say: Say, *, de
         raise log.error(f"TensorRT cannot read the weights {file.name} ({_parser_says(parser)})", "export them again")
     _fix_size(network, file, size)
     if not denoise:
-        _leave_out(network, DENOISED)
+        _leave_out(network, DENOISED)  # where there is one
     what = f"building the plan of {file.name} for {size.height} x {size.width} px {which(denoise)}"
     progress = _Progress(say, what)
     monitor = _monitor(trt, progress)  # must outlive the build

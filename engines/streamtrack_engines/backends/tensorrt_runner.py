@@ -83,7 +83,7 @@ class TensorrtRunner:
         self._scratch_bytes = max(256, *(engine.device_memory_size_v2 for engine in self._engines.values()))
         self._scratch = stream.allocate(self._scratch_bytes)
         self._device = {name: stream.allocate(_size(*tensor)) for name, tensor in tensors.items()}
-        self._host = {name: stream.pinned(*tensors[name]) for name in (DETECTIONS, DENOISED)}
+        self._host = {name: stream.pinned(*tensors[name]) for name in output_names(max(self._engines))}
         self._staging = stream.pinned((size.height, size.width), f"u{size.itemsize}")
         self._ring = range(self._device[FRAME], self._device[FRAME] + _size(*tensors[FRAME]), self._staging.nbytes)
 
@@ -162,11 +162,13 @@ class TensorrtRunner:
 
 def _tensors(file: DeployFile, size: FrameSize) -> Tensors:
     """Return what a plan reads and computes."""
-    return {
+    tensors: dict[str, tuple[tuple[int, ...], Any]] = {
         FRAME: (input_shape(file, size), np.uint8),
         DETECTIONS: ((file.metadata.max_detections, len(file.metadata.columns)), np.float32),
-        DENOISED: ((size.height, size.width), np.float32),
     }
+    if file.metadata.image is not None:
+        tensors[DENOISED] = ((size.height, size.width), np.float32)
+    return tensors
 
 
 def _check_tensors(trt: Tensorrt, engine: CudaEngine, wanted: Tensors) -> None:

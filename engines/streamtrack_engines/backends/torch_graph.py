@@ -13,7 +13,6 @@ from streamtrack.errors import EngineError
 from streamtrack_engines.backends.proof import prove
 from streamtrack_engines.backends.runner import DeployFile, FrameSize
 from streamtrack_engines.deploy import DeployGraph, from_onnx
-from streamtrack_engines.peaks import COLUMNS
 
 EAGER = "eager"
 """Operation by operation, as torch has them."""
@@ -98,7 +97,7 @@ class TorchRunner:
         """Make the programs with and without the denoised frame."""
         if graph.dtype == torch.float16:  # as tensor cores take them; torch is slower so in float32
             graph.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        both: Callable[[Tensor], tuple[Tensor, Tensor]] = graph
+        both: Callable[[Tensor], tuple[Tensor, ...]] = graph
         detect: Callable[[Tensor], Tensor] = graph.detect
         if mode != EAGER:
             options = torch._inductor.list_mode_options(mode)
@@ -115,7 +114,9 @@ class TorchRunner:
         def table_only() -> None:
             memory.table.copy_(detect(memory.upload()), non_blocking=True)
 
-        self._programs = {True: self._device.program(with_denoised), False: self._device.program(table_only)}
+        if graph.network.image is not None:
+            self._programs[True] = self._device.program(with_denoised)
+        self._programs[False] = self._device.program(table_only)
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -176,7 +177,7 @@ class FrameMemory:
         self._staging = torch.zeros(*shape, size.itemsize, dtype=torch.uint8, pin_memory=pinned)
         self.current = self._staging.numpy().view(np.dtype(f"<u{size.itemsize}"))[..., 0]
         self.frames = torch.zeros(1, graph.network.n_frames, *self._staging.shape, dtype=torch.uint8, device=device)
-        self.table = torch.zeros(graph.max_detections, len(COLUMNS), pin_memory=pinned)
+        self.table = torch.zeros(graph.max_detections, len(graph.head.columns), pin_memory=pinned)
         self.denoised = torch.zeros(shape, pin_memory=pinned)
         self.table_view, self.denoised_view = self.table.numpy(), self.denoised.numpy()
 

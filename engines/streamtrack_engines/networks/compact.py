@@ -5,14 +5,15 @@ a resampling has spread, borders without an image, and frames before that show s
 ``docs/decisions/0013-compact-network.md``.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from streamtrack_engines.networks.denodet import FOUND_CHANNELS, NOTHING_THERE, padded
-from streamtrack_engines.networks.network import Network
+from streamtrack_engines.networks.network import FramesSeen, Network
+from streamtrack_engines.networks.scaling import padded
 
 STRIDE = 8
 """Height and width of what the network sees are multiples of this."""
@@ -150,11 +151,14 @@ class CompactDenodet(Network):
     ----------
     n_frames
         Frames that the network sees at once: the current one and those before it.
+    head_bias
+        What is found at first, one number for each channel of the head.
     """
 
-    see = staticmethod(see)
+    stride = STRIDE
+    image = "denoised"
 
-    def __init__(self, n_frames: int = 3) -> None:
+    def __init__(self, n_frames: FramesSeen = 3, *, head_bias: Sequence[float]) -> None:
         super().__init__()
         self.n_frames = n_frames
         half, quarter, eighth = _WIDTHS
@@ -164,14 +168,18 @@ class CompactDenodet(Network):
         self.context = nn.Sequential(nn.Conv2d(eighth, eighth, 1), nn.ReLU(), nn.Conv2d(eighth, eighth, 1))
         self.detection = nn.ModuleList([Rise(eighth, quarter, 1), Rise(quarter, half, 1)])
         self.denoising = nn.ModuleList([Rise(eighth, quarter, 0), Rise(quarter, half, 0)])
-        self.found_head = nn.Conv2d(half, 4 * len(FOUND_CHANNELS), 1)
+        self.found_head = nn.Conv2d(half, 4 * len(head_bias), 1)
         self.denoised_head = nn.Conv2d(half, 4, 1)
         nn.init.constant_(self.denoised_head.bias, -2.0)  # type: ignore[arg-type]
         with torch.no_grad():
-            self.found_head.bias.copy_(torch.tensor(NOTHING_THERE).repeat_interleave(4))  # type: ignore[union-attr]
+            self.found_head.bias.copy_(torch.tensor(head_bias).repeat_interleave(4))  # type: ignore[union-attr]
+
+    def see(self, counts: Tensor) -> Seen:
+        """Return `see` of the frames."""
+        return see(counts)
 
     def forward(self, seen: Seen) -> tuple[Tensor, Tensor]:
-        """Map what `see` gives to the denoised image (B, 1, H, W) and to what is found in each pixel (B, 4, H, W).
+        """Map what `see` gives to the denoised image (B, 1, H, W) and to what is found in each pixel (B, C, H, W).
 
         H and W are those of the padded frames.
         """
@@ -182,8 +190,7 @@ class CompactDenodet(Network):
         """Return the second output of `forward` without the work for the first."""
         return self._find(*self._encode(seen))
 
-    @staticmethod
-    def image_scale(seen: Seen, current: Tensor) -> Tensor:
+    def image_scale(self, seen: Seen, current: Tensor) -> Tensor:
         """Return the noise around each pixel of the current frame (B, 1, H, W), as large as that."""
         scale = F.interpolate(seen.scale, scale_factor=4.0, mode="nearest")
         return scale[..., : current.shape[-2], : current.shape[-1]]

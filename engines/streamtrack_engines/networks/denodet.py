@@ -4,86 +4,16 @@ Y. Yao et al., "Deep Joint Denoising and Detection for Enhanced Intracellular Pa
 paper, and what it brought: ``docs/decisions/0004-detection-head.md`` to ``0006-normalisation.md``.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from streamtrack_engines.networks.network import Network
-
-STRIDE = 4
-"""Height and width of what the network sees are multiples of this (two 2x2 poolings)."""
-
-SIGNAL_SCALE = 4.0
-"""Signal, in units of `frame_scale`, that the denoised image shows as 1/2."""
-
-FOUND_CHANNELS = ("presence", "dy", "dx", "log_sigma")
-"""What the detection decoder says of each pixel: see `Denodet.forward`."""
-
-NOTHING_THERE = (-4.0, 0.0, 0.0, -1.0)
-"""What is found at first: few pixels hold a particle, or the first steps of a training would only learn that."""
+from streamtrack_engines.networks.network import FramesSeen, Network
 
 Norm = Literal["batch", "instance"]
-
-_MIN_SCALE_COUNTS = 1e-3  # a constant frame becomes all zeros, not NaN; any real frame has far more noise
-_BRIGHT = 8.0  # from about here on the input grows with the root of the intensity
-_MAX_LOGIT = 10.0  # 22,000 times the scale: no frame holds that much, and a float32 bears it
-
-
-def frame_scale(frame: Tensor) -> Tensor:
-    """Return the standard deviation of each frame, (..., H, W) float32 -> (..., 1, 1), in counts, never 0."""
-    centred = _centred(frame)
-    return (centred * centred).mean((-2, -1), keepdim=True).sqrt().clamp(min=_MIN_SCALE_COUNTS)
-
-
-def _centred(frame: Tensor) -> Tensor:
-    """Return frames less their means; less a pixel first, or the mean of 65,535s in float32 may be another number."""
-    above = frame - frame[..., :1, :1]
-    return above - above.mean((-2, -1), keepdim=True)
-
-
-def normalise(frame: Tensor) -> Tensor:
-    """Return what the network sees of frames (..., H, W), float32 counts: mean 0, standard deviation near 1.
-
-    A constant frame is all zeros; bright pixels are compressed as their own shot noise grows, with the square root.
-    Training and the deployed graph share it.
-    """
-    scaled = _centred(frame) / frame_scale(frame)
-    return scaled / torch.sqrt(1 + scaled.abs() / _BRIGHT)
-
-
-def see(counts: Tensor) -> Tensor:
-    """Return what the network sees of frames (B, T, H, W), float32 counts: normalised, and padded."""
-    has_contrast = counts.amax((-2, -1), keepdim=True) > counts.amin((-2, -1), keepdim=True)
-    # Of one bright level, whose mean is not exact, normalise would leave something.
-    return padded(torch.where(has_contrast, normalise(counts), 0.0), STRIDE)
-
-
-def padded(frames: Tensor, stride: int) -> Tensor:
-    """Return frames (..., H, W), the last row and column repeated until height and width are multiples of a stride."""
-    height, width = ((size + stride - 1) // stride * stride for size in frames.shape[-2:])
-    # A fixed padding, and cutting off what is too much: the exporter has no padding by an amount known later.
-    return F.pad(frames, (0, stride - 1) * 2, mode="replicate")[..., :height, :width]
-
-
-def denoised_signal(logit: Tensor, scale: Tensor) -> Tensor:
-    """Return the signal above background in counts.
-
-    Parameters
-    ----------
-    logit
-        First output of `Denodet`, (B, 1, H, W).
-    scale
-        What the network's ``image_scale`` says, counts, to be broadcast.
-    """
-    return SIGNAL_SCALE * scale * torch.exp(logit.clamp(max=_MAX_LOGIT))
-
-
-def signal_likeness(signal: Tensor, scale: Tensor) -> Tensor:
-    """Return what the sigmoid of the denoised logit should be for a signal in counts: the inverse, 0 to 1."""
-    scaled = signal / (SIGNAL_SCALE * scale)
-    return scaled / (1 + scaled)
 
 
 def _norm(kind: Norm, width: int) -> nn.Module:
@@ -139,9 +69,9 @@ class Denodet(Network):
     deepest features.
 
     The paper's denoised image p lies in [0, 1], because its loss (soft Dice and cross-entropy) treats it as a pixel
-    class. Here p = s / (1 + s), where s is the signal above background in units of `SIGNAL_SCALE` standard deviations
-    of the frame: any intensity fits into [0, 1), the logit of p is simply log(s), and `denoised_signal` gets counts
-    back without a constant that would depend on the camera.
+    class. Here p = s / (1 + s), where s is the signal above background in units of some standard deviations of the
+    frame (`streamtrack_engines.networks.scaling.SIGNAL_SCALE`): any intensity fits into [0, 1), the logit of p is
+    simply log(s), and counts come back without a constant that would depend on the camera.
 
     Parameters
     ----------
@@ -149,11 +79,14 @@ class Denodet(Network):
         Frames that the network sees at once: the current one and those before it.
     norm
         ``"batch"`` folds into the convolutions; ``"instance"`` is the paper's.
+    head_bias
+        What is found at first, one number for each channel of the head.
     """
 
-    see = staticmethod(see)
+    stride = 4  # two 2x2 poolings
+    image = "denoised"
 
-    def __init__(self, n_frames: int = 3, norm: Norm = "batch") -> None:
+    def __init__(self, n_frames: FramesSeen = 3, norm: Norm = "batch", *, head_bias: Sequence[float]) -> None:
         super().__init__()
         self.n_frames = n_frames
         widths = (n_frames, 8, 16, 32)
@@ -162,10 +95,10 @@ class Denodet(Network):
         self.denoising = nn.ModuleList([DecoderLevel(32, 16, norm), DecoderLevel(16, 8, norm)])
         self.detection = nn.ModuleList([DecoderLevel(32, 16, norm), DecoderLevel(16, 8, norm)])
         self.denoised_head = nn.Conv2d(8, 1, 1)
-        self.found_head = nn.Conv2d(8, len(FOUND_CHANNELS), 1)
+        self.found_head = nn.Conv2d(8, len(head_bias), 1)
         nn.init.constant_(self.denoised_head.bias, -2.0)  # type: ignore[arg-type]
         with torch.no_grad():
-            self.found_head.bias.copy_(torch.tensor(NOTHING_THERE))  # type: ignore[union-attr]
+            self.found_head.bias.copy_(torch.tensor(head_bias))  # type: ignore[union-attr]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map normalised frames to the denoised image and to what is found in each pixel of the last frame.
@@ -173,17 +106,15 @@ class Denodet(Network):
         Parameters
         ----------
         x
-            (B, n_frames, H, W), each frame from `normalise`, the current one last; a frame that is not known is all
-            zeros. H and W are multiples of `STRIDE`.
+            (B, n_frames, H, W), the current frame last; a frame that is not known is all zeros. H and W are multiples
+            of ``stride``.
 
         Returns
         -------
         denoised
-            (B, 1, H, W), logits for `denoised_signal`.
+            (B, 1, H, W), logits.
         found
-            (B, 4, H, W), `FOUND_CHANNELS`: logit of the probability that a particle's reference point lies in the
-            pixel; where it lies then, from the pixel's centre, px; logarithm of the standard deviation per axis, px,
-            of a position found here.
+            (B, C, H, W), the channels of the head.
         """
         features = self._encode(x)
         return self._denoise(*features), self._find(*features)
@@ -191,11 +122,6 @@ class Denodet(Network):
     def find(self, x: Tensor) -> Tensor:
         """Return the second output of `forward` without the work for the first."""
         return self._find(*self._encode(x))
-
-    @staticmethod
-    def image_scale(seen: Tensor, current: Tensor) -> Tensor:
-        """Return the standard deviation of the current frame (B, 1, H, W)."""
-        return frame_scale(current)
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return features at full, half and quarter size."""

@@ -1,34 +1,87 @@
 """What the deploy graph and the training ask of a network."""
 
-from typing import Any
+import copy
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar
 
+from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from streamtrack_engines.networks.scaling import denoised_signal, frame_scale, normalised, signal_likeness
+
+FramesSeen = Annotated[int, Field(ge=1, le=8)]
 
 
 class Network(nn.Module):
-    """Finds particles in the last of some frames, and denoises it; the base of all networks.
+    """From some frames to channels that a head reads, and perhaps an image; the base of all networks.
+
+    Group ``streamtrack.networks``. The keyword arguments are the settings, keys of the recipe's ``[network]``; one
+    named ``head_bias`` is given: the biases of the last layer at first, one for each channel of the head. `n_frames`
+    and `forward` must be there, all else has a default.
 
     Attributes
     ----------
+    stride
+        Height and width of what the network sees are multiples of this.
+    image
+        Kind of the image that `forward` gives, of the last frame: ``"denoised"``; None if it gives none.
     n_frames
         Frames that the network sees at once: the current one and those before it.
     """
 
+    stride: ClassVar[int] = 1
+    image: ClassVar[str | None] = None
     n_frames: int
 
-    @staticmethod
-    def see(counts: Tensor) -> Any:
-        """Return what `find` takes, for frames (B, T, H, W) in counts, float32, the current one last.
+    def see(self, counts: Tensor) -> Any:
+        """Return what `forward` takes, for frames (B, T, H, W) in counts, float32, the current one last.
 
-        A tensor, or a tuple of some, padded to sizes that the network takes. A frame that is not known is all zeros.
+        A tensor, or a tuple of some, padded to multiples of `stride`; by default each frame normalised. A frame that is
+        not known is all zeros.
         """
-        raise NotImplementedError
+        return normalised(counts, self.stride)
 
-    @staticmethod
-    def image_scale(seen: Any, current: Tensor) -> Tensor:
-        """Return the counts of the current frame (B, 1, H, W) that are 1 in its denoised image, to be broadcast."""
+    def forward(self, seen: Any) -> tuple[Tensor | None, Tensor]:
+        """Return image (B, 1, H, W), None from a network without, and channels (B, C, H, W), of the padded frames."""
         raise NotImplementedError
 
     def find(self, seen: Any) -> Tensor:
-        """Return what is found in each pixel of the padded current frame, (B, 4, H, W)."""
-        raise NotImplementedError
+        """Return the second output of `forward`, without the work for the first where that can be left out."""
+        found: Tensor = self(seen)[1]
+        return found
+
+    def image_scale(self, seen: Any, current: Tensor) -> Tensor:
+        """Return the counts of the current frame (B, 1, H, W) that are 1 in its denoised image, to be broadcast."""
+        return frame_scale(current)
+
+    def image_counts(self, image: Tensor, seen: Any, current: Tensor) -> Tensor:
+        """Return the signal above background, counts, that an image without its padding (B, 1, H, W) shows."""
+        return denoised_signal(image, self.image_scale(seen, current))
+
+    def image_target(self, signal: Tensor, seen: Any, current: Tensor) -> Tensor:
+        """Return what the sigmoid of the image should be, 0 to 1, for a signal (B, 1, H, W) in counts."""
+        return signal_likeness(signal, self.image_scale(seen, current))
+
+    def folded(self) -> "Network":
+        """Return a copy for inference whose batch norms are part of the convolutions before them.
+
+        Such are those that follow a convolution in an ``nn.Sequential``, and the ``norms`` of a module that has as many
+        ``convs``. Other norms stay.
+        """
+        network = copy.deepcopy(self).eval()
+        for convs, conv, norms, norm in list(_pairs(network)):
+            if isinstance(convs[conv], nn.Conv2d) and isinstance(norms[norm], nn.BatchNorm2d):
+                convs[conv] = fuse_conv_bn_eval(convs[conv], norms[norm])
+                norms[norm] = nn.Identity()
+        return network
+
+
+def _pairs(network: nn.Module) -> Iterator[tuple[Any, int, Any, int]]:
+    """Yield layers that follow each other: the list of the first and its place there, and those of the second."""
+    for module in network.modules():
+        convs, norms = getattr(module, "convs", None), getattr(module, "norms", None)
+        if isinstance(module, nn.Sequential):
+            yield from ((module, place, module, place + 1) for place in range(len(module) - 1))
+        elif isinstance(convs, nn.ModuleList) and isinstance(norms, nn.ModuleList) and len(convs) == len(norms):
+            yield from ((convs, place, norms, place) for place in range(len(convs)))

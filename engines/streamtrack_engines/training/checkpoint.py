@@ -8,8 +8,9 @@ import torch
 
 from streamtrack.errors import EngineError
 from streamtrack.files import replace_file
-from streamtrack_engines.networks import Network, make_network
-from streamtrack_engines.peaks import UNCALIBRATED, Calibration
+from streamtrack_engines.heads.head import Head
+from streamtrack_engines.networks.network import Network
+from streamtrack_engines.parts import make_head, make_network
 from streamtrack_engines.training.recipe import Recipe
 
 
@@ -21,10 +22,12 @@ class TrainingState:
     ----------
     network, average
         The network in training, and the moving average of its weights: the one to evaluate and ship.
+    head
+        That of the networks.
     optimizer
         AdamW over ``network``.
     calibration
-        That of ``average``, once the run is over.
+        That of ``average``, once the run is over; until then the head's ``uncalibrated``.
     step
         Steps done.
     elapsed_s
@@ -35,8 +38,9 @@ class TrainingState:
 
     network: Network
     average: Network
+    head: Head
     optimizer: torch.optim.Optimizer
-    calibration: Calibration = UNCALIBRATED
+    calibration: tuple[float, ...] = ()
     step: int = 0
     elapsed_s: float = 0.0
     losses: list[dict[str, float]] = field(default_factory=list)
@@ -47,10 +51,11 @@ def new_state(recipe: Recipe, device: torch.device) -> TrainingState:
     """Return the state before the first step; the weights depend on the recipe's seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        network = make_network(**recipe.network.model_dump())
+        head = make_head(recipe.head)
+        network = make_network(recipe.network, head)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    return TrainingState(network, copy.deepcopy(network).eval(), optimizer)
+    return TrainingState(network, copy.deepcopy(network).eval(), head.to(device), optimizer, head.uncalibrated)
 
 
 def save_checkpoint(state: TrainingState, recipe: Recipe, path: Path) -> None:
@@ -80,7 +85,7 @@ def resume_state(recipe: Recipe, path: Path, device: torch.device) -> TrainingSt
         content = torch.load(path, map_location="cpu", weights_only=True)
         for part in ("network", "average", "optimizer"):
             getattr(state, part).load_state_dict(content[part])
-        state.calibration = Calibration(*content["calibration"])
+        state.calibration = tuple(content["calibration"])
         for part in ("step", "elapsed_s", "losses", "evaluations"):
             setattr(state, part, content[part])
     except Exception as error:  # a foreign file makes torch raise almost anything

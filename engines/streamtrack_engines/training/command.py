@@ -20,7 +20,7 @@ def train_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in that folder.")] = False,
     minutes: Annotated[float | None, typer.Option(help="Wall time, instead of the length in the recipe.")] = None,
 ) -> None:
-    """Train DENODET on simulated crops; Ctrl-C leaves a checkpoint to resume from.
+    """Train a network; Ctrl-C leaves a checkpoint to resume from.
 
     A recipe with ``[network] kind = "patch_cnn"`` trains a classifier, in minutes and in one go.
     """

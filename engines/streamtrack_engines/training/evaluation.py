@@ -1,14 +1,14 @@
-"""How well a network finds particles in held-out crops of the Particle Tracking Challenge's scenes."""
+"""How well a network finds particles in held-out crops."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from streamtrack.metrics.detection import match
-from streamtrack.simulation.crops import CropBatch, CropRanges, sample_crops
-from streamtrack_engines.networks import Network
-from streamtrack_engines.peaks import peak_table
+from streamtrack_engines.heads.head import Head
+from streamtrack_engines.networks.network import Network
 from streamtrack_engines.training.recipe import EvaluationSettings
+from streamtrack_engines.training_data.truth import TrainingData, Truth
 
 GATE_PX = 5.0
 """A detection closer than this to a particle can be its match (Chenouard et al. 2014)."""
@@ -16,36 +16,26 @@ GATE_PX = 5.0
 _MAX_DETECTIONS = 1024
 
 
-def evaluate(network: Network, settings: EvaluationSettings, device: torch.device) -> dict[str, float]:
-    """Return ``f1_snrN`` and ``rmse_px_snrN`` of the network for every SNR in the settings."""
+def evaluate(
+    network: Network, head: Head, data: TrainingData, settings: EvaluationSettings, device: torch.device
+) -> dict[str, float]:
+    """Return ``f1_NAME`` and ``rmse_px_NAME`` of the network for all crops that the data hold out."""
     row: dict[str, float] = {}
-    for snr in settings.snr:
-        crops = _held_out(settings, snr, network.n_frames)
-        f1, rmse_px = score(find(network, crops, settings.threshold, device)[:, :3], crops.points, settings.crop_px)
-        row |= {f"f1_snr{snr:g}": f1, f"rmse_px_snr{snr:g}": rmse_px}
+    for name, truth in data.held_out(settings.seed, settings.n_crops, settings.crop_px, network.n_frames - 1):
+        found = find(network, head, truth, settings.threshold, device)
+        f1, rmse_px = score(found[:, :3], truth.points, settings.crop_px)
+        row |= {f"f1_{name}": f1, f"rmse_px_{name}": rmse_px}
     return row
 
 
-def _held_out(settings: EvaluationSettings, snr: float, n_frames: int) -> CropBatch:
-    ranges = CropRanges(
-        camera_fraction=0.0,
-        empty_fraction=0.0,
-        low_density_fraction=0.0,
-        first_frame_fraction=0.0,
-        density=(settings.density, settings.density),
-        snr=(snr, snr),
-    )
-    rng = np.random.default_rng(settings.seed)
-    return sample_crops(rng, settings.n_crops, settings.crop_px, ranges, n_before=n_frames - 1)
-
-
 @torch.inference_mode()
-def find(network: Network, crops: CropBatch, threshold: float, device: torch.device) -> NDArray[np.float32]:
-    """Return the particles that the deployed peak finder sees in the crops, (N, 4): crop, y, x, score."""
+def find(network: Network, head: Head, truth: Truth, threshold: float, device: torch.device) -> NDArray[np.float32]:
+    """Return the particles that the deployed head sees in the crops, (N, 4): crop, y, x, score."""
     found = []
-    for crop, noisy in enumerate(crops.noisy):
+    for crop, noisy in enumerate(truth.noisy):
         frames = torch.from_numpy(noisy)[None].to(device)
-        table = peak_table(network.find(network.see(frames)), frames[:, -1:], k=_MAX_DETECTIONS)
+        channels = network.find(network.see(frames))
+        table = head.table(channels, frames[:, -1:], k=_MAX_DETECTIONS, calibration=head.uncalibrated)
         rows = table[table[:, 2] > threshold, :3].cpu().numpy()
         found.append(np.column_stack([np.full(len(rows), crop, np.float32), rows]))
     return np.concatenate(found)

@@ -4,8 +4,9 @@ import copy
 import math
 import threading
 import time
+from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,15 +15,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from streamtrack.errors import ConfigError, EngineError
 from streamtrack.interrupts import on_ctrl_c
-from streamtrack_engines.peaks import Calibration
-from streamtrack_engines.training.calibration import calibrate
+from streamtrack_engines.parts import make_data
 from streamtrack_engines.training.checkpoint import TrainingState, new_state, resume_state, save_checkpoint
-from streamtrack_engines.training.data import batches
+from streamtrack_engines.training.data import Batch, batches
 from streamtrack_engines.training.evaluation import evaluate
-from streamtrack_engines.training.losses import LossParts
 from streamtrack_engines.training.recipe import Recipe
 from streamtrack_engines.training.records import write_records
-from streamtrack_engines.training.step import train_step
+from streamtrack_engines.training.step import Terms, train_step
+from streamtrack_engines.training_data.truth import TrainingData
 
 CHECKPOINT_NAME = "checkpoint.pt"
 
@@ -39,7 +39,7 @@ class Outcome:
 
 
 def train(recipe: Recipe, out_dir: Path, *, resume: bool = False, console: Console | None = None) -> Outcome:
-    """Train DENODET on simulated crops, until the recipe's end or Ctrl-C; either way the checkpoint is complete.
+    """Train a network, until the recipe's end or Ctrl-C; either way the checkpoint is complete.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def train(recipe: Recipe, out_dir: Path, *, resume: bool = False, console: Conso
         raise ConfigError(f"cannot make the folder {out_dir}: {error.strerror}") from error
     stop = threading.Event()
     with _progress(console) as progress, on_ctrl_c(stop.set):
-        run = _Run(recipe, state, device, path, progress)
+        run = _Run(recipe, state, make_data(recipe.data), device, path, progress)
         run.go(stop)
     return Outcome(state.step, run.fraction >= 1, path)
 
@@ -80,10 +80,11 @@ def train(recipe: Recipe, out_dir: Path, *, resume: bool = False, console: Conso
 class _Run:
     recipe: Recipe
     state: TrainingState
+    data: TrainingData
     device: torch.device
     checkpoint: Path
     progress: Progress
-    recent: list[LossParts] = field(default_factory=list)
+    recent: list[Terms] = field(default_factory=list)
     """Loss terms since the last row of the log."""
 
     @property
@@ -98,7 +99,7 @@ class _Run:
         task = self.progress.add_task("training", total=1.0)
         began_s = time.monotonic() - self.state.elapsed_s
         next_checkpoint_s = self.state.elapsed_s + 60 * self.recipe.evaluation.every_minutes
-        with closing(batches(self.recipe, self.state.step, self.device)) as source:
+        with closing(self._batches()) as source:
             while self.fraction < 1 and not stop.is_set():
                 self.recent.append(train_step(self.recipe, self.state, next(source), self.fraction))
                 self._log()
@@ -114,16 +115,19 @@ class _Run:
             self._evaluate()
         self._save()
 
-    def _calibrated(self) -> Calibration:
+    def _batches(self) -> Generator[Batch]:
+        return batches(self.recipe, self.data, self.state.network, self.state.step, self.device)
+
+    def _calibrated(self) -> tuple[float, ...]:
         settings = self.recipe.calibration
-        network = copy.deepcopy(self.state.average).to("cpu")
-        return calibrate(network, self.recipe.crop_ranges, n_frames=settings.n_frames, size_px=settings.frame_px)
+        network, head = copy.deepcopy(self.state.average).to("cpu"), copy.deepcopy(self.state.head).to("cpu")
+        return head.calibrate(network, self.data, n_frames=settings.n_frames, size_px=settings.frame_px)
 
     def _log(self) -> None:
         if self.state.step % _LOG_EVERY_STEPS:
             return
-        names = [term.name for term in fields(LossParts)]
-        means = {name: sum(float(getattr(parts, name)) for parts in self.recent) / len(self.recent) for name in names}
+        names = self.recent[-1]
+        means = {name: sum(float(terms[name]) for terms in self.recent) / len(self.recent) for name in names}
         self.recent.clear()
         if not all(math.isfinite(value) for value in means.values()):
             raise EngineError(f"the loss is not a number any more at step {self.state.step}: lower learning_rate")
@@ -131,7 +135,8 @@ class _Run:
         self.progress.update(self.progress.task_ids[0], description=f"step {self.state.step} {_in_words(means)}")
 
     def _evaluate(self) -> None:
-        scores = evaluate(self.state.average, self.recipe.evaluation, self.device)
+        state = self.state
+        scores = evaluate(state.average, state.head, self.data, self.recipe.evaluation, self.device)
         elapsed_s = round(self.state.elapsed_s, 1)
         self.state.evaluations.append({"step": self.state.step, "elapsed_s": elapsed_s, **scores})
         line = f"{min(self.fraction, 1):.0%} step {self.state.step} {_in_words(scores)}"

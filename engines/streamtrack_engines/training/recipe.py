@@ -1,73 +1,30 @@
 """The recipe of a training run: everything that decides its outcome, read from one TOML file."""
 
-from dataclasses import fields
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from streamtrack.config import read_toml, validate
-from streamtrack.simulation.crops import LOG_UNIFORM, CropRanges
-from streamtrack_engines.networks import Kind
-from streamtrack_engines.networks.compact import STRIDE
-from streamtrack_engines.networks.denodet import Norm
+from streamtrack import registry
+from streamtrack.config import PluginConfig, read_toml, validate
+from streamtrack.errors import ConfigError
+from streamtrack_engines.older import recipe_as_now
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
-
-
-def _possible(value: object, info: ValidationInfo) -> object:
-    if isinstance(value, float) and not 0 <= value <= 1:
-        raise ValueError("a share lies between 0 and 1")
-    if isinstance(value, tuple) and value[0] > value[1]:
-        raise ValueError("the second number must not be smaller than the first")
-    if isinstance(value, tuple) and value[0] <= 0 and info.field_name in (*LOG_UNIFORM, "death"):
-        raise ValueError("both numbers must be above 0")
-    return value
-
-
-CropSettings = create_model(  # the simulation's dataclass, with checks on what a user types
-    "CropSettings",
-    __config__=_STRICT,
-    __validators__={"_all_possible": field_validator("*")(_possible)},
-    **{f.name: (f.type, f.default) for f in fields(CropRanges)},  # type: ignore[call-overload]
-)
-
-
-class NetworkSettings(BaseModel):
-    """What `streamtrack_engines.networks.make_network` is asked for."""
-
-    model_config = _STRICT
-
-    kind: Kind = "full"
-    n_frames: int = Field(default=3, ge=1, le=8)
-    """The current frame and those before it."""
-    norm: Norm = "batch"
-
-
-class LossWeights(BaseModel):
-    """Weights of the terms in :mod:`streamtrack_engines.training.losses`."""
-
-    model_config = _STRICT
-
-    presence: float = Field(default=800.0, ge=0)
-    """The mean over all pixels is small: 1 in 500 holds a particle."""
-    position: float = Field(default=0.5, ge=0)
-    denoising: float = Field(default=0.5, ge=0)
-    """The paper's gamma."""
+_PARTS: dict[str, registry.Group] = {"network": "networks", "head": "heads", "data": "training_data"}
 
 
 class EvaluationSettings(BaseModel):
-    """Held-out crops of the challenge's three scenes, made anew from ``seed`` whenever they are needed."""
+    """Held-out crops, the same whenever they are needed."""
 
     model_config = _STRICT
 
     every_minutes: float = Field(default=4.0, gt=0)
     """A checkpoint is written with each evaluation."""
-    snr: tuple[float, ...] = (1.0, 2.0, 4.0, 7.0)
-    density: float = Field(default=500.0, gt=0)
-    """Particles per 512x512 px."""
     n_crops: int = Field(default=12, ge=1)
-    crop_px: int = Field(default=256, ge=16, multiple_of=STRIDE)
+    """Of each kind that the data have."""
+    crop_px: int = Field(default=256, ge=16)
     threshold: float = Field(default=0.5, gt=0, lt=1)
     seed: int = Field(default=1_000_003, ge=0)
 
@@ -78,7 +35,7 @@ class CalibrationSettings(BaseModel):
     model_config = _STRICT
 
     n_frames: int = Field(default=200, ge=1)
-    frame_px: int = Field(default=512, ge=32, multiple_of=STRIDE)
+    frame_px: int = Field(default=512, ge=32)
 
 
 class Recipe(BaseModel):
@@ -97,10 +54,12 @@ class Recipe(BaseModel):
     batch_size: int = Field(default=16, ge=1)
     views: int = Field(default=1, ge=1, le=8)
     """So many steps in a row see the same crops, mirrored or turned: for machines that are slow at making them."""
-    crop_px: int = Field(default=128, ge=16, multiple_of=STRIDE)
+    crop_px: int = Field(default=128, ge=16)
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup_steps: int = Field(default=100, ge=0)
+    denoising: float = Field(default=0.5, ge=0)
+    """Weight of the loss of the denoised image, where the network gives one: the paper's gamma."""
     detection_only_fraction: float = Field(default=0.2, ge=0, le=1)
     """The paper's first stage: so much of the run goes by before the denoising loss is added."""
     largest_gradient: float = Field(default=20.0, gt=0)
@@ -109,16 +68,43 @@ class Recipe(BaseModel):
     """So much of the run batch norms take the statistics of each batch; then they keep those of the data."""
     average_decay: float = Field(default=0.999, ge=0, lt=1)
     """The weights that are evaluated and shipped are this exponential moving average of the trained ones."""
-    network: NetworkSettings = NetworkSettings()
-    loss: LossWeights = LossWeights()
-    crops: CropSettings = CropSettings()  # type: ignore[valid-type]
+    network: PluginConfig = PluginConfig(kind="denodet")
+    """What computes; the other keys are the network's own: ``streamtrack plugins networks NAME``."""
+    head: PluginConfig = PluginConfig(kind="presence")
+    """What its channels mean: ``streamtrack plugins heads NAME``."""
+    data: PluginConfig = PluginConfig(kind="crops")
+    """What is learnt from: ``streamtrack plugins training_data NAME``."""
     calibration: CalibrationSettings = CalibrationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
-    @property
-    def crop_ranges(self) -> CropRanges:
-        """What the training crops may look like."""
-        return CropRanges(**self.crops.model_dump())  # type: ignore[attr-defined]
+
+def recipe_of(table: Mapping[str, Any], where: str) -> Recipe:
+    """Return the recipe of a table, an older version's too, all defaults filled in; raises ConfigError.
+
+    ``where`` names the file.
+    """
+    recipe = validate(Recipe, recipe_as_now(table), where)
+    parts = {}
+    for name, group in _PARTS.items():
+        config: PluginConfig = getattr(recipe, name)
+        # What is learnt from is also made: mistakes that a signature does not see shall show now.
+        made = registry.build(group, config).settings if name == "data" else registry.check_settings(group, config)
+        parts[name] = PluginConfig(kind=config.kind, **made)
+    _check_sizes(recipe, where)
+    return recipe.model_copy(update=parts)
+
+
+def _check_sizes(recipe: Recipe, where: str) -> None:
+    stride = registry.load("networks", recipe.network.kind).stride
+    sizes = {
+        "crop_px": recipe.crop_px,
+        "evaluation.crop_px": recipe.evaluation.crop_px,
+        "calibration.frame_px": recipe.calibration.frame_px,
+    }
+    for key, size in sizes.items():
+        if size % stride:
+            cure = f"network {recipe.network.kind!r} takes multiples of {stride}"
+            raise ConfigError(f"{where}: {key} = {size} is not valid: {cure}")
 
 
 def read_recipe(path: Path, *, minutes: float | None = None) -> Recipe:
@@ -127,4 +113,4 @@ def read_recipe(path: Path, *, minutes: float | None = None) -> Recipe:
     if minutes is not None:
         recipe.pop("steps", None)
         recipe["minutes"] = minutes
-    return validate(Recipe, recipe, str(path))
+    return recipe_of(recipe, str(path))

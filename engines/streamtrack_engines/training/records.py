@@ -12,7 +12,7 @@ from streamtrack.files import replace_file
 
 Rows = Sequence[Mapping[str, float]]
 
-_LOSSES = ("presence", "position", "denoising")
+_CLOCKS = ("step", "elapsed_s")
 
 
 def write_records(folder: Path, losses: Rows, evaluations: Rows) -> None:
@@ -46,7 +46,7 @@ def draw_curves(losses: Rows, evaluations: Rows) -> Figure:
     loss_axes.set(title="Loss terms (unweighted)", yscale="symlog")
     f1_axes.set(title="Held-out F1 at 5 px", ylim=(0, 1))
     rmse_axes.set(title="Held-out RMSE (px)")
-    _draw(loss_axes, losses, _LOSSES)
+    _draw(loss_axes, losses, [name for name in (losses[0] if losses else ()) if name not in _CLOCKS])
     columns = list(evaluations[0]) if evaluations else []
     _draw(f1_axes, evaluations, [name for name in columns if name.startswith("f1")])
     _draw(rmse_axes, evaluations, [name for name in columns if name.startswith("rmse")])

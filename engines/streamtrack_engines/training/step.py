@@ -1,36 +1,45 @@
 """One step of the optimizer."""
 
 import math
-from dataclasses import fields
+from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from streamtrack_engines.training.checkpoint import TrainingState
 from streamtrack_engines.training.data import Batch
-from streamtrack_engines.training.losses import LossParts, loss_parts
+from streamtrack_engines.training.denoising import denoising_loss
 from streamtrack_engines.training.recipe import Recipe
 
+DENOISING = "denoising"
+"""Name of the loss of the image."""
 
-def train_step(recipe: Recipe, state: TrainingState, batch: Batch, fraction: float) -> LossParts:
-    """Take one step of the optimizer and of the moving average; returns the loss terms, detached.
+Terms = dict[str, Tensor]
+"""Of the loss, scalars by name, not weighted."""
+
+
+def train_step(recipe: Recipe, state: TrainingState, batch: Batch, fraction: float) -> Terms:
+    """Take one step of the optimizer and of the moving average; returns the terms of the loss, detached.
 
     ``fraction`` is the part of the run that is over, 0 to 1.
     """
     _set_norms(state.network, learning=fraction < recipe.norm_fraction)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(recipe, state.step, fraction)
-    joint = recipe.loss.denoising > 0 and fraction >= recipe.detection_only_fraction
-    device = batch.targets.points.device
+    joint = batch.image is not None and recipe.denoising > 0 and fraction >= recipe.detection_only_fraction
+    device = batch.points.places.device
     with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16(recipe, device)):
-        denoised, found = state.network(batch.seen) if joint else (None, state.network.find(batch.seen))
-    parts = loss_parts(denoised, found, batch.targets)
+        image, found = state.network(batch.seen) if joint else (None, state.network.find(batch.seen))
+    terms = state.head.loss(found.float(), batch.points, fraction)
+    if batch.image is not None:
+        terms[DENOISING] = found.new_zeros(()) if image is None else denoising_loss(image.float(), batch.image)
     state.optimizer.zero_grad(set_to_none=True)
-    total_loss(recipe, parts).backward()
+    total_loss({**state.head.weights, DENOISING: recipe.denoising}, terms).backward()
     torch.nn.utils.clip_grad_norm_(state.network.parameters(), recipe.largest_gradient)
     state.optimizer.step()
     state.step += 1
     _update_average(recipe, state)
-    return LossParts(*(getattr(parts, term.name).detach() for term in fields(parts)))
+    return {name: term.detach() for name, term in terms.items()}
 
 
 def in_bfloat16(recipe: Recipe, device: torch.device) -> bool:
@@ -40,10 +49,10 @@ def in_bfloat16(recipe: Recipe, device: torch.device) -> bool:
     return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
 
 
-def total_loss(recipe: Recipe, parts: LossParts) -> torch.Tensor:
+def total_loss(weights: Mapping[str, float], terms: Terms) -> Tensor:
     """Return the weighted sum of the terms."""
-    weights = recipe.loss
-    return weights.presence * parts.presence + weights.position * parts.position + weights.denoising * parts.denoising
+    first, *others = (weights[name] * term for name, term in terms.items())
+    return sum(others, first)
 
 
 def learning_rate(recipe: Recipe, step: int, fraction: float) -> float:
@@ -67,6 +76,6 @@ def _update_average(recipe: Recipe, state: TrainingState) -> None:
     torch._foreach_lerp_(averages, latest, 1 - decay)
 
 
-def _numbers(network: torch.nn.Module) -> list[torch.Tensor]:
+def _numbers(network: torch.nn.Module) -> list[Tensor]:
     """Return the weights, and the means and variances of the batch norms."""
     return [value for value in network.state_dict().values() if value.is_floating_point()]

@@ -3,28 +3,25 @@ import json
 import signal
 import threading
 from contextlib import closing
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from networks import denodet
 
+from streamtrack.config import PluginConfig
 from streamtrack.errors import ConfigError, EngineError
-from streamtrack.simulation.crops import CropRanges, sample_crops
-from streamtrack_engines.networks import make_network
-from streamtrack_engines.networks.denodet import Denodet, denoised_signal, frame_scale, normalise
+from streamtrack_engines.heads.presence import Presence
+from streamtrack_engines.networks.scaling import denoised_signal, frame_scale, normalise
+from streamtrack_engines.parts import make_data, make_head, make_network
 from streamtrack_engines.training import data
 from streamtrack_engines.training.checkpoint import new_state
 from streamtrack_engines.training.evaluation import evaluate, find, score
 from streamtrack_engines.training.loop import train
-from streamtrack_engines.training.recipe import (
-    CalibrationSettings,
-    CropSettings,
-    EvaluationSettings,
-    NetworkSettings,
-    Recipe,
-)
+from streamtrack_engines.training.recipe import CalibrationSettings, EvaluationSettings, Recipe, recipe_of
 from streamtrack_engines.training.step import learning_rate, train_step
+from streamtrack_engines.training_data.crops import Crops
+from streamtrack_engines.training_data.truth import turned
 
 CPU = torch.device("cpu")
 TINY = {
@@ -35,22 +32,29 @@ TINY = {
     "warmup_steps": 2,
     "detection_only_fraction": 0.0,
     "calibration": CalibrationSettings(n_frames=2, frame_px=32),
-    "evaluation": EvaluationSettings(n_crops=2, crop_px=32, snr=(4.0,)),
+    "data": PluginConfig(kind="crops", held_out_snr=(4.0,)),
+    "evaluation": EvaluationSettings(n_crops=2, crop_px=32),
 }
 
 
+def batch_of(recipe, state, step=0):
+    return data.make_batch(recipe, state.network, step, CPU)
+
+
 def test_loss_falls_on_one_batch():
-    crops = CropSettings(camera_fraction=0, empty_fraction=0, low_density_fraction=0, density=(800, 900), snr=(5, 9))
-    recipe = Recipe(steps=1000, **TINY | {"learning_rate": 5e-3, "crop_px": 64, "crops": crops})
-    state, batch = new_state(recipe, CPU), data.make_batch(recipe, 0, CPU)
+    plain = {"camera_fraction": 0.0, "empty_fraction": 0.0, "low_density_fraction": 0.0}
+    crops = PluginConfig(kind="crops", **plain, density=(800, 900), snr=(5, 9))
+    recipe = Recipe(steps=1000, **TINY | {"learning_rate": 5e-3, "crop_px": 64, "data": crops})
+    state = new_state(recipe, CPU)
+    batch = batch_of(recipe, state)
 
     history = [train_step(recipe, state, batch, fraction=0.0) for _ in range(60)]
 
-    share = len(batch.targets.points) / batch.targets.denoised.numel()
+    share = len(batch.points.places) / batch.image.numel()
     chance = -(share * np.log(share) + (1 - share) * np.log(1 - share))
-    assert history[-1].presence < 0.7 * chance  # more than the mere number of particles
-    assert history[-1].position < history[0].position - 3
-    assert history[-1].denoising < 0.5 * history[0].denoising
+    assert history[-1]["presence"] < 0.7 * chance  # more than the mere number of particles
+    assert history[-1]["position"] < history[0]["position"] - 3
+    assert history[-1]["denoising"] < 0.5 * history[0]["denoising"]
 
 
 def test_resumed_run_ends_with_the_same_weights_as_an_uninterrupted_one(tmp_path, monkeypatch):
@@ -103,9 +107,9 @@ def test_run_leaves_logs_curves_and_a_network_to_export(tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 1000
     assert not list(tmp_path.glob("*.part*"))
     content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    recipe = json.loads(content["recipe"])
-    make_network(**recipe["network"]).load_state_dict(content["average"])
-    assert recipe["steps"] == 25
+    recipe = recipe_of(json.loads(content["recipe"]), "checkpoint")
+    make_network(recipe.network, make_head(recipe.head)).load_state_dict(content["average"])
+    assert recipe.steps == 25
 
 
 def test_run_ends_after_its_minutes(tmp_path):
@@ -146,13 +150,13 @@ def test_network_of_another_shape_cannot_resume(tmp_path):
     train(Recipe(steps=1, **TINY), tmp_path)
 
     with pytest.raises(EngineError, match=r"checkpoint\.pt is not a checkpoint"):
-        train(Recipe(steps=2, network=NetworkSettings(n_frames=1), **TINY), tmp_path, resume=True)
+        train(Recipe(steps=2, network=PluginConfig(kind="denodet", n_frames=1), **TINY), tmp_path, resume=True)
 
 
 @pytest.mark.parametrize("n_frames", [1, 3])
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 def test_any_network_trains_and_is_evaluated(tmp_path, n_frames, norm):
-    train(Recipe(steps=1, network=NetworkSettings(n_frames=n_frames, norm=norm), **TINY), tmp_path)
+    train(Recipe(steps=1, network=PluginConfig(kind="denodet", n_frames=n_frames, norm=norm), **TINY), tmp_path)
 
     content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert 0 <= content["evaluations"][0]["f1_snr4"] <= 1
@@ -162,7 +166,8 @@ def test_any_network_trains_and_is_evaluated(tmp_path, n_frames, norm):
 def test_moving_average_takes_in_weights_and_statistics_of_the_norms(steps, decay):
     """With a short memory at first, after which the recipe's holds."""
     recipe = Recipe(steps=1000, average_decay=0.8, **TINY)
-    state, batch = new_state(recipe, CPU), data.make_batch(recipe, 0, CPU)
+    state = new_state(recipe, CPU)
+    batch = batch_of(recipe, state)
     state.step = steps - 1
     before = {name: value.clone() for name, value in state.average.state_dict().items()}
 
@@ -179,7 +184,8 @@ def test_moving_average_takes_in_weights_and_statistics_of_the_norms(steps, deca
 def test_norms_keep_their_statistics_from_some_point_of_the_run_on():
     """From there on they also train with them: a frame's outputs no longer depend on the rest of its batch."""
     recipe = Recipe(steps=1000, norm_fraction=0.3, **TINY)
-    state, batch = new_state(recipe, CPU), data.make_batch(recipe, 0, CPU)
+    state = new_state(recipe, CPU)
+    batch = batch_of(recipe, state)
     mean, weight = state.network.encoder[0].norms[0].running_mean, state.network.encoder[0].norms[0].weight
 
     for fraction, learns in ((0.29, True), (0.31, False)):
@@ -193,25 +199,25 @@ def test_norms_keep_their_statistics_from_some_point_of_the_run_on():
 
 
 def test_batch_is_normalised_and_its_targets_are_those_of_the_last_frame():
-    ranges = CropRanges(first_frame_fraction=0.5, empty_fraction=0.0)
-    crops = sample_crops(np.random.default_rng(0), 6, 32, ranges, n_before=2)
+    crops = Crops(first_frame_fraction=0.5, empty_fraction=0.0).batch(np.random.default_rng(0), 6, 32, 2)
     noisy = torch.from_numpy(crops.noisy)
 
-    batch = data.to_batch(crops, Denodet, CPU)
+    batch = data.to_batch(crops, denodet(), CPU)
 
     assert batch.seen.shape == (6, 3, 32, 32)
     assert torch.equal(batch.seen, normalise(noisy))
     assert not batch.seen[~noisy.any(-1).any(-1)].any()
-    signal = denoised_signal(torch.logit(batch.targets.denoised), frame_scale(noisy[:, -1:]))
+    signal = denoised_signal(torch.logit(batch.image), frame_scale(noisy[:, -1:]))
     np.testing.assert_allclose(signal[:, 0], crops.signal, rtol=1e-3, atol=1e-3)
-    np.testing.assert_array_equal(batch.targets.points, crops.points)
+    np.testing.assert_array_equal(batch.points.places, crops.points)
 
 
 def test_network_that_finds_nothing_scores_nothing():
-    network = Denodet().eval()
+    network = denodet().eval()
     torch.nn.init.zeros_(network.found_head.weight)
 
-    row = evaluate(network, EvaluationSettings(n_crops=2, crop_px=32, snr=(1.0, 4.0)), CPU)
+    crops = Crops(held_out_snr=(1.0, 4.0))
+    row = evaluate(network, Presence(), crops, EvaluationSettings(n_crops=2, crop_px=32), CPU)
 
     assert list(row) == ["f1_snr1", "rmse_px_snr1", "f1_snr4", "rmse_px_snr4"]
     assert row["f1_snr1"] == row["f1_snr4"] == 0
@@ -220,16 +226,16 @@ def test_network_that_finds_nothing_scores_nothing():
 
 def test_found_particles_carry_crop_and_score_and_pass_the_threshold():
     """Where every pixel says 0.2, the first one's window makes the peak: 4 pixels of it are on the frame."""
-    network = Denodet(n_frames=1).eval()
+    network, head = denodet(n_frames=1).eval(), Presence()
     with torch.no_grad():
         network.found_head.weight.zero_()
         network.found_head.bias.copy_(torch.tensor([np.log(0.2 / 0.8), 0.25, 0.25, 0.0]))
-    crops = sample_crops(np.random.default_rng(0), 2, 32)
+    crops = Crops().batch(np.random.default_rng(0), 2, 32, 0)
 
-    found = find(network, crops, 0.7, CPU)
+    found = find(network, head, crops, 0.7, CPU)
 
     np.testing.assert_allclose(found, [[0, 0.75, 0.75, 0.8], [1, 0.75, 0.75, 0.8]], atol=1e-5)
-    assert len(find(network, crops, 0.9, CPU)) == 0
+    assert len(find(network, head, crops, 0.9, CPU)) == 0
 
 
 def test_learning_rate_warms_up_and_falls_to_zero():
@@ -242,7 +248,7 @@ def test_learning_rate_warms_up_and_falls_to_zero():
 
 def test_every_step_has_a_batch_of_its_own():
     recipe = Recipe(steps=1, **TINY)
-    first, again, second = (data.make_batch(recipe, step, CPU).seen for step in (0, 0, 1))
+    first, again, second = (data.make_batch(recipe, denodet(), step, CPU).seen for step in (0, 0, 1))
 
     assert torch.equal(first, again)
     assert not torch.equal(first, second)
@@ -259,24 +265,24 @@ def test_score_matches_one_to_one_within_the_gate_and_leaves_the_border_out():
 
 
 def test_turned_crops_keep_their_particles():
-    crops = sample_crops(np.random.default_rng(0), 3, 32, replace(CropRanges(), empty_fraction=0.0, snr=(9.0, 9.0)))
+    crops = Crops(empty_fraction=0.0, snr=(9.0, 9.0)).batch(np.random.default_rng(0), 3, 32, 0)
     found = set()
     for symmetry in range(8):
-        turned = data.turned(crops, symmetry)
-        crop, y, x = np.rint(turned.points).astype(int).T
+        moved = turned(crops, symmetry)
+        crop, y, x = np.rint(moved.points).astype(int).T
         inside = (np.minimum(y, x) >= 0) & (np.maximum(y, x) < 32)
         before = np.rint(crops.points).astype(int)
         np.testing.assert_array_equal(
-            turned.signal[crop, y % 32, x % 32][inside],
+            moved.signal[crop, y % 32, x % 32][inside],
             crops.signal[before[:, 0], before[:, 1] % 32, before[:, 2] % 32][inside],
         )
-        found.add(turned.noisy.tobytes())
+        found.add(moved.noisy.tobytes())
     assert len(found) == 8
 
 
 def test_views_show_the_same_crops_and_other_steps_others():
     recipe = Recipe(steps=9, views=2, **TINY | {"batch_size": 1})
-    sums = [float(data.make_batch(recipe, step, CPU).targets.denoised.sum()) for step in range(4)]
+    sums = [float(data.make_batch(recipe, denodet(), step, CPU).image.sum()) for step in range(4)]
     assert sums[0] == pytest.approx(sums[1], rel=1e-4)
     assert sums[2] == pytest.approx(sums[3], rel=1e-4)
     assert sums[0] != pytest.approx(sums[2], rel=1e-4)
@@ -284,6 +290,9 @@ def test_views_show_the_same_crops_and_other_steps_others():
 
 def test_batches_of_another_process_are_those_of_the_step():
     recipe = Recipe(steps=9, views=2, **TINY)
-    with closing(data.batches(recipe, 3, CPU)) as source:
+    network = denodet()
+    with closing(data.batches(recipe, make_data(recipe.data), network, 3, CPU)) as source:
         for step in (3, 4, 5):
-            torch.testing.assert_close(next(source).seen, data.make_batch(recipe, step, CPU).seen, rtol=0, atol=0)
+            torch.testing.assert_close(
+                next(source).seen, data.make_batch(recipe, network, step, CPU).seen, rtol=0, atol=0
+            )

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from networks import denodet, untrained
 from onnx import TensorProto, helper
 
 from streamtrack.config import PluginConfig, RunConfig
@@ -18,9 +19,8 @@ from streamtrack.session import Session
 from streamtrack.testing.engines import assert_same_bits, columns, example_frame
 from streamtrack_engines.backends.metadata import METADATA_KEY
 from streamtrack_engines.engine import DenodetEngine
-from streamtrack_engines.export import DeployGraph, ExportSettings, Trained, describe, to_onnx
-from streamtrack_engines.networks.denodet import Denodet
-from streamtrack_engines.peaks import UNCALIBRATED
+from streamtrack_engines.export import DeployGraph, ExportSettings, describe, to_onnx
+from streamtrack_engines.heads.presence import Presence
 
 K = 512
 THRESHOLD = 0.5
@@ -30,17 +30,17 @@ THRESHOLD = 0.5
 def _no_pairs():
     """A network that was never trained is always at the edge of seeing two; rounding would decide. See test_peaks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streamtrack_engines.peaks._PAIR_SUM", 99.0)
+        patch.setattr("streamtrack_engines.heads.presence._PAIR_SUM", 99.0)
         yield
 
 
 def lively_graph(**settings):
     torch.manual_seed(0)
-    network = Denodet(**settings)
+    network = denodet(**settings)
     with torch.no_grad():
         network.found_head.weight[0] *= 60
         network.found_head.bias[0] = -5
-    return DeployGraph(network, max_detections=K)
+    return DeployGraph(network, Presence(), max_detections=K)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,7 @@ def graph():
 
 
 def file_of(graph, fixed=None):
-    trained = Trained(graph.network, UNCALIBRATED, {"crops": {}}, 1, "0" * 64)
-    return to_onnx(graph, describe(trained, ExportSettings(THRESHOLD, K)), fixed)
+    return to_onnx(graph, describe(untrained(graph.network), ExportSettings(THRESHOLD, K)), fixed)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from networks import compact, denodet, untrained
 from torch import nn
 
 from streamtrack import cli
@@ -22,16 +23,16 @@ from streamtrack_engines.backends.metadata import DeployMetadata
 from streamtrack_engines.deploy import DeployGraph, from_onnx
 from streamtrack_engines.export import (
     ExportSettings,
-    Trained,
     check_parity,
     describe,
     export,
     export_command,
     to_onnx,
 )
-from streamtrack_engines.networks import make_network
-from streamtrack_engines.networks.denodet import Denodet, normalise
-from streamtrack_engines.peaks import COLUMNS, Calibration
+from streamtrack_engines.heads.calibration import Calibration
+from streamtrack_engines.heads.presence import Presence
+from streamtrack_engines.networks.network import Network
+from streamtrack_engines.networks.scaling import normalise
 from streamtrack_engines.training.checkpoint import new_state, save_checkpoint
 from streamtrack_engines.training.recipe import Recipe
 
@@ -43,14 +44,14 @@ SETTINGS = ExportSettings(threshold=0.4, max_detections=K)
 def _no_pairs():
     """A network that was never trained is always at the edge of seeing two; rounding would decide. See test_peaks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streamtrack_engines.peaks._PAIR_SUM", 99.0)
+        patch.setattr("streamtrack_engines.heads.presence._PAIR_SUM", 99.0)
         yield
 
 
 def lively_network(seed=0, **settings):
     """A DENODET that was never trained, with statistics of its own and a head that finds something everywhere."""
     torch.manual_seed(seed)
-    network = Denodet(**settings)
+    network = denodet(**settings)
     with torch.no_grad():
         for layer in network.modules():
             if isinstance(layer, nn.BatchNorm2d):
@@ -67,12 +68,11 @@ CALIBRATION = Calibration(slope=1.1, sparse=0.0, shift=0.2)
 
 
 def graph_of(network):
-    return DeployGraph(network, calibration=CALIBRATION, max_detections=K)
+    return DeployGraph(network, Presence(), calibration=CALIBRATION, max_detections=K)
 
 
 def metadata_of(network=None, settings=SETTINGS):
-    recipe = {"steps": 1, "crops": {"snr": [1, 9]}}
-    return describe(Trained(network or Denodet(), CALIBRATION, recipe, 1, "0" * 64), settings)
+    return describe(untrained(network or denodet(), CALIBRATION), settings)
 
 
 def movie(shape=(64, 96), dtype="uint8"):
@@ -95,12 +95,11 @@ def run_torch(graph, frames):
     return detections.numpy(), denoised.numpy()
 
 
-class Transparent(nn.Module):
+class Transparent(Network):
     """Shows the last normalised frame, padding included, as denoised image and presence, so that all is known."""
 
-    n_frames = 3
+    n_frames, stride, image = 3, 4, "denoised"
     GAIN, SHIFT = 2.0, 6.0
-    see, image_scale = staticmethod(Denodet.see), staticmethod(Denodet.image_scale)
 
     def forward(self, x):
         self.seen = x
@@ -201,7 +200,7 @@ def test_frames_of_one_content_agree_for_both_types():
 def test_byte_pairs_are_exact(precision):
     """All 65,536 counts arrive."""
     frames = np.arange(65536, dtype=np.uint16).reshape(4, 128, 128)
-    graph = DeployGraph(Transparent(), precision=precision)
+    graph = DeployGraph(Transparent(), Presence(), precision=precision)
     counts = graph._counts(torch.from_numpy(as_input(frames)))
     np.testing.assert_array_equal(counts[0].numpy(), frames)
 
@@ -266,7 +265,7 @@ def test_file_is_single_and_names_its_sizes(content):
     assert (detections.name, detections.shape) == ("detections", [K, 5])
     assert (denoised.name, denoised.shape) == ("denoised", ["height", "width"])
     assert not any(tensor.external_data for tensor in onnx.load_from_string(content).graph.initializer)
-    assert len(content) < 2 * sum(p.numel() * 4 for p in Denodet().parameters())
+    assert len(content) < 2 * sum(p.numel() * 4 for p in denodet().parameters())
 
 
 def test_file_tells_nothing_of_the_machine(content):
@@ -278,10 +277,11 @@ def test_metadata_come_back(content):
     properties = onnxruntime.InferenceSession(content).get_modelmeta().custom_metadata_map
     metadata = DeployMetadata.from_properties(properties, "file")
     assert metadata == metadata_of()
-    assert metadata.columns == ("y", "x", "score", "intensity", "sigma")
+    assert [column.name for column in metadata.columns] == ["y", "x", "score", "intensity", "sigma"]
+    assert (metadata.network.kind, metadata.head.kind, metadata.image) == ("denodet", "presence", "denoised")
     assert metadata.n_frames == 3
-    assert metadata.recipe == {"steps": 1, "crops": {"snr": [1, 9]}}
-    assert metadata.training_data == {"snr": [1, 9]}
+    assert metadata.recipe["steps"] == 1
+    assert metadata.training_data["kind"] == "crops"
 
 
 def test_fixed_file_has_what_tensorrt_takes(fixed_content):
@@ -322,14 +322,14 @@ def test_export_writes_the_averaged_network(checkpoint, tmp_path, capsys):
     trained = module.read_checkpoint(checkpoint)
     average = trained.network
     assert trained.calibration == CALIBRATION
-    graph = DeployGraph(average, calibration=CALIBRATION, max_detections=64)
+    graph = DeployGraph(average, Presence(), calibration=CALIBRATION, max_detections=64)
     check_parity(out.read_bytes(), graph, movie(), threshold=0.01)
     metadata = DeployMetadata.from_properties(
         onnxruntime.InferenceSession(out).get_modelmeta().custom_metadata_map, out.name
     )
     assert (metadata.threshold, metadata.max_detections, metadata.training_steps) == (0.3, 64, 7)
     assert metadata.recipe["steps"] == 7
-    assert metadata.training_data["snr"] == list(Recipe(steps=7).crop_ranges.snr)
+    assert metadata.training_data["snr"] == [0.8, 12.0]
 
 
 def test_export_in_half_precision(checkpoint, tmp_path, lively):
@@ -383,9 +383,9 @@ def torch_file(content):
         lambda path: path.write_bytes(b""),
         lambda path: path.write_bytes(b"PK\x03\x04 no zip"),
         lambda path: path.write_bytes(pickle.dumps(Evil())),
-        torch_file({"average": Denodet().state_dict()}),
+        torch_file({"average": denodet().state_dict()}),
         torch_file({"average": {}, "recipe": '{"network": {}}', "step": 1}),
-        torch_file({"average": Denodet().state_dict(), "recipe": "{}", "step": 1}),
+        torch_file({"average": denodet().state_dict(), "recipe": "{}", "step": 1}),
         torch_file([1, 2]),
         torch_file(Evil()),
     ],
@@ -431,25 +431,12 @@ def test_command_line_prints_one_line(tmp_path, monkeypatch, capsys):
 
 def test_the_compact_network_is_the_same_in_torch_and_onnx():
     torch.manual_seed(0)
-    network = make_network("compact")
+    network = compact()
     frames = torch.from_numpy(np.random.default_rng(0).poisson(20.0, (2, 3, 64, 64)).astype(np.float32))
     with torch.no_grad():
         network.train()(network.see(frames))
-    graph = DeployGraph(network.eval())
-    metadata = DeployMetadata(
-        network="denodet",
-        streamtrack_version="0",
-        columns=COLUMNS,
-        threshold=0.5,
-        max_detections=2048,
-        n_frames=3,
-        calibration=graph.calibration,
-        normalisation="",
-        recipe={"network": {"kind": "compact"}},
-        training_data={},
-        training_steps=1,
-        checkpoint_sha256="",
-    )
+    graph = DeployGraph(network.eval(), Presence())
+    metadata = describe(untrained(network, kind="compact"), ExportSettings())
     content = to_onnx(graph, metadata)
     movie = np.random.default_rng(1).poisson(20.0, (3, 61, 83)).astype(np.uint16)
     check_parity(content, graph, movie, 0.02)

@@ -41,7 +41,7 @@ def test_places_and_intensities_are_those_of_the_frame():
     levels, out = written(frame, 3)
     row, column = np.unravel_index(out.argmax(), out.shape)
     one = np.ones(1, np.float32)
-    found = levels.detections(float(row) * one, float(column) * one, one, float(out.sum()) * one, one)
+    found = levels.detections(float(row) * one, float(column) * one, one, float(out.sum()) * one, one, extra={})
     assert abs(found.y[0] - 60) < 3
     assert abs(found.x[0] - 80) < 3
     assert found.sigma[0] == 3

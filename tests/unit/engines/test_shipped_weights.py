@@ -56,7 +56,7 @@ def test_file_says_how_it_was_made():
     session = onnxruntime.InferenceSession(read_weights(WEIGHTS))
     metadata = metadata_of(WEIGHTS)
     assert session.get_inputs()[0].shape == [1, 3, "height", "width", "bytes"]
-    assert metadata.network == WEIGHTS
+    assert metadata.network.kind == WEIGHTS
     assert metadata.training_steps > 1000
     assert metadata.training_data["snr"]
     assert metadata.max_detections >= 1024

@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from networks import denodet, untrained
 
 from streamtrack.errors import EngineError
 from streamtrack_engines.backends import torch_cuda, torch_graph
@@ -19,10 +20,10 @@ from streamtrack_engines.backends.metadata import DeployMetadata
 from streamtrack_engines.backends.proof import TOLERANCE, Difference, reference_movie
 from streamtrack_engines.backends.runner import DeployFile, FrameSize
 from streamtrack_engines.backends.torch_graph import EAGER, TorchRunner, open_proved
-from streamtrack_engines.deploy import DeployGraph, fold_norms, from_onnx
-from streamtrack_engines.export import ExportSettings, Trained, check_parity, describe, to_onnx
-from streamtrack_engines.networks.denodet import Denodet
-from streamtrack_engines.peaks import Calibration
+from streamtrack_engines.deploy import DeployGraph, from_onnx
+from streamtrack_engines.export import ExportSettings, check_parity, describe, to_onnx
+from streamtrack_engines.heads.calibration import Calibration
+from streamtrack_engines.heads.presence import Presence
 from streamtrack_engines.weights import packaged_weights, read_weights
 
 CPU = torch.device("cpu")
@@ -50,7 +51,7 @@ def runner(shipped):
 def graph_of(norm="batch", n_frames=3, precision="float32"):
     """A graph with random weights and statistics, and the file of it."""
     torch.manual_seed(0)
-    network = Denodet(norm=norm, n_frames=n_frames)
+    network = denodet(norm=norm, n_frames=n_frames)
     with torch.no_grad():
         for name, value in network.named_buffers():
             if "running" in name:
@@ -58,11 +59,9 @@ def graph_of(norm="batch", n_frames=3, precision="float32"):
         for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     calibration = Calibration(1.1, 0.2, 0.3)
-    recipe = {"network": {"norm": norm, "n_frames": n_frames}, "crops": {}}
-    metadata = describe(
-        Trained(network, calibration, recipe, 1, "0" * 64), ExportSettings(0.4, 64, precision=precision)
-    )
-    graph = DeployGraph(network, calibration=calibration, max_detections=64, precision=precision)
+    trained = untrained(network, calibration, norm=norm, n_frames=n_frames)
+    metadata = describe(trained, ExportSettings(0.4, 64, precision=precision))
+    graph = DeployGraph(network, Presence(), calibration=calibration, max_detections=64, precision=precision)
     return graph, to_onnx(graph, metadata)
 
 
@@ -92,13 +91,13 @@ def test_what_is_read_back_computes_what_onnx_runtime_computes(shipped):
 
 def test_folded_norms_compute_the_same():
     torch.manual_seed(1)
-    network = Denodet().train()
+    network = denodet().train()
     frames = torch.randn(2, 3, 32, 48)
     with torch.inference_mode():
         for _ in range(5):
             network(frames * 2 + 1)  # gives the norms statistics
         wanted = network.eval()(frames)
-        folded = fold_norms(network)
+        folded = network.folded()
         assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.modules())
         for one, other in zip(wanted, folded(frames), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import compact
 from scipy.ndimage import gaussian_filter
 
-from streamtrack_engines.deploy import fold_norms
-from streamtrack_engines.networks import make_network
-from streamtrack_engines.networks.compact import CompactDenodet, see
+from streamtrack_engines.networks.compact import see
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +93,7 @@ def test_nothing_is_seen_of_constant_frames(frame):
 def test_frames_of_any_size_are_padded():
     result = seen(movie()[:, :61, :75])
     assert result.frames.shape == (1, 12, 32, 40)
-    network = CompactDenodet().eval()
+    network = compact().eval()
     with torch.inference_mode():
         denoised, found = network(result)
         torch.testing.assert_close(network.find(result), found)
@@ -105,15 +104,10 @@ def test_frames_of_any_size_are_padded():
 
 def test_folding_the_norms_changes_nothing():
     torch.manual_seed(0)
-    network = make_network("compact")
+    network = compact()
     frames = seen(movie())
     with torch.no_grad():
         network.train()(frames)
         network.eval()
-        for one, other in zip(network(frames), fold_norms(network)(frames), strict=True):
+        for one, other in zip(network(frames), network.folded()(frames), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
-
-
-def test_a_network_that_does_not_exist_is_an_error():
-    with pytest.raises(ValueError, match="instance"):
-        make_network("compact", norm="instance")

@@ -1,20 +1,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import denodet
 from torch import nn
 
-from streamtrack_engines.networks.denodet import (
-    FOUND_CHANNELS,
-    STRIDE,
-    DecoderLevel,
-    Denodet,
-    denoised_signal,
-    frame_scale,
-    normalise,
-    signal_likeness,
-)
+from streamtrack_engines.networks.denodet import DecoderLevel, Denodet
+from streamtrack_engines.networks.scaling import denoised_signal, frame_scale, normalise, signal_likeness
 
 NORMS = ("batch", "instance")
+STRIDE = Denodet.stride
 REACH_PX = 56
 """Further than the convolutions see, poolings and upsamplings included."""
 
@@ -26,7 +20,7 @@ def random(*shape, seed=0):
 def trained(n_frames=1, norm="batch"):
     """Return a network in evaluation whose batch norms have seen data."""
     torch.manual_seed(0)
-    network = Denodet(n_frames, norm)
+    network = denodet(n_frames=n_frames, norm=norm)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # learn the statistics at once
@@ -38,7 +32,7 @@ def trained(n_frames=1, norm="batch"):
 @pytest.mark.parametrize(("n_frames", "n_parameters"), [(1, 102_117), (3, 102_261)])
 @pytest.mark.parametrize(("norm", "layer"), [("batch", nn.BatchNorm2d), ("instance", nn.InstanceNorm2d)])
 def test_network_has_the_layers_of_the_paper_and_a_context(n_frames, n_parameters, norm, layer):
-    network = Denodet(n_frames, norm)
+    network = denodet(n_frames=n_frames, norm=norm)
 
     assert sum(parameter.numel() for parameter in network.parameters()) == n_parameters
     assert sum(isinstance(module, nn.Conv2d) for module in network.modules()) == 27 + 2
@@ -50,10 +44,10 @@ def test_network_has_the_layers_of_the_paper_and_a_context(n_frames, n_parameter
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (20, 36), (64, 12)])
 def test_outputs_have_the_shape_of_the_frame(norm, n_frames, height, width):
     with torch.inference_mode():
-        denoised, found = Denodet(n_frames, norm)(random(2, n_frames, height, width))
+        denoised, found = denodet(n_frames=n_frames, norm=norm)(random(2, n_frames, height, width))
 
     assert denoised.shape == (2, 1, height, width)
-    assert found.shape == (2, len(FOUND_CHANNELS), height, width)
+    assert found.shape == (2, 4, height, width)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -97,7 +91,7 @@ def test_neither_decoder_waits_for_the_other():
 
 @pytest.mark.parametrize("decoder", ["denoising", "detection"])
 def test_new_decoders_upsample_without_a_chequerboard(decoder):
-    for level in getattr(Denodet(), decoder):
+    for level in getattr(denodet(), decoder):
         up = F.pixel_shuffle(level.conv(random(1, level.conv.in_channels, 4, 4)), 2)
         assert torch.equal(up, F.interpolate(up[..., ::2, ::2], scale_factor=2))
 

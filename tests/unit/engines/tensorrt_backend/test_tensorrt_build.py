@@ -34,10 +34,12 @@ def untrained(weights):
     pytest.importorskip("onnxscript")
     from streamtrack_engines.deploy import DeployGraph
     from streamtrack_engines.export import to_onnx
+    from streamtrack_engines.heads.presence import Presence
     from streamtrack_engines.networks.denodet import Denodet
 
     metadata = weights.metadata.model_copy(update={"max_detections": 64, "n_frames": 2})
-    content = to_onnx(DeployGraph(Denodet(2), max_detections=64), metadata, (48, 64, "uint8"))
+    graph = DeployGraph(Denodet(2, head_bias=Presence.bias), Presence(), max_detections=64)
+    content = to_onnx(graph, metadata, (48, 64, "uint8"))
     return replace(weights, name="untrained", content=content, metadata=metadata)
 
 

@@ -26,8 +26,8 @@ def test_the_training_that_is_not_over_goes_on(recipe):
     step = state.step
     assert step > 20_000
     small = recipe.model_copy(update={"batch_size": 1, "crop_px": 64, "bfloat16": False})
-    parts = train_step(small, state, make_batch(small, step, CPU), 0.5)
-    assert float(parts.presence) < 0.02  # of a network that knows nothing 0.1
+    terms = train_step(small, state, make_batch(small, state.network, step, CPU), 0.5)
+    assert float(terms["presence"]) < 0.02  # of a network that knows nothing 0.1
     assert state.step == step + 1
 
 

@@ -1,18 +1,17 @@
-"""The joint loss of DENODET: L = L_DET + gamma * L_DENO (paper, section III.B).
+"""The loss of the head ``presence``.
 
 The paper's L_DET (DSNT, Nibali et al., arXiv:1801.07372) is made for one particle. For a frame full of them each pixel
 says how likely it holds one, where, and how surely (as in DECODE, Speiser et al., Nat. Methods 18 (2021) 1082):
 ``docs/decisions/0004-detection-head.md``.
 """
 
-from dataclasses import dataclass
 from math import log, pi
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamtrack_engines.peaks import NOTHING
+from streamtrack_engines.heads.peaks import NOTHING
 
 LOG_SIGMA_LIMITS = (-3.5, 1.5)
 """Positions are never taken for better than 0.03 px or worse than 4.5 px, so that no single one rules the loss."""
@@ -21,31 +20,6 @@ _OUTLIERS = 0.01
 _OUTLIER_AREA_PX2 = 25.0
 _EPSILON = 1e-6
 _REACH_PX = 2  # a window of 3x3 pixels whose centre lies within 1 px of the reference
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Targets:
-    """What the network should say of a batch.
-
-    Attributes
-    ----------
-    denoised
-        (B, 1, H, W), float32, 0 to 1: `signal_likeness` of the noise-free signal.
-    points
-        (M, 3), float32: crop, y, x in px.
-    """
-
-    denoised: Tensor
-    points: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LossParts:
-    """The terms of the loss, each a scalar tensor, before weighting."""
-
-    presence: Tensor
-    position: Tensor
-    denoising: Tensor
 
 
 def render_presence(points: Tensor, n_frames: int, height: int, width: int) -> Tensor:
@@ -68,7 +42,7 @@ def found_positions(found: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tens
     Parameters
     ----------
     found
-        Second output of `Denodet`, (B, 4, H, W).
+        (B, 4, H, W), channels of the head.
     points
         (M, 3): crop, y, x. Those beyond the frame are left out.
 
@@ -119,43 +93,3 @@ def position_loss(found: Tensor, points: Tensor) -> Tensor:
     gaussian = log((1 - _OUTLIERS) / (2 * pi)) - 2 * log_sigma - squared / 2 * torch.exp(-2 * log_sigma)
     outlier = gaussian.new_full((), log(_OUTLIERS / _OUTLIER_AREA_PX2))
     return -(score * torch.logaddexp(gaussian, outlier)).sum() / score.sum().clamp(min=1.0)
-
-
-def soft_dice_loss(p: Tensor, r: Tensor) -> Tensor:
-    """Return 1 - Dice coefficient of two images with values in [0, 1].
-
-    With squares in the denominator (V-Net's form), so that p = r is the optimum for grey values too; the paper's sums
-    coincide with it for pixel classes 0 and 1.
-    """
-    return 1 - (2 * (p * r).sum() + _EPSILON) / ((p * p).sum() + (r * r).sum() + _EPSILON)
-
-
-def balanced_cross_entropy_loss(logit: Tensor, r: Tensor) -> Tensor:
-    """Return -beta r log p - (1 - beta)(1 - r) log(1 - p), beta being the fraction of background (Xie & Tu).
-
-    Weights of the classes shift the optimum by log(beta / (1 - beta)), which would show up as a wrong brightness: the
-    shift is added to the logit here, so that the head is left with the unshifted one.
-    """
-    beta = (1 - r.mean()).clamp(0.5, 0.99)
-    shifted = logit + torch.logit(beta)
-    return -(beta * r * F.logsigmoid(shifted) + (1 - beta) * (1 - r) * F.logsigmoid(-shifted)).mean()
-
-
-def denoising_loss(logit: Tensor, r: Tensor) -> Tensor:
-    """Return L_DENO (paper, eq. 1) with delta = 1."""
-    return soft_dice_loss(torch.sigmoid(logit), r) + balanced_cross_entropy_loss(logit, r)
-
-
-def loss_parts(denoised_logit: Tensor | None, found: Tensor, targets: Targets) -> LossParts:
-    """Return all terms of the loss for the network's outputs, (B, 1, H, W) and (B, 4, H, W).
-
-    Without a denoised image its term is 0.
-    """
-    found = found.float()
-    return LossParts(
-        presence=presence_loss(found[:, :1], targets.points),
-        position=position_loss(found, targets.points),
-        denoising=found.new_zeros(())
-        if denoised_logit is None
-        else denoising_loss(denoised_logit.float(), targets.denoised),
-    )

@@ -5,9 +5,10 @@ import pytest
 import torch
 from scipy.special import expit
 
-from streamtrack.simulation.crops import CropRanges
+from streamtrack_engines.heads.calibration import Calibration, _logistic_regression
+from streamtrack_engines.heads.presence import Presence
 from streamtrack_engines.networks.denodet import Denodet
-from streamtrack_engines.training.calibration import _logistic_regression, calibrate
+from streamtrack_engines.training_data.crops import Crops
 
 
 def test_regression_finds_the_factors_that_made_the_data():
@@ -43,9 +44,10 @@ class Overconfident(Denodet):
 
 
 def test_calibrated_scores_say_how_often_they_are_right():
-    ranges = CropRanges(density=(60.0, 60.0), low_density_fraction=0.0, empty_fraction=0.0, camera_fraction=0.0)
+    data = Crops(density=(60.0, 60.0), low_density_fraction=0.0, empty_fraction=0.0, camera_fraction=0.0)
 
-    calibration = calibrate(Overconfident().eval(), ranges, n_frames=4, size_px=128)
+    network = Overconfident(head_bias=Presence.bias).eval()
+    calibration = Presence().calibrate(network, data, n_frames=4, size_px=128)
 
-    score = float(calibration.probability(torch.tensor(0.8), torch.tensor(0.008)))
+    score = float(Calibration(*calibration).probability(torch.tensor(0.8), torch.tensor(0.008)))
     assert score < 0.1  # a particle within 5 px of any place is rare: 60 x 79 / 512^2

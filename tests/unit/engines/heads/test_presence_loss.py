@@ -2,22 +2,13 @@ from math import log, pi, sqrt
 
 import pytest
 import torch
+from networks import denodet
 
-from streamtrack_engines.networks.denodet import Denodet
-from streamtrack_engines.peaks import peak_table
-from streamtrack_engines.training.losses import (
-    Targets,
-    balanced_cross_entropy_loss,
-    denoising_loss,
-    found_positions,
-    loss_parts,
-    position_loss,
-    presence_loss,
-    render_presence,
-    soft_dice_loss,
-)
-from streamtrack_engines.training.recipe import Recipe
-from streamtrack_engines.training.step import total_loss
+from streamtrack_engines.heads.head import Points
+from streamtrack_engines.heads.presence import Presence, peak_table
+from streamtrack_engines.heads.presence_loss import found_positions, position_loss, presence_loss, render_presence
+from streamtrack_engines.training.denoising import balanced_cross_entropy_loss, denoising_loss, soft_dice_loss
+from streamtrack_engines.training.step import DENOISING, total_loss
 
 SIZE = 32
 
@@ -208,12 +199,14 @@ def test_denoising_loss_is_lowest_where_the_brightness_is_right():
 
 def _backward(*, joint, n_frames=3, norm="batch"):
     torch.manual_seed(0)
-    network = Denodet(n_frames, norm)
+    network, head = denodet(n_frames=n_frames, norm=norm), Presence()
     points = torch.tensor([[0, 8.2, 9.1], [1, 14.0, 20.5]])
     frames = torch.randn(2, n_frames, 32, 32)
     denoised, found = network(frames) if joint else (None, network.find(frames))
-    parts = loss_parts(denoised, found, Targets(0.7 * render_presence(points, 2, 32, 32), points))
-    total_loss(Recipe(steps=1), parts).backward()
+    terms = head.loss(found, Points(points), 0.9)
+    if joint:
+        terms[DENOISING] = denoising_loss(denoised, 0.7 * render_presence(points, 2, 32, 32))
+    total_loss({**head.weights, DENOISING: 0.5}, terms).backward()
     return network
 
 

@@ -9,19 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import expit, logit, ndtr
 
-from streamtrack_engines.peaks import (
-    COLUMNS,
-    LEAST_SUM,
-    NOTHING,
-    REACH_PX,
-    SIGMA_LIMITS_PX,
-    SPARSE_PER_PX,
-    SPARSEST_PER_PX,
-    Calibration,
-    is_peak,
-    peak_table,
-    spot_intensity,
-)
+from streamtrack_engines.heads.calibration import SPARSE_PER_PX, SPARSEST_PER_PX, Calibration
+from streamtrack_engines.heads.head import COLUMNS
+from streamtrack_engines.heads.peaks import NOTHING, REACH_PX, SIGMA_LIMITS_PX, is_peak, spot_intensity
+from streamtrack_engines.heads.presence import LEAST_SUM, peak_table
 
 UNLIKELY = -9.0
 
