@@ -110,7 +110,8 @@ def detect(image: NDArray[Any], engine: str | Mapping[str, Any] = "denodet") -> 
         raise ConfigError(f"an array of shape {image.shape} is not one picture (Y, X); streamtrack.track takes movies")
     with Tracker(image.shape, image.dtype.name, engine=engine) as tracker:
         found = tracker(image).detections
-    return pd.DataFrame({name: getattr(found, name) for name in ("y", "x", "score", "sigma", "mass")})
+    usual = {name: getattr(found, name) for name in ("y", "x", "score", "sigma", "mass")}
+    return pd.DataFrame({**usual, **found.extra})
 
 
 class Simulation(NamedTuple):

@@ -1,5 +1,6 @@
 """The columns of a run: who measures what, under which names."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -63,3 +64,16 @@ def unknown(name: str, source: SourceInfo) -> ConfigError:
 
 def _find(name: str, columns: Sequence[Column]) -> Column | None:
     return next((column for column in columns if column.name == name), None)
+
+
+def metadata_of(column: Column) -> dict[str, str]:
+    """Return what a table's schema says of a column, as texts."""
+    said = {"unit": column.unit, "classes": json.dumps(column.classes) if column.classes else ""}
+    return {name: text for name, text in said.items() if text}
+
+
+def column_from(name: str, metadata: Mapping[bytes, bytes] | None) -> Column:
+    """Return a column from what a table's schema says of it; raises ValueError on what is no such thing."""
+    known = metadata or {}
+    classes = tuple(str(each) for each in json.loads(known.get(b"classes", b"[]")))
+    return Column(name, known.get(b"unit", b"").decode(), classes)

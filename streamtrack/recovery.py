@@ -13,6 +13,7 @@ from streamtrack.files import remove_file
 from streamtrack.plain import plain
 from streamtrack.report import read_report, versions, write_report
 from streamtrack.run_folder import ENDED, UNFINISHED_NAME, RunFolder
+from streamtrack.sinks.frame_table import make_frames
 from streamtrack.sinks.overview import OVERVIEW, draw_tables
 from streamtrack.sinks.stream import Extent
 from streamtrack.sinks.tables import TABLES, Recovered
@@ -59,6 +60,8 @@ def _recover(folder: Path) -> dict[str, Any]:
         recovered = recover_tables(folder)
     elif status == "running":
         recovered = _from_tables(folder, report)
+        with suppress(SinkError):
+            make_frames(folder)
     else:
         what = f"the run in it has {status}" if status else "it holds no run"
         raise ConfigError(f"{folder}: {what}, and no {UNFINISHED_NAME} is there; there is nothing to recover")

@@ -69,6 +69,20 @@ class Results:
         """What a reader of the results has to know, a line each, such as that the movie looks too dark."""
         return list(self.report.get("remarks", ()))
 
+    @cached_property
+    def frames(self) -> "pd.DataFrame":
+        """Every processed frame: ``frame, time_s, detections, tracks``, what was said of it, and latencies in ms.
+
+        Raises ConfigError where the run wrote no such table.
+        """
+        import pandas as pd
+
+        path = self._folder / "frames.parquet"
+        if not path.is_file():
+            raise ConfigError(f"{self._folder} holds no {path.name}: the run's sink 'tables' writes it")
+        with foreign_errors(ConfigError, f"cannot read {path}"):
+            return pd.read_parquet(path)
+
     def plot(self) -> "Figure":
         """Return the overview as a figure: detections, denoised frame, tracks, track lengths, latency.
 

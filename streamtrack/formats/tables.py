@@ -12,9 +12,11 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from streamtrack import __version__
+from streamtrack.columns import column_from, metadata_of
 from streamtrack.errors import ConfigError, foreign_errors
 from streamtrack.formats.ptc_xml import read_ptc
 from streamtrack.formats.tracks import by_track
+from streamtrack.types import Column
 
 UNITS = ("pixel_size_um", "frame_interval_s")
 """Keys of ``DataFrame.attrs`` and of the Parquet schema's metadata."""
@@ -36,7 +38,8 @@ def read_tracks(path: str | Path) -> pd.DataFrame:
     -------
     pandas.DataFrame
         ``frame`` and ``particle`` int64, ``y, x`` float64 in px, other columns and the order of the rows as they are.
-        ``attrs`` has ``pixel_size_um`` and ``frame_interval_s`` where a Parquet file knows them.
+        ``attrs`` has what a Parquet file knows: ``pixel_size_um``, ``frame_interval_s``, and of the columns that engine
+        and measures added ``units``, and ``classes``, the names of what a column holds the numbers of; by column.
 
     Raises
     ------
@@ -60,7 +63,7 @@ def read_tracks(path: str | Path) -> pd.DataFrame:
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write tracks as ``streamtrack track`` does: sorted by frame, then particle, the units in the schema's metadata.
+    """Write tracks as ``streamtrack track`` does: by frame, then particle, units and classes in the schema's metadata.
 
     Parameters
     ----------
@@ -78,7 +81,8 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
     """
     known = {name: repr(float(table.attrs[name])) for name in UNITS if name in table.attrs}
     rows = pa.Table.from_pandas(_by_frame(table), preserve_index=False)
-    pa.parquet.write_table(rows.replace_schema_metadata({"streamtrack_version": __version__} | known), path)
+    schema = _with_about(rows, table.attrs).with_metadata({"streamtrack_version": __version__} | known)
+    pa.parquet.write_table(rows.cast(schema), path)
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -115,7 +119,23 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     table: pd.DataFrame = rows.to_pandas().reset_index(drop=True)
     known = {name: float(metadata[name.encode()]) for name in UNITS if name.encode() in metadata}
     table.attrs = {name: value for name, value in known.items() if 0 < value < math.inf}
+    table.attrs.update(_about(rows.schema))
     return table
+
+
+def _about(schema: pa.Schema) -> dict[str, Any]:
+    """Return units and classes of the columns that have them."""
+    columns = [column_from(field.name, field.metadata) for field in schema]
+    units = {column.name: column.unit for column in columns if column.unit}
+    classes = {column.name: list(column.classes) for column in columns if column.classes}
+    return {name: said for name, said in (("units", units), ("classes", classes)) if said}
+
+
+def _with_about(rows: pa.Table, attrs: dict[Any, Any]) -> pa.Schema:
+    """Return the schema of a table with units and classes of its columns."""
+    units, classes = attrs.get("units", {}), attrs.get("classes", {})
+    columns = [Column(name, units.get(name, ""), tuple(classes.get(name, ()))) for name in rows.column_names]
+    return pa.schema([field.with_metadata(metadata_of(each)) for field, each in zip(rows.schema, columns, strict=True)])
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

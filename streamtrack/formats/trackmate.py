@@ -10,7 +10,9 @@ from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from streamtrack.formats.tracks import by_track
 
@@ -28,6 +30,9 @@ _SPOT_FEATURES = {  # name and dimension, as TrackMate declares them
     "RADIUS": ("Radius", "LENGTH"),
     "VISIBILITY": ("Visibility", "NONE"),
 }
+_WRITTEN = ("frame", "particle", "y", "x", "z", "score")
+_UNITS = {"mass": "counts", "sigma": "px"}
+_DIMENSIONS = {"px": "LENGTH", "counts": "INTENSITY"}
 _EDGE_FEATURES = {"SPOT_SOURCE_ID": ("Source spot ID", "NONE"), "SPOT_TARGET_ID": ("Target spot ID", "NONE")}
 _TRACK_FEATURES = {"TRACK_INDEX": ("Track index", "NONE"), "TRACK_ID": ("Track ID", "NONE")}
 _INTEGERS = {"FRAME", "VISIBILITY", *_EDGE_FEATURES, *_TRACK_FEATURES}
@@ -37,14 +42,15 @@ def write_trackmate(table: pd.DataFrame, path: Path) -> None:
     """Write tracks for TrackMate.
 
     Positions are in micron and times in sec where ``table.attrs`` has ``pixel_size_um`` and ``frame_interval_s``, in
-    pixel and frame otherwise. ``QUALITY`` is the column ``score``, or 1 without it; ``RADIUS`` is `RADIUS_PX`. Spots
-    are numbered by track, then frame. A track of one spot has no edge, which TrackMate does not allow: its spot is
-    written, the track is not.
+    pixel and frame otherwise. ``QUALITY`` is the column ``score``, or 1 without it; ``RADIUS`` is `RADIUS_PX`. Other
+    columns of numbers become features of the spots, under their names in capitals; lengths in px are scaled as
+    positions are, and of classes the numbers are written. Spots are numbered by track, then frame. A track of one spot
+    has no edge, which TrackMate does not allow: its spot is written, the track is not.
 
     Parameters
     ----------
     table
-        Columns ``frame, particle, y, x`` (px) and, if known, ``score``; others are not written.
+        Columns ``frame, particle, y, x`` (px) and, if known, ``score``, and others.
     path
         The XML file.
 
@@ -61,15 +67,25 @@ def write_trackmate(table: pd.DataFrame, path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f'<?xml version="1.0" encoding="UTF-8"?>\n<TrackMate version="{_VERSION}">\n')
         file.write(f'<Model spatialunits="{space}" timeunits="{time}">\n')
-        file.writelines(_declarations())
-        file.writelines(_all_spots(tracks, table.attrs))
+        features = _features(tracks, table.attrs)
+        file.writelines(_declarations(features))
+        file.writelines(_all_spots(tracks, table.attrs, features))
         file.writelines(_all_tracks(tracks))
         file.write("</Model>\n</TrackMate>\n")
 
 
-def _declarations() -> Iterator[str]:
+def _features(tracks: pd.DataFrame, attrs: dict[Any, Any]) -> dict[str, tuple[str, str]]:
+    """Return the columns that become features, each with its name there and TrackMate's dimension of it."""
+    units = _UNITS | attrs.get("units", {})
+    others = [name for name in tracks.columns if name not in _WRITTEN and is_numeric_dtype(tracks[name])]
+    named = {name: name.upper() for name in others if name.isidentifier() and name.upper() not in _SPOT_FEATURES}
+    return {name: (key, _DIMENSIONS.get(units.get(name, ""), "NONE")) for name, key in named.items()}
+
+
+def _declarations(features: dict[str, tuple[str, str]]) -> Iterator[str]:
     yield "<FeatureDeclarations>\n"
-    sections = {"SpotFeatures": _SPOT_FEATURES, "EdgeFeatures": _EDGE_FEATURES, "TrackFeatures": _TRACK_FEATURES}
+    of_spots = _SPOT_FEATURES | {key: (name, dimension) for name, (key, dimension) in features.items()}
+    sections = {"SpotFeatures": of_spots, "EdgeFeatures": _EDGE_FEATURES, "TrackFeatures": _TRACK_FEATURES}
     for section, features in sections.items():
         yield f"<{section}>\n"
         for key, (name, dimension) in features.items():
@@ -80,7 +96,7 @@ def _declarations() -> Iterator[str]:
     yield "</FeatureDeclarations>\n"
 
 
-def _all_spots(tracks: pd.DataFrame, units: dict[Any, Any]) -> Iterator[str]:
+def _all_spots(tracks: pd.DataFrame, units: dict[Any, Any], features: dict[str, tuple[str, str]]) -> Iterator[str]:
     pixel_size, interval = units.get("pixel_size_um", 1.0), units.get("frame_interval_s", 1.0)
     spots = pd.DataFrame(
         {
@@ -90,6 +106,7 @@ def _all_spots(tracks: pd.DataFrame, units: dict[Any, Any]) -> Iterator[str]:
             "y": tracks["y"] * pixel_size,
             "t": tracks["frame"] * interval,
             "frame": tracks["frame"],
+            "others": _others(tracks, features, pixel_size),
         }
     ).sort_values(["frame", "id"])
     yield f'<AllSpots nspots="{len(spots)}">\n'
@@ -99,10 +116,20 @@ def _all_spots(tracks: pd.DataFrame, units: dict[Any, Any]) -> Iterator[str]:
             yield (
                 f'<Spot ID="{spot.id}" name="ID{spot.id}" QUALITY="{spot.quality:.6g}" POSITION_X="{spot.x:.6f}" '
                 f'POSITION_Y="{spot.y:.6f}" POSITION_Z="0" POSITION_T="{spot.t:.9g}" FRAME="{frame}" '
-                f'RADIUS="{RADIUS_PX * pixel_size:.6g}" VISIBILITY="1"/>\n'
+                f'RADIUS="{RADIUS_PX * pixel_size:.6g}" VISIBILITY="1"{spot.others}/>\n'
             )
         yield "</SpotsInFrame>\n"
     yield "</AllSpots>\n"
+
+
+def _others(tracks: pd.DataFrame, features: dict[str, tuple[str, str]], pixel_size: float) -> list[str]:
+    """Return the other features of each spot; one that was not measured has none."""
+    texts = [""] * len(tracks)
+    for name, (key, dimension) in features.items():
+        values = tracks[name].to_numpy(np.float64) * (pixel_size if dimension == "LENGTH" else 1.0)
+        for row in np.flatnonzero(np.isfinite(values)).tolist():
+            texts[row] += f' {key}="{values[row]:.9g}"'
+    return texts
 
 
 def _all_tracks(tracks: pd.DataFrame) -> Iterator[str]:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,23 +28,25 @@ from streamtrack.files import remove_file
 from streamtrack.plain import plain
 from streamtrack.run_folder import UNFINISHED_NAME
 from streamtrack.sinks.files import check_folder, replacing, sink_errors, with_partials
-from streamtrack.sinks.revisions import apply, joined, taken
+from streamtrack.sinks.frame_table import FRAMES, FRAMES_PARTIAL, FrameTable, make_frames
+from streamtrack.sinks.revisions import joined, taken
 from streamtrack.sinks.stream import Extent, StreamWriter, read_batches, read_schema
-from streamtrack.types import CONFIRMED, MOTION_MODES, Detections, FrameResult, Revision, SourceInfo, TrackUpdate
+from streamtrack.sinks.table_rows import (
+    DETECTION_COLUMNS,
+    TRACK_COLUMNS,
+    Frames,
+    batch_of,
+    extra_of,
+    is_known,
+    revised,
+    schema_of,
+    split,
+)
+from streamtrack.types import CONFIRMED, FrameResult, Revision, SourceInfo
 
 TABLES = ("detections.parquet", "tracks.parquet", "tracks.csv")
 PARTIAL = UNFINISHED_NAME
 
-_DETECTION_COLUMNS = ("frame", "y", "x", "score", "sigma", "mass")
-_MOTION_COLUMNS = ("vy", "vx", "diffusion", "directed")
-_TRACK_COLUMNS = ("frame", "particle", "y", "x", "mass", "score", "sigma", "existence", *_MOTION_COLUMNS)
-_REVISION_COLUMNS = ("frame", "detection", "particle", "existence")
-"""Of a row that revises an earlier one; all others are null in it. ``detection``, the place among the detections of
-the frame, is null in rows that do not revise."""
-_INTEGERS = ("frame", "particle", "detection")
-_SCHEMA = pa.schema(
-    [(name, pa.int64() if name in _INTEGERS else pa.float32()) for name in (*_TRACK_COLUMNS, "detection")]
-)
 _FLUSH_NS = 500_000_000
 """Half of what a kill may cost: a busy machine needs the rest to write it down."""
 _FLUSH_ROWS = 65_536
@@ -55,7 +56,7 @@ _CSV_ROUNDED = ("y", "x", "score", "sigma", "existence", "directed")
 
 
 class TableSink:
-    """Writes ``detections.parquet``, ``tracks.parquet`` and ``tracks.csv``.
+    """Writes ``detections.parquet``, ``tracks.parquet``, ``tracks.csv`` and ``frames.parquet``.
 
     ``detections.parquet`` has ``frame, y, x, score, sigma, mass`` of every detection, linked or not, frame by frame and
     best score first. The track tables have ``frame, particle, y, x, mass, score, sigma, existence, vy, vx, diffusion,
@@ -72,6 +73,13 @@ class TableSink:
     ``directed``         probability of directed motion
     ===================  ====================================================================================
 
+    Behind these all tables have the columns that the run's engine and measures add; their units, and the names of
+    classes, are in the metadata of the field. What was not measured is null, in the CSV empty.
+
+    ``frames.parquet`` has ``frame, time_s, detections, tracks`` of every frame that was processed (numbers, tracks that
+    are followed), what engine and microscope said of it, and how long it took: ``queue_ms, detect_ms, link_ms,
+    measure_ms, decide_ms, total_ms``.
+
     ``particle`` and ``existence`` are the linker's last word, revisions of earlier frames included, and decide which
     tracks are confirmed. The last four columns are what was known of the track when the frame was linked, and stay so
     when a detection changes tracks; with a linker that does not tell, they are null, in the CSV empty.
@@ -86,19 +94,22 @@ class TableSink:
     """
 
     critical = True
-    files = (*with_partials(*TABLES), PARTIAL)
+    files = (*with_partials(*TABLES, FRAMES), PARTIAL, FRAMES_PARTIAL)
 
     def open(self, folder: Path, source: SourceInfo) -> None:
         """Start the stream in ``folder``; raises SinkError."""
         check_folder(folder)
         self._folder = folder
-        self._pending: list[tuple[int, Detections, TrackUpdate]] = []
+        self._pending: Frames = []
         self._pending_rows = 0
         self._flushed_ns = monotonic_ns()
         self._failed = False
-        self._schema = _SCHEMA.with_metadata({**_metadata(source), "run": secrets.token_hex(8)})
+        metadata = _metadata(source)
+        self._schema = schema_of(source.columns).with_metadata({**metadata, "run": secrets.token_hex(8)})
         with sink_errors(folder / PARTIAL):
             self._stream = StreamWriter(folder / PARTIAL, self._schema)
+        with sink_errors(folder / FRAMES_PARTIAL):
+            self._frames = FrameTable(folder / FRAMES_PARTIAL, source, _shown(metadata))
 
     def wants_denoised(self, frame_index: int) -> bool:
         """Return False: tables need no image."""
@@ -108,6 +119,7 @@ class TableSink:
         """Take the rows of one frame; raises SinkError, and does so for good after the first failure."""
         if self._failed:
             raise SinkError(f"cannot write {self._folder / PARTIAL}: an earlier write failed; start a new run")
+        self._frames.add(result)
         self._pending.append((result.frame.index, result.detections, result.tracks))
         self._pending_rows += len(result.detections) + len(result.tracks.revised)
         if self._pending_rows >= _FLUSH_ROWS or monotonic_ns() - self._flushed_ns >= _FLUSH_NS:
@@ -124,24 +136,32 @@ class TableSink:
         After a failed write no table is made: it would lack frames.
         """
         if self._failed:
-            return self._stream.abandon()
+            return self._abandon()
         try:
             self._flush()
             with sink_errors(self._folder / PARTIAL):
                 self._stream.close()
+                self._frames.close()
         finally:
-            self._stream.abandon()
+            self._abandon()
         _make_tables(self._folder, self._checked)
+        make_frames(self._folder)
+
+    def _abandon(self) -> None:
+        self._stream.abandon()
+        self._frames.abandon()
 
     def _flush(self) -> None:
         partial = self._folder / PARTIAL
         self._failed = True  # until proven otherwise
         with sink_errors(partial):
-            if not partial.exists():  # some systems let us write on into a deleted file
+            if not (partial.exists() and (self._folder / FRAMES_PARTIAL).exists()):  # some let us write on into it
                 raise FileNotFoundError("it was deleted during the run")
             if self._pending:
                 frames = [index for index, *_ in self._pending]
-                self._stream.add(_batch(self._pending, self._schema), frames[0], frames[-1], len(frames))
+                self._stream.add(batch_of(self._pending, self._schema), frames[0], frames[-1], len(frames))
+        with sink_errors(self._folder / FRAMES_PARTIAL):
+            self._frames.flush()
         self._failed = False
         self._pending.clear()
         self._pending_rows = 0
@@ -198,7 +218,10 @@ def recover(folder: Path) -> Recovered:
     SinkError
         If there is no readable stream, or the tables cannot be written.
     """
-    return _make_tables(folder, lambda schema, extent: None)
+    recovered = _make_tables(folder, lambda schema, extent: None)
+    with suppress(SinkError):  # the other tables are what counts
+        make_frames(folder)
+    return recovered
 
 
 def _metadata(source: SourceInfo) -> dict[str, str]:
@@ -213,6 +236,11 @@ def _metadata(source: SourceInfo) -> dict[str, str]:
     }
 
 
+def _shown(metadata: dict[str, str]) -> dict[str, str]:
+    """Return what tables say of a run; of its source, the most of it is in the report."""
+    return {key: value for key, value in metadata.items() if key != "source_info"}
+
+
 def _source_of(schema: pa.Schema) -> SourceInfo:
     """Return what a stream says of its source; streams of older versions have the name only."""
     metadata = schema.metadata or {}
@@ -220,39 +248,6 @@ def _source_of(schema: pa.Schema) -> SourceInfo:
         known = json.loads(metadata.get(b"source_info", b"{}"))
         return SourceInfo.from_json(known)
     return SourceInfo(metadata.get(b"source", b"not known").decode(), (0, 0), "uint16")
-
-
-def _batch(frames: list[tuple[int, Detections, TrackUpdate]], schema: pa.Schema) -> pa.RecordBatch:
-    """Return the rows of whole frames, then what these frames revise: one batch, so that no cut comes in between."""
-    revised = joined(tracks.revised for *_, tracks in frames)
-    corrections = [getattr(revised, name) for name in Revision.__slots__]
-    said, later = pa.table(_columns(frames)), pa.table(corrections, _REVISION_COLUMNS)
-    rows = pa.concat_tables([said, later], promote_options="default")  # nulls where one of them lacks a column
-    batches = rows.select(schema.names).cast(schema).combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema)
-
-
-def _columns(frames: list[tuple[int, Detections, TrackUpdate]]) -> dict[str, pa.Array]:
-    """Return all detections of these frames, their tracks as they are said first."""
-    motion = np.concatenate([_motion(tracks) for *_, tracks in frames])
-    columns: dict[str, NDArray[Any]] = {
-        "frame": np.repeat([index for index, *_ in frames], [len(detections) for _, detections, _ in frames])
-    }
-    for name in ("y", "x", "mass", "score", "sigma"):
-        columns[name] = np.concatenate([getattr(detections, name) for _, detections, _ in frames])
-    for name in ("particle", "existence"):
-        columns[name] = np.concatenate([getattr(tracks, name) for *_, tracks in frames])
-    nan_is_null = {name: pa.array(motion[:, i], from_pandas=True) for i, name in enumerate(_MOTION_COLUMNS)}
-    return {name: pa.array(values) for name, values in columns.items()} | nan_is_null
-
-
-def _motion(tracks: TrackUpdate) -> NDArray[np.float32]:
-    """Return what ``_MOTION_COLUMNS`` name, shape (N, 4); NaN where it is not known."""
-    motion = tracks.motion
-    if motion is None:
-        return np.full((len(tracks.particle), len(_MOTION_COLUMNS)), np.nan, np.float32)
-    directed = motion.modes[:, MOTION_MODES.index("directed")]
-    return np.column_stack([motion.velocity_px_s, motion.diffusion_px2_s, directed])
 
 
 def _make_tables(folder: Path, check: Callable[[pa.Schema, Extent], None]) -> Recovered:
@@ -266,7 +261,7 @@ def _make_tables(folder: Path, check: Callable[[pa.Schema, Extent], None]) -> Re
     described = schema.with_metadata({**_described(schema), b"frames": str(extent.n_frames).encode()})
 
     def rows() -> Iterator[pa.RecordBatch]:
-        return (_revised(batch, revision) for batch in read_batches(partial))
+        return (revised(batch, revision) for batch in read_batches(partial))
 
     with ExitStack() as stack:
         detections, parquet, csv = (stack.enter_context(replacing(folder / name)) for name in TABLES)
@@ -284,7 +279,7 @@ def _described(schema: pa.Schema) -> dict[bytes, bytes]:
 
 
 def _check_columns(schema: pa.Schema, partial: Path) -> None:
-    if not schema.equals(_SCHEMA):
+    if not is_known(schema):
         writer = (schema.metadata or {}).get(b"streamtrack_version", b"of unknown version").decode()
         raise SinkError(
             f"{partial} has other columns than this version's; recover it with its own, streamtrack {writer}"
@@ -293,29 +288,8 @@ def _check_columns(schema: pa.Schema, partial: Path) -> None:
 
 def _read_revision(partial: Path, extent: Extent) -> Revision:
     """Return all that was revised, by frame; of what concerns the same frame, the later comes behind."""
-    revision = joined(_split(batch)[1] for batch in read_batches(partial, extent))
+    revision = joined(split(batch)[1] for batch in read_batches(partial, extent))
     return taken(revision, np.argsort(revision.frame_index, kind="stable"))
-
-
-def _split(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Revision]:
-    """Return the detections of a batch, and a copy of what it revises: 28 bytes each that do not keep the batch."""
-    n_detections = batch.column("detection").null_count
-    later = batch.slice(n_detections).select(_REVISION_COLUMNS)
-    return batch.slice(0, n_detections), Revision(*(column.to_numpy().copy() for column in later.columns))
-
-
-def _revised(batch: pa.RecordBatch, revision: Revision) -> pa.RecordBatch:
-    """Return the detections of a batch with the tracks that they belong to in the end."""
-    rows, _ = _split(batch)
-    if not len(rows):
-        return rows
-    frame = rows.column("frame").to_numpy()
-    tracks = {name: rows.column(name).to_numpy().copy() for name in ("particle", "existence")}
-    start, stop = np.searchsorted(revision.frame_index, (frame[0], frame[-1] + 1))
-    apply(taken(revision, slice(start, stop)), frame, **tracks)
-    for name, values in tracks.items():
-        rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), pa.array(values))
-    return rows
 
 
 def _write_detections(
@@ -323,7 +297,7 @@ def _write_detections(
 ) -> tuple[int, NDArray[np.int64]]:
     """Write all rows; return how many they are, and the confirmed tracks, sorted."""
     n_rows, confirmed = 0, [np.empty(0, np.int64)]
-    schema = _part(schema, _DETECTION_COLUMNS)
+    schema = _part(schema, DETECTION_COLUMNS)
     with sink_errors(path), pa.parquet.ParquetWriter(path, schema) as writer:
         for group in _row_groups(batches):
             writer.write_table(group.select(schema.names))
@@ -341,14 +315,14 @@ def _rows_on_tracks(batch: pa.RecordBatch, tracks: NDArray[np.int64]) -> pa.Reco
 
 
 def _write_tracks(parquet: Path, csv: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    schema = _part(schema, _TRACK_COLUMNS)
+    schema = _part(schema, TRACK_COLUMNS)
     options = pa.csv.WriteOptions(include_header=False)
     with (
         sink_errors(parquet.parent),
         pa.parquet.ParquetWriter(parquet, schema) as writer,
         pa.OSFile(str(csv), "wb") as file,
     ):
-        file.write((",".join(_TRACK_COLUMNS) + "\n").encode())
+        file.write((",".join(schema.names) + "\n").encode())
         for group in _row_groups(batches):
             tracks = group.select(schema.names)
             writer.write_table(tracks)
@@ -356,7 +330,7 @@ def _write_tracks(parquet: Path, csv: Path, schema: pa.Schema, batches: Iterable
 
 
 def _part(schema: pa.Schema, columns: tuple[str, ...]) -> pa.Schema:
-    return pa.schema([schema.field(name) for name in columns], schema.metadata)
+    return pa.schema([schema.field(name) for name in (*columns, *extra_of(schema))], schema.metadata)
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

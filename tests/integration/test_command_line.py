@@ -69,7 +69,10 @@ def test_a_simulated_movie_is_tracked_and_scored(cli, tmp_path):
     assert code == 0
     assert "completed: 12 frames" in out
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"detections.parquet", "tracks.parquet", "tracks.csv", "report.json", "overview.png"}
+    assert names == {
+        *("detections.parquet", "tracks.parquet", "tracks.csv", "frames.parquet"),
+        *("report.json", "overview.png"),
+    }
     detections = pd.read_parquet(tmp_path / "out" / "detections.parquet")
     assert list(detections.columns) == ["frame", "y", "x", "score", "sigma", "mass"]
     tracks = pd.read_csv(tmp_path / "out" / "tracks.csv")

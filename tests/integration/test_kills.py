@@ -78,7 +78,7 @@ def assert_the_next_run_is_accepted(folder, *, overwrite):
     config = RunConfig.model_validate({"source": source, "engine": engine, "sinks": sinks})
     assert Session(config, folder, overwrite=overwrite).run()["status"] == "completed"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"report.json", "detections.parquet", "tracks.parquet", "tracks.csv"}
+    assert names == {"report.json", "detections.parquet", "tracks.parquet", "tracks.csv", "frames.parquet"}
 
 
 @pytest.mark.usefixtures("lab_plugins")

@@ -14,6 +14,7 @@ from streamtrack.report import read_report, write_report
 from streamtrack.run_folder import RunFolder
 from streamtrack.session import Session
 from streamtrack.sinks import tables
+from streamtrack.sinks.frame_table import FRAMES_PARTIAL
 from streamtrack.sinks.stream import read_schema
 from streamtrack.sinks.tables import PARTIAL, TABLES
 
@@ -40,7 +41,7 @@ def killed(tmp_path, monkeypatch):
 
     Session(config(), tmp_path / "run").run(look)
     (copy / "run.lock").unlink()
-    assert {path.name for path in copy.iterdir()} == {"report.json", PARTIAL}
+    assert {path.name for path in copy.iterdir()} == {"report.json", PARTIAL, FRAMES_PARTIAL}
     return copy
 
 

@@ -15,6 +15,7 @@ import pytest
 from streamtrack import __version__
 from streamtrack.errors import SinkError
 from streamtrack.sinks import tables
+from streamtrack.sinks.frame_table import FRAMES, FRAMES_PARTIAL
 from streamtrack.sinks.tables import PARTIAL, TABLES, TableSink, recover
 from streamtrack.testing.sinks import example_results, example_source
 from streamtrack.types import CONFIRMED, Detections, Revision, SourceInfo, TrackMotion, TrackUpdate
@@ -138,9 +139,9 @@ def test_no_final_name_exists_before_the_end(tmp_path):
     sink.open(tmp_path, example_source())
     for result in example_results():
         sink.write(result)
-        assert [path.name for path in tmp_path.iterdir()] == [PARTIAL]
+        assert {path.name for path in tmp_path.iterdir()} == {PARTIAL, FRAMES_PARTIAL}
     sink.close()
-    assert {path.name for path in tmp_path.iterdir()} == set(TABLES)
+    assert {path.name for path in tmp_path.iterdir()} == {*TABLES, FRAMES}
 
 
 WRITE_SLOWLY = """
@@ -169,7 +170,7 @@ def test_a_killed_process_loses_its_last_second_only(tmp_path, assert_tables_are
             break
     child.kill()
     child.communicate()
-    assert [path.name for path in tmp_path.iterdir()] == [PARTIAL]
+    assert {path.name for path in tmp_path.iterdir()} == {PARTIAL, FRAMES_PARTIAL}
 
     n_rows = recover(tmp_path).n_detections
 
@@ -179,7 +180,7 @@ def test_a_killed_process_loses_its_last_second_only(tmp_path, assert_tables_are
     results = example_results(400, (32, 32))[: detections.frame.max() + 1]
     assert_tables_are_of(results, tmp_path)
     assert n_rows == len(detections)
-    assert {path.name for path in tmp_path.iterdir()} == set(TABLES)
+    assert {path.name for path in tmp_path.iterdir()} == {*TABLES, FRAMES}
 
 
 def test_a_stream_cut_anywhere_gives_the_whole_batches_before_the_cut(tmp_path, monkeypatch):
@@ -227,11 +228,11 @@ def test_tables_that_cannot_be_named_leave_the_stream_for_later(tmp_path):
     (tmp_path / "tracks.csv" / "in the way").mkdir(parents=True)
     with pytest.raises(SinkError, match=r"cannot write .*tracks\.csv: .*; check that"):
         sink.close()
-    assert {path.name for path in tmp_path.iterdir()} == {PARTIAL, "tracks.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {PARTIAL, FRAMES_PARTIAL, "tracks.csv"}
 
     rmtree(tmp_path / "tracks.csv")
     assert recover(tmp_path).n_detections == 12 * 8
-    assert {path.name for path in tmp_path.iterdir()} == set(TABLES)
+    assert {path.name for path in tmp_path.iterdir()} == {*TABLES, FRAMES}
 
 
 WRITE_TOO_MUCH = """
@@ -263,7 +264,7 @@ def test_a_full_disk_is_said_once_and_no_table_pretends(tmp_path):
     assert str(tmp_path / PARTIAL) in first
     assert "check that" in first
     assert "an earlier write failed" in second
-    assert [path.name for path in tmp_path.iterdir()] == [PARTIAL]
+    assert {path.name for path in tmp_path.iterdir()} == {PARTIAL, FRAMES_PARTIAL}
     n_frames, rest = divmod(recover(tmp_path).n_detections, 8)
     assert n_frames > 10
     assert rest == 0
