@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from streamtrack.config import nearest
+from streamtrack.config import did_you_mean
 from streamtrack.errors import ConfigError
 from streamtrack.protocols import Engine, Measure
 from streamtrack.types import Column, SourceInfo
@@ -59,7 +59,7 @@ def unknown(name: str, source: SourceInfo) -> ConfigError:
     tracks = [column.name for column in (*USUAL, *source.columns)]
     frames = [column.name for column in source.frame_columns]
     known = f"of each track {', '.join(tracks)}; of each frame {', '.join(frames) or 'none'}"
-    return ConfigError(f"nothing measures a column {name!r}{nearest(name, [*tracks, *frames])} (known: {known})")
+    return ConfigError(f"nothing measures a column {name!r}{did_you_mean(name, [*tracks, *frames])} (known: {known})")
 
 
 def _find(name: str, columns: Sequence[Column]) -> Column | None:

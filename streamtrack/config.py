@@ -189,7 +189,7 @@ class RunConfig(BaseModel):
         known = [*self.actuators, *(sink.kind for sink in self.sinks)]
         for rule in self.triggers:
             if rule.do not in known:
-                raise ValueError(f"no actuator or sink is called {rule.do!r}{nearest(rule.do, known)}")
+                raise ValueError(f"no actuator or sink is called {rule.do!r}{did_you_mean(rule.do, known)}")
         return self
 
 
@@ -249,7 +249,7 @@ def _backslash_cure(text: str, error: tomllib.TOMLDecodeError) -> str:
     return f"; {_BACKSLASH_CURE}" if line and "\\" in line[0] else ""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name most like this one, or nothing; case does not matter."""
     folded = {each.casefold(): each for each in known}
     close = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
@@ -267,7 +267,7 @@ def _first_mistake(error: ValidationError, model: type[BaseModel], data: Any, wh
     key = ".".join(_place(first["loc"], data))
     if first["type"] == "extra_forbidden":
         known = sorted(_fields_at(model, first["loc"][:-1]))
-        return f"{where}: unknown key {key!r}{nearest(str(first['loc'][-1]), known)} (known: {', '.join(known)})"
+        return f"{where}: unknown key {key!r}{did_you_mean(str(first['loc'][-1]), known)} (known: {', '.join(known)})"
     if first["type"] == "missing":
         return f"{where}: {key!r} is missing"
     message = first["msg"].removeprefix("Value error, ")

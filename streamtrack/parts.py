@@ -56,7 +56,7 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class ReadyMade:
     """Ready-made parts of a run, in place of the configuration's.
 
     Source and engine are closed when the run is over, as the run's own would be; the microscope is left as it is.
@@ -71,7 +71,7 @@ class Given:
 
 def build_parts(
     config: RunConfig,
-    given: Given = Given(),
+    given: ReadyMade = ReadyMade(),
     on_guard: Callable[[Guard], None] = lambda guard: None,
     *,
     prepare_rules: bool = True,

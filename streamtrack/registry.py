@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
-from streamtrack.config import PluginConfig, nearest, validate
+from streamtrack.config import PluginConfig, did_you_mean, validate
 from streamtrack.errors import ConfigError, PluginNotFoundError, SourceError, one_line
 from streamtrack.protocols import Microscope
 from streamtrack.settings import settings_model
@@ -72,7 +72,7 @@ def load(group: Group, kind: str) -> Any:
         module = (error.name or "").partition(".")[0]
         if module not in EXTRA_OF_MODULE:
             raise
-        cure = f"pip install 'streamtrack[{EXTRA_OF_MODULE[module]}]'"
+        cure = f'pip install "streamtrack[{EXTRA_OF_MODULE[module]}]"'
         raise PluginNotFoundError(f"{_one_of(group)} {kind!r} needs {module}: {cure}") from error
 
 
@@ -130,7 +130,7 @@ def _opener(path: str) -> str:
         except Exception as error:  # a reader that is broken must not keep the others from reading
             failed += f"; {entry.name!r} failed: {one_line(error)}"
     if "://" not in path and (reason := _why_missing(path)):
-        meant = nearest(path.partition(":")[0], names("sources"))
+        meant = did_you_mean(path.partition(":")[0], names("sources"))
         raise SourceError(f"{path}: {reason}: check the path{meant}")
     asked = ", ".join(names("opens"))
     raise SourceError(f"{path}: no installed source opens it (asked: {asked}){failed}; to name one write KIND:{path}")
@@ -169,7 +169,7 @@ def _find(group: Group, kind: str) -> EntryPoint:
         return found[0]
     known = names(group)
     listing = ", ".join(known) or "none installed"
-    raise PluginNotFoundError(f"unknown {_one_of(group)} {kind!r}{nearest(kind, known)} (known: {listing})")
+    raise PluginNotFoundError(f"unknown {_one_of(group)} {kind!r}{did_you_mean(kind, known)} (known: {listing})")
 
 
 def _one_of(group: Group) -> str:

@@ -19,7 +19,7 @@ from streamtrack.errors import SinkError, SourceError, StreamtrackError
 from streamtrack.fanout import Fanout
 from streamtrack.garbage import frozen_gc
 from streamtrack.interrupts import Stop
-from streamtrack.parts import Given, build_parts, files_of
+from streamtrack.parts import ReadyMade, build_parts, files_of
 from streamtrack.power import awake
 from streamtrack.protocols import Engine, FrameSource, Microscope, Sink
 from streamtrack.report import Status, failed
@@ -82,7 +82,7 @@ class Session:
             self._run_folder.check(overwrite)  # before any hardware is opened
             opened.enter_context(stop_file)
             with self._stop.breaks_off():
-                self._parts = build_parts(config, Given(source, engine, microscope, sinks or {}), self._protect)
+                self._parts = build_parts(config, ReadyMade(source, engine, microscope, sinks or {}), self._protect)
             opened.callback(self._parts.close)
             settings = config.source.settings.values() if config.source else ()
             self._run_folder.check(overwrite, files_of(self._parts.sinks), [self._parts.source.info.name, *settings])

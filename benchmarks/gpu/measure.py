@@ -17,7 +17,7 @@ from benchmarks.gpu.parity import (
 )
 from benchmarks.gpu.providers import PROVIDERS, ProviderEngine
 from streamtrack.bench.computer import describe
-from streamtrack.bench.measuring import Extent, measure_engine, measure_run
+from streamtrack.bench.measuring import RunLength, measure_engine, measure_run
 from streamtrack.bench.replay import LoadedMovie
 from streamtrack.bench.summary import summarise
 from streamtrack.clock import monotonic_ns
@@ -46,11 +46,11 @@ class Amount:
     loaded_frames: int
     device_frames: int
     run_frames: int
-    latency: Extent
+    latency: RunLength
 
 
-FULL = Amount((256, 512, 1024, 2048), 34, 100, 8, 300, 5000, Extent(3.0, 1000, 50))
-QUICK = Amount((256, 512), 4, 8, 4, 20, 100, Extent(0.2, 20, 5))
+FULL = Amount((256, 512, 1024, 2048), 34, 100, 8, 300, 5000, RunLength(3.0, 1000, 50))
+QUICK = Amount((256, 512), 4, 8, 4, 20, 100, RunLength(0.2, 20, 5))
 
 
 def measure(backends: list[str], amount: Amount) -> dict[str, Any]:

@@ -7,16 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from pydantic import Field
-from zarr.abc.store import ByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import LocalStore, WrapperStore, ZipStore
+from zarr.abc.store import Store
+from zarr.storage import LocalStore, ZipStore
 
 from streamtrack.arrays import frame_dtype
 from streamtrack.clock import monotonic_ns
@@ -41,20 +40,6 @@ MAX_CHUNKS_PER_FRAME = 2**16
 """Each costs some kilobytes and a fifth of a millisecond."""
 
 _MAX_DEPTH = 8
-_METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
-
-
-class ChunkStore(WrapperStore[Store]):
-    """A store that raises `MissingChunkError` for an absent chunk, which zarr would read as its fill value."""
-
-    supports_sync_io = False  # or a later zarr reads from the store below, past `get`
-
-    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """Return the bytes under a key; None for absent metadata only."""
-        value = await super().get(key, prototype, byte_range)
-        if value is None and PurePosixPath(key).name not in _METADATA:
-            raise MissingChunkError(f"{key} is not there")
-        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +61,7 @@ class StoredImage:
     frame_interval_s: float | None = None
 
 
-class ArraySource:
+class StoredArraySource:
     """Frames of a chunked array on disk: what ZarrSource and TiffSource have in common.
 
     Reads some frames at a time, whole chunks of them, so that a chunk that holds several frames is decoded once. When
@@ -85,7 +70,7 @@ class ArraySource:
     Parameters
     ----------
     image
-        What to read; its store must raise for an absent chunk (:class:`ChunkStore`).
+        What to read; its array must raise for an absent chunk (`streamtrack_drivers.zarr_chunks.checked`).
     files
         What ``close`` has to close; taken over from the caller when everything is in order.
     part
@@ -201,7 +186,7 @@ def _cut(start: int, stop: int, multiple: int, most: int) -> Iterator[tuple[int,
 
 
 @checks_settings
-class ZarrSource(ArraySource):
+class ZarrSource(StoredArraySource):
     """A movie in a zarr array or an OME-Zarr image, in a folder or a zip file.
 
     A frame is lost when a chunk of it, be it a whole frame or a part, is not there: not in the store, or not in the

@@ -20,7 +20,7 @@ GATE_PX = 1.0
 
 Frames = NDArray[np.uint8] | NDArray[np.uint16]
 Rows = NDArray[np.float32]
-Find = Callable[[Frames], Rows]
+Detector = Callable[[Frames], Rows]
 """From some frames (T, H, W) to the table of the particles of the last, (K, columns)."""
 
 _Y, _X, _SCORE = ([column.name for column in COLUMNS].index(name) for name in ("y", "x", "score"))
@@ -84,7 +84,7 @@ def as_bytes(frames: Frames) -> NDArray[np.uint8]:
     return frames.view(np.uint8).reshape(1, *frames.shape, frames.itemsize)
 
 
-def in_torch(graph: DeployGraph) -> Find:
+def in_torch(graph: DeployGraph) -> Detector:
     """Return the finder that is a deploy graph on the CPU."""
 
     def find(frames: Frames) -> Rows:
@@ -95,7 +95,7 @@ def in_torch(graph: DeployGraph) -> Find:
     return find
 
 
-def in_onnxruntime(content: bytes) -> Find:
+def in_onnxruntime(content: bytes) -> Detector:
     """Return the finder that is a file in ONNX Runtime, on the CPU."""
     import onnxruntime
 

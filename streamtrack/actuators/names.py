@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from streamtrack.config import SafetyConfig, nearest
+from streamtrack.config import SafetyConfig, did_you_mean
 from streamtrack.errors import ConfigError
 from streamtrack.protocols import Microscope
 from streamtrack.types import NameKind
@@ -93,7 +93,7 @@ class Names:
 
     def _refuse(self, what: str, name: str, known: Sequence[str], of: str = "") -> None:
         listed = f" (known: {', '.join(known) or 'none'})" if len(known) <= MOST_LISTED else ""
-        hint = nearest(name, known) or listed
+        hint = did_you_mean(name, known) or listed
         raise ConfigError(f"there is no {what} {name!r}{f' of {of}' if of else ''}{hint}")
 
     def _of(self, kind: NameKind, of: str = "") -> Sequence[str]:

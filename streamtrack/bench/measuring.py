@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrack.bench.pacing import Pace
+from streamtrack.bench.pacing import CameraClock
 from streamtrack.bench.replay import LoadedMovie, ReplaySource
 from streamtrack.bench.summary import Timeline
 from streamtrack.bench.timings import read_timings
@@ -30,7 +30,7 @@ MOST_FRAMES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class RunLength:
     """How long a measurement lasts: until ``seconds`` are over and ``least_frames`` are done, warm-up included."""
 
     seconds: float
@@ -38,11 +38,11 @@ class Extent:
     warm_up_frames: int
 
 
-FULL = Extent(seconds=20.0, least_frames=60, warm_up_frames=20)
-QUICK = Extent(seconds=1.5, least_frames=15, warm_up_frames=5)
+FULL = RunLength(seconds=20.0, least_frames=60, warm_up_frames=20)
+QUICK = RunLength(seconds=1.5, least_frames=15, warm_up_frames=5)
 
 
-def measure_engine(engine: Engine, movie: LoadedMovie, extent: Extent, interval_ns: int | None = None) -> Timeline:
+def measure_engine(engine: Engine, movie: LoadedMovie, extent: RunLength, interval_ns: int | None = None) -> Timeline:
     """Time ``detect`` of a prepared engine on frames that follow each other."""
     engine.reset()
 
@@ -55,7 +55,7 @@ def measure_engine(engine: Engine, movie: LoadedMovie, extent: Extent, interval_
     return _repeat(detect, ENGINE_STAGES, extent, interval_ns)
 
 
-def measure_step(step: Step, movie: LoadedMovie, extent: Extent, interval_ns: int | None = None) -> Timeline:
+def measure_step(step: Step, movie: LoadedMovie, extent: RunLength, interval_ns: int | None = None) -> Timeline:
     """Time `Step` in this thread: no source, no queue, no sinks. A step serves one measurement."""
 
     def take(k: int) -> tuple[int, ...]:
@@ -106,14 +106,14 @@ def run_timeline(rows: NDArray[np.void], n_frames: int, interval_ns: int | None)
 
 
 def _repeat(
-    take: Callable[[int], tuple[int, ...]], stages: tuple[str, ...], extent: Extent, interval_ns: int | None
+    take: Callable[[int], tuple[int, ...]], stages: tuple[str, ...], extent: RunLength, interval_ns: int | None
 ) -> Timeline:
     """Call ``take`` for frame after frame; it returns the stamps of begin and end of the stages."""
     index = np.zeros(MOST_FRAMES, np.int64)
     stamps = np.zeros((MOST_FRAMES, len(stages) + 1), np.int64)
     n = 0
     with frozen_gc():
-        pace = Pace(interval_ns)
+        pace = CameraClock(interval_ns)
         end_ns = monotonic_ns() + round(extent.seconds * 1e9)
         while n < MOST_FRAMES and (n < extent.least_frames or monotonic_ns() < end_ns):
             index[n] = pace.next_slot()

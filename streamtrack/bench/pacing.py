@@ -23,7 +23,7 @@ def wait_until(moment_ns: int, stop: Event | None = None) -> bool:
     return stop is None or not stop.is_set()
 
 
-class Pace:
+class CameraClock:
     """The moments at which a camera has its frames ready; without an interval, whenever it is asked.
 
     Parameters

@@ -7,7 +7,7 @@ from typing import Any
 from streamtrack import registry
 from streamtrack.bench.cold_start import measure_cold_start
 from streamtrack.bench.computer import describe, memory_mib
-from streamtrack.bench.measuring import Extent, measure_engine, measure_run, measure_step
+from streamtrack.bench.measuring import RunLength, measure_engine, measure_run, measure_step
 from streamtrack.bench.replay import LoadedMovie, load_movie
 from streamtrack.bench.summary import Timeline, summarise
 from streamtrack.config import PluginConfig
@@ -39,7 +39,7 @@ class Plan:
     movie: str
     engine: dict[str, Any]
     fps: float
-    extent: Extent
+    extent: RunLength
 
     def __post_init__(self) -> None:
         if not 0 < self.fps <= 100_000:

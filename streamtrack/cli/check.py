@@ -13,7 +13,7 @@ from streamtrack.actuators.names import Names
 from streamtrack.cli.saying import say
 from streamtrack.config import RunConfig, read_toml, validate
 from streamtrack.errors import ConfigError, MicroscopeError
-from streamtrack.parts import Given, build_parts
+from streamtrack.parts import ReadyMade, build_parts
 from streamtrack.protocols import FrameSource, Microscope
 from streamtrack.triggers.python import functions_of
 from streamtrack.types import SourceInfo
@@ -92,7 +92,7 @@ def _build(run: RunConfig, microscope: Microscope | None) -> Any:
         if run.source is not None:
             registry.check_settings("sources", run.source)
         source = NoCamera()
-    parts = build_parts(run, Given(source=source, microscope=microscope), prepare_rules=False)
+    parts = build_parts(run, ReadyMade(source=source, microscope=microscope), prepare_rules=False)
     try:
         for rule, table in zip(parts.rules, run.triggers, strict=True):
             if source is None and table.kind != "python":  # that would load the function

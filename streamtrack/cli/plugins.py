@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import typer
 from pydantic.fields import FieldInfo
 
-from streamtrack.config import nearest
+from streamtrack.config import did_you_mean
 from streamtrack.errors import ConfigError, StreamtrackError
 from streamtrack.registry import Group, load, names
 from streamtrack.settings import GIVEN
@@ -55,7 +55,9 @@ def plugins(
 ) -> None:
     """List the installed plug-ins; of a KIND, what each does; of one by NAME, its settings."""
     if kind is not None and kind not in KINDS:
-        raise ConfigError(f"there are no plug-ins of kind {kind!r}{nearest(kind, KINDS)} (known: {', '.join(KINDS)})")
+        raise ConfigError(
+            f"there are no plug-ins of kind {kind!r}{did_you_mean(kind, KINDS)} (known: {', '.join(KINDS)})"
+        )
     lines = _kinds() if kind is None else _names(kind) if name is None else _settings(kind, name)
     for line in lines:
         print(line)

@@ -15,10 +15,10 @@ from streamtrack.linking.confirmation import confirm_and_terminate
 from streamtrack.linking.gating import candidates, empty_grid
 from streamtrack.linking.imm_filter import SETTLED_HITS, begin, correct, gains, gates, predict, revise
 from streamtrack.linking.measurement import measure
-from streamtrack.linking.pace import Pace
-from streamtrack.linking.readout import read_out
+from streamtrack.linking.pace import FrameIntervals
+from streamtrack.linking.readout import describe
 from streamtrack.linking.records import CLUTTER, NONE, Evidence, Floats, Indices
-from streamtrack.linking.revision import close_calls, due, owners, relabel
+from streamtrack.linking.revision import ambiguous_pairs, due, owners, relabel
 from streamtrack.linking.track_table import TrackTable
 from streamtrack.settings import Positive, checks_settings
 from streamtrack.types import CONFIRMED, MOTION_MODES, Detections, Revision, TrackMotion, TrackUpdate
@@ -91,7 +91,7 @@ class ImmLinker:
         self._close = [_no_pairs() for _ in range(self._lag + 2)]
         self._calibration = MotionCalibration(self._step_px, self._detection_probability)
         self._crowd = RunningMean(0.0, 0.0, CROWD_MEMORY_FRAMES)
-        self._pace = Pace()
+        self._intervals = FrameIntervals()
         self._density = 0.0
         self._ignored = self._revised = self._not_revised = 0
 
@@ -122,7 +122,7 @@ class ImmLinker:
         for index in range(2):
             self.update(Detections(ones, ones, ones, ones, ones), index, float(index))
         if self._lag:
-            self._look_again(np.empty((0, 3), np.int64))
+            self._reconsider(np.empty((0, 3), np.int64))
         self._start_over(shape)
 
     def update(self, detections: Detections, frame_index: int, time_s: float) -> TrackUpdate:
@@ -145,7 +145,7 @@ class ImmLinker:
         """
         if not self._shape[0]:
             raise LinkerError("the linker does not know the frames' size: call prepare(shape) before update()")
-        lost, intervals = self._pace.advance(frame_index, time_s)
+        lost, intervals = self._intervals.advance(frame_index, time_s)
         tracks = self._tracks
         tracks.next_frame(len(detections))
         n = self._measure(detections)
@@ -178,7 +178,7 @@ class ImmLinker:
 
         The arrays are the linker's own: save or copy them before the next `update`.
         """
-        tracks, pace = self._tracks, self._pace
+        tracks, pace = self._tracks, self._intervals
         means = {f"mean_{k}": np.append(np.ravel(m.total), m.weight) for k, m in enumerate(self._means)}
         close = {f"close_{k}": np.column_stack((pairs, costs)) for k, (pairs, costs) in enumerate(self._close)}
         return {
@@ -211,7 +211,7 @@ class ImmLinker:
         if int(state["lag"]) != self._lag:
             raise ValueError(f"lag is {state['lag']}")
         self._start_over((int(state["shape"][0]), int(state["shape"][1])))
-        tracks, pace = self._tracks, self._pace
+        tracks, pace = self._tracks, self._intervals
         for name in TRACK_ARRAYS:
             if state[name].dtype != getattr(tracks, name).dtype:
                 raise ValueError(f"{name} is {state[name].dtype}")
@@ -276,15 +276,15 @@ class ImmLinker:
         owner[left] = tracks.add(len(left))
         begin(tracks.states, frames, measured, owner[left], now, left)
         if self._lag:
-            self._close[now] = close_calls(live, start, candidate, gain, detection_of, owner, tracks.particle)
+            self._close[now] = ambiguous_pairs(live, start, candidate, gain, detection_of, owner, tracks.particle)
 
     def _revise(self) -> tuple[Revision, Indices]:
         """Look at close decisions again; return what changed, and the ids of tracks that were swallowed by others."""
         if not self._lag or not len(pairs := self._due()):
             return Revision.none(), np.empty(0, np.int64)
-        return self._look_again(pairs)
+        return self._reconsider(pairs)
 
-    def _look_again(self, pairs: Indices) -> tuple[Revision, Indices]:
+    def _reconsider(self, pairs: Indices) -> tuple[Revision, Indices]:
         tracks = self._tracks
         slots = revise(tracks.states, tracks.frames, tracks.measured, tracks.born, pairs, tracks.update)
         first = max(tracks.update - self._lag, 0)
@@ -316,9 +316,9 @@ class ImmLinker:
 
     def _outcome(self, n_detections: int) -> tuple[Indices, NDArray[np.float32], TrackMotion]:
         """Return the track of each of all detections, its existence, and how it moves."""
-        tracks, now, interval_s = self._tracks, self._tracks.now, self._pace.interval_s
+        tracks, now, interval_s = self._tracks, self._tracks.now, self._intervals.interval_s
         frame_index, places, labels = int(tracks.frames[now]["index"]), tracks.places[now], tracks.labels[now]
-        said = read_out(tracks.states, tracks.live, tracks.particle, now, frame_index, places, labels, n_detections)
+        said = describe(tracks.states, tracks.live, tracks.particle, now, frame_index, places, labels, n_detections)
         motion = TrackMotion(
             said.age_frames,
             said.displacement_px,

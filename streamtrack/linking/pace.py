@@ -12,7 +12,7 @@ LEAST_INTERVALS = 0.01
 """Two frames are never taken to be nearer in time than this."""
 
 
-class Pace:
+class FrameIntervals:
     """Counts frames and time, and learns the usual interval between two frames.
 
     Attributes

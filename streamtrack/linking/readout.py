@@ -21,7 +21,7 @@ class Readout(NamedTuple):
     diffusion_px2: NDArray[np.float32]
 
 
-def read_out(
+def describe(
     states: States, slots: Indices, particle: Indices, now: int, index: int, places: Indices, labels: Indices, n: int
 ) -> Readout:
     """Return what is known of each of ``n`` detections; times are frames or frame intervals.

@@ -22,7 +22,7 @@ def owners(slots: Indices, detection_of: Indices, n: int) -> Indices:
 
 
 @compiled
-def close_calls(
+def ambiguous_pairs(
     slots: Indices,
     start: Indices,
     detection: Indices,
@@ -99,7 +99,7 @@ def due(
     late_costs: Floats,
     late_update: int,
 ) -> tuple[Indices, Floats]:
-    """Join two lists from `close_calls`, with their updates; pairs of which a track has ended are left out.
+    """Join two lists from `ambiguous_pairs`, with their updates; pairs of which a track has ended are left out.
 
     Returns
     -------

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from streamtrack.measures.aperture import N_QUANTITIES, photometry, rings
+from streamtrack.settings import checks_settings
 from streamtrack.types import Column, Detections, Pixels
 
 
+@checks_settings
 class Intensity:
     """Measures the light within a circle around each particle, above the local background.
 

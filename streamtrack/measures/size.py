@@ -9,9 +9,11 @@ from pydantic import Field
 
 from streamtrack.measures.aperture import BACKGROUND, N_QUANTITIES, photometry, rings
 from streamtrack.measures.gaussians import fits, moments
+from streamtrack.settings import checks_settings
 from streamtrack.types import Column, Detections, Pixels
 
 
+@checks_settings
 class Size:
     """Measures width and aspect of the spots of bright particles.
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from streamtrack.sinks.files import check_folder, replacing, sink_errors, with_partials
-from streamtrack.sinks.overview_summary import GatheredTracks, Points, Summary, no_latency
+from streamtrack.sinks.overview_summary import GatheredTracks, PointSample, Summary, no_latency
 from streamtrack.sinks.revisions import apply, joined
 from streamtrack.types import Detections, FrameResult, Pixels, Revision, SourceInfo, Stamps, TrackUpdate
 
@@ -127,8 +127,8 @@ def draw_tables(folder: Path, source: SourceInfo, n_frames: int, n_lost: int) ->
 
     tracks = GatheredTracks()
     with pq.ParquetFile(folder / "tracks.parquet") as file:
-        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(Points.__slots__)):
-            tracks.add(Points(*(batch.column(name).to_numpy() for name in Points.__slots__)), [])
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(PointSample.__slots__)):
+            tracks.add(PointSample(*(batch.column(name).to_numpy() for name in PointSample.__slots__)), [])
     n_detections = pq.read_metadata(folder / "detections.parquet").num_rows
     black = np.zeros(source.shape, np.uint8)
     shown = (tracks.points(), tracks.all_points, tracks.lengths(), no_latency())
@@ -140,7 +140,7 @@ def _save(figure: "Figure", path: Path) -> None:
         figure.savefig(partial, dpi=_DPI)
 
 
-def _linked(frames: list[_Frame], revision: Revision) -> Points:
+def _linked(frames: list[_Frame], revision: Revision) -> PointSample:
     def join(arrays: list[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
         return np.concatenate([np.empty(0, dtype), *arrays])
 
@@ -151,7 +151,7 @@ def _linked(frames: list[_Frame], revision: Revision) -> Points:
     existence = join([tracks.existence for _, _, tracks in frames], np.float32)
     apply(revision, frame, particle, existence)
     on_track = particle >= 0
-    return Points(
+    return PointSample(
         frame[on_track],
         particle[on_track],
         existence[on_track],

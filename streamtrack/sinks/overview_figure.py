@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from streamtrack.sinks.overview_summary import Points, Summary
+from streamtrack.sinks.overview_summary import PointSample, Summary
 from streamtrack.types import CONFIRMED, Detections, Pixels
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; those of the tracks also stand out from grey.
@@ -241,7 +241,7 @@ def _draw_scale_bar(axes: Axes, pixel_size_um: float | None, window: Window) -> 
     )
 
 
-def _lines(points: Points) -> list[NDArray[np.float32]]:
+def _lines(points: PointSample) -> list[NDArray[np.float32]]:
     """Return (x, y) of every confirmed track with at least two points."""
     confirmed = np.unique(points.particle[points.existence >= CONFIRMED])
     rows = np.flatnonzero(np.isin(points.particle, confirmed))

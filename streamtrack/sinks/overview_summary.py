@@ -16,7 +16,7 @@ _MAX_POINTS = 60_000  # more would be a tangle
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Points:
+class PointSample:
     """Linked detections: shape (N,) each, in the order of frames."""
 
     frame: NDArray[np.int64]
@@ -29,7 +29,7 @@ class Points:
         return len(self.frame)
 
     @classmethod
-    def none(cls) -> "Points":
+    def none(cls) -> "PointSample":
         """Return no point."""
         whole, real = np.empty(0, np.int64), np.empty(0, np.float32)
         return cls(whole, whole, real, real, real)
@@ -61,7 +61,7 @@ class Summary:
     n_detections: int
     shown: FrameResult | None
     projection: Pixels | None
-    points: Points
+    points: PointSample
     all_points: bool
     lengths: Counter[int]
     latency: dict[str, LatencyHistogram]
@@ -77,10 +77,10 @@ class GatheredTracks:
 
     def __init__(self) -> None:
         self.all_points = True
-        self._recent: deque[Points] = deque()
+        self._recent: deque[PointSample] = deque()
         self._lengths = _TrackLengths()
 
-    def add(self, points: Points, ended: list[int]) -> None:
+    def add(self, points: PointSample, ended: list[int]) -> None:
         """Take the linked detections of later frames, and the tracks that ended in them."""
         self._lengths.add(points, ended)
         self._recent.append(points)
@@ -88,10 +88,10 @@ class GatheredTracks:
             self._recent.popleft()
             self.all_points = False
 
-    def points(self) -> Points:
+    def points(self) -> PointSample:
         """Return the points that are kept."""
-        parts = [Points.none(), *self._recent]
-        return Points(*(np.concatenate([getattr(part, name) for part in parts]) for name in Points.__slots__))
+        parts = [PointSample.none(), *self._recent]
+        return PointSample(*(np.concatenate([getattr(part, name) for part in parts]) for name in PointSample.__slots__))
 
     def lengths(self) -> Counter[int]:
         """Return the number of confirmed tracks by their number of detections."""
@@ -105,7 +105,7 @@ class _TrackLengths:
         self._live: dict[int, tuple[int, bool]] = {}
         self._ended: Counter[int] = Counter()
 
-    def add(self, points: Points, ended: list[int]) -> None:
+    def add(self, points: PointSample, ended: list[int]) -> None:
         particle, place, n_points = np.unique(points.particle, return_inverse=True, return_counts=True)
         existence = np.zeros(len(particle), np.float32)
         np.maximum.at(existence, place, points.existence)

@@ -38,7 +38,7 @@ class PythonTrigger:
     """
 
     def __init__(self, *, function: str, config_folder: Path | None = None) -> None:
-        self._place = Place(function, config_folder or Path.cwd())
+        self._place = FunctionPath(function, config_folder or Path.cwd())
         self._function: Callable[[Frame, LiveTracks], Answer] | None = None
 
     def prepare(self, source: SourceInfo) -> None:
@@ -59,10 +59,10 @@ class PythonTrigger:
 def functions_of(config: RunConfig) -> list[str]:
     """Return the functions that a run is going to load, each with its file; raises ConfigError as their rules would."""
     named = [rule.settings.get("function") for rule in config.triggers if rule.kind == "python"]
-    return [str(Place(function, config.folder)) for function in named if isinstance(function, str)]
+    return [str(FunctionPath(function, config.folder)) for function in named if isinstance(function, str)]
 
 
-class Place:
+class FunctionPath:
     """Where a function is; nothing is imported before `load`.
 
     Parameters

@@ -9,12 +9,14 @@ from pydantic import Field
 
 from streamtrack.columns import of_frame, of_track, unknown
 from streamtrack.errors import ConfigError
+from streamtrack.settings import checks_settings
 from streamtrack.track_memory import TrackMemory
 from streamtrack.triggers.checks import require, require_one
 from streamtrack.triggers.events import event_at
 from streamtrack.types import Column, Event, Frame, LiveTracks, SourceInfo
 
 
+@checks_settings
 class Value:
     """Sees a measured value of a track, or of the whole frame, rise above a limit, or fall below it.
 
@@ -62,7 +64,6 @@ class Value:
         self._release = self._limit if release is None else self._sign * release
         wanted = f"at most above = {above}" if above is not None else f"at least below = {below}"
         require(self._release <= self._limit, "release", release, wanted)
-        require(for_frames >= 1, "for_frames", for_frames, "1 or more")
         self._column, self._for_frames, self._per = column, for_frames, per
 
     def prepare(self, source: SourceInfo) -> None:

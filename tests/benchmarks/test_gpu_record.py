@@ -15,10 +15,10 @@ from benchmarks.gpu import measure as gpu_measure
 from benchmarks.gpu.device import Activity, frame_spans_us
 from benchmarks.gpu.measure import Amount, measure, open_engine
 from benchmarks.gpu.parity import agreement, compare_tracks, detect_all, frames_of, parity_movies, track_movie
-from streamtrack.bench.measuring import Extent
+from streamtrack.bench.measuring import RunLength
 from streamtrack.types import Detections
 
-TINY = Amount((64,), 4, 8, 4, 4, 40, Extent(0.0, 12, 2))
+TINY = Amount((64,), 4, 8, 4, 4, 40, RunLength(0.0, 12, 2))
 ROOT = Path(__file__).parents[2]
 
 

@@ -95,6 +95,6 @@ def test_relink_says_what_is_wrong_in_one_line(cli, run, monkeypatch):
     assert "--overwrite" in error(run / "tracks.parquet", "--out", run / "detections.parquet")
     assert "no such" in error(run / "tracks.parquet", "--out", run / "none" / "new.parquet").lower()
     monkeypatch.setitem(sys.modules, "ortools.graph.python.min_cost_flow", None)
-    assert "pip install 'streamtrack[offline]'" in error(run / "tracks.parquet", "--out", run / "new.parquet")
+    assert 'pip install "streamtrack[offline]"' in error(run / "tracks.parquet", "--out", run / "new.parquet")
     assert (run / "tracks.parquet").read_bytes() == before
     assert not list(run.glob("new*"))

@@ -29,7 +29,7 @@ class CameraSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Camera:
+class PreparedCamera:
     """A camera that is ready: label, images, size of a pixel (None if unknown), and the settings as they are now."""
 
     label: str
@@ -38,7 +38,7 @@ class Camera:
     settings: Mapping[str, Any]
 
 
-def set_up(microscope: MicroManager, wanted: CameraSettings) -> Camera:
+def set_up(microscope: MicroManager, wanted: CameraSettings) -> PreparedCamera:
     """Make the settings, in the order in which one may undo another.
 
     Raises
@@ -62,7 +62,7 @@ def set_up(microscope: MicroManager, wanted: CameraSettings) -> Camera:
         image = microscope.call(label, lambda: _check_format(grey(image_format(core)), wanted.buffer_mb))
         microscope.call("camera buffer", lambda: core.setCircularBufferMemoryFootprint(wanted.buffer_mb))
         settings = microscope.call(label, lambda: _settings(core, label, wanted.buffer_mb))
-        return Camera(label, image, microscope.pixel_size_um(), settings)
+        return PreparedCamera(label, image, microscope.pixel_size_um(), settings)
     except MicroscopeError as error:
         raise SourceError(str(error)) from error
 
@@ -70,7 +70,7 @@ def set_up(microscope: MicroManager, wanted: CameraSettings) -> Camera:
 def _free_camera(core: Any) -> str:
     camera = str(core.getCameraDevice())
     if not camera:
-        raise MicroscopeError("there is none: name one as camera, or give one the role Core-Camera")
+        raise MicroscopeError("there is none: name one as camera, or give one the role Core-PreparedCamera")
     if core.isSequenceRunning():
         raise MicroscopeError(f"{camera} runs already: stop its live view or acquisition first")
     if (n_cameras := core.getNumberOfCameraChannels()) > 1:

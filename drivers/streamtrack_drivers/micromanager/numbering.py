@@ -62,7 +62,7 @@ def waited_ns(tags: Mapping[str, str], now: datetime) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CountedFrame:
     """Where an image belongs.
 
     Attributes
@@ -102,7 +102,7 @@ class FrameCounter:
         self._number = None
         self._least_lost = 1
 
-    def place(self, number: int | None, time_s: float) -> Place:
+    def place(self, number: int | None, time_s: float) -> CountedFrame:
         """Return where the next image belongs; ``time_s`` is when it was received."""
         lost, estimated = self._lost_before(number, time_s)
         if lost == 0:
@@ -110,7 +110,7 @@ class FrameCounter:
         self._number, self._time_s, self._least_lost = number, time_s, 0
         index = self.next_index + lost
         self.next_index = index + 1
-        return Place(index, lost, estimated)
+        return CountedFrame(index, lost, estimated)
 
     def _lost_before(self, number: int | None, time_s: float) -> tuple[int, bool]:
         if self.next_index == 0:

@@ -9,7 +9,7 @@ from numbers import Integral
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from streamtrack.config import nearest
+from streamtrack.config import did_you_mean
 from streamtrack.errors import ConfigError, SourceError, one_line
 
 Label = int | str
@@ -163,7 +163,9 @@ class OneStream:
                 raise SourceError(f"only: the acquisition has no axis {axis!r}; it has {', '.join(axes) or 'none'}")
             names = [str(label) for labels in there for label in labels]
             known = f"(it has {axis}: {_listing(there)})"
-            raise SourceError(f"only: no {axis} = {wanted!r} in the acquisition {known}{nearest(str(wanted), names)}")
+            raise SourceError(
+                f"only: no {axis} = {wanted!r} in the acquisition {known}{did_you_mean(str(wanted), names)}"
+            )
 
     def _mixed(self, axes: Axes) -> str:
         several = {axis: labels for axis, labels in axes.items() if len(labels) > 1 and axis not in self._chosen}

@@ -14,7 +14,7 @@ from typing import Any
 import tifffile
 
 from streamtrack_drivers.tiff_stack.files import FileSet
-from streamtrack_drivers.tiff_stack.movies import Movie, squeezed
+from streamtrack_drivers.tiff_stack.movies import PagedMovie, squeezed
 from streamtrack_drivers.tiff_stack.pages import Pages
 from streamtrack_drivers.tiff_stack.pixels import LostPageError
 from streamtrack_drivers.tiff_stack.planes import Plane, Planes, Stack, usual
@@ -41,7 +41,7 @@ def is_mmstack(pages: Pages) -> bool:
     return int.from_bytes(header, "little" if pages.file.byteorder == "<" else "big") == _INDEX_HEADER
 
 
-def movie(files: FileSet) -> Movie | None:
+def movie(files: FileSet) -> PagedMovie | None:
     """Return the movie of a Micro-Manager stack, None where it does not say which images it has."""
     summary = _metadata(files.first, "Summary")
     planned = [_number(summary.get(_PLANNED[axis])) if isinstance(summary, dict) else 0 for axis in _AXES]
@@ -71,7 +71,7 @@ def movie(files: FileSet) -> Movie | None:
 
     reference = _reference(plane, places)
     axes, full = squeezed(_AXES + "YX", (*shape, reference[1].layout.height, reference[1].layout.width))
-    return Movie.of("mmstack", axes, full, Stack(plane, reference, max(places) + 1))
+    return PagedMovie.of("mmstack", axes, full, Stack(plane, reference, max(places) + 1))
 
 
 def _image(pages: Pages, directory: int) -> Plane:

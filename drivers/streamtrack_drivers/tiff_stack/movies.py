@@ -21,7 +21,7 @@ Image = TypeVar("Image")
 
 
 @dataclass(frozen=True, slots=True)
-class Movie:
+class PagedMovie:
     """An image of several planes.
 
     Attributes
@@ -45,7 +45,9 @@ class Movie:
     missing: str | None = None
 
     @classmethod
-    def of(cls, kind: str, axes: str, shape: tuple[int, ...], planes: Stack, missing: str | None = None) -> "Movie":
+    def of(
+        cls, kind: str, axes: str, shape: tuple[int, ...], planes: Stack, missing: str | None = None
+    ) -> "PagedMovie":
         """Return the movie of planes that follow one another; raises SourceError if they do not fit its shape."""
         layout = planes.reference[1].layout
         if layout.samples != 1:
@@ -55,7 +57,7 @@ class Movie:
         return cls(kind, axes, shape, planes.plane, planes.reference, planes.n_there, missing)
 
 
-def of_pages(pages: Pages, kind: str = "pages") -> Movie:
+def of_pages(pages: Pages, kind: str = "pages") -> PagedMovie:
     """Return the movie of a file that has nothing but its list of pages: they are time points."""
     layouts = {directory: pages.survey.layout(directory) for directory in pages.offsets}
     like = usual(layouts.values())
@@ -69,7 +71,7 @@ def of_pages(pages: Pages, kind: str = "pages") -> Movie:
     if missing is None and _has_room_for_more(pages.survey):
         missing = f"{pages.survey.unclaimed_bytes} bytes of the file belong to none of its pages: some may be missing"
     shape = (len(frames),) * (len(frames) > 1) + (like.height, like.width)
-    return Movie.of(kind, "IYX"[-len(shape) :], shape, chain(pages, frames, len(frames)), missing)
+    return PagedMovie.of(kind, "IYX"[-len(shape) :], shape, chain(pages, frames, len(frames)), missing)
 
 
 def _has_room_for_more(survey: Survey) -> bool:
@@ -78,7 +80,7 @@ def _has_room_for_more(survey: Survey) -> bool:
     return survey.unclaimed_bytes >= (survey.n_damaged + 0.5) * mean
 
 
-def of_cut_off(pages: Pages) -> Movie:
+def of_cut_off(pages: Pages) -> PagedMovie:
     """Return the movie of a file whose description is cut off, as of an OME-TIFF: its pages are taken as time points.
 
     Where its first page is not compressed, the directories lie behind all pixels: that tells how many there were.
@@ -89,7 +91,7 @@ def of_cut_off(pages: Pages) -> Movie:
     else:
         planes = stack(pages, pages.first, n, may_be_alone=False)
         layout = planes.reference[1].layout
-        movie = Movie.of("pages", "IYX", (n, layout.height, layout.width), planes)
+        movie = PagedMovie.of("pages", "IYX", (n, layout.height, layout.width), planes)
     if movie.missing is None and movie.n_there == math.prod(movie.shape[:-2]):
         return replace(movie, missing="the file is cut off, and with it the description of its pages")
     return movie
@@ -100,14 +102,14 @@ def is_shaped(text: str) -> bool:
     return text.startswith("shape=") or (text.startswith("{") and '"shape":' in text)
 
 
-def shaped(pages: Pages) -> Movie:
+def shaped(pages: Pages) -> PagedMovie:
     """Return the movie of a file by tifffile, which writes the shape down as JSON."""
     images, n_pages = _shaped_images(pages)
     if images and all(math.prod(shape[:-2]) == 1 for _, _, shape in images):  # written one by one
         return of_pages(pages, "shaped")
     directory, axes, shape = the_only(images, [(axes, shape) for _, axes, shape in images])
     planes = stack(pages, directory, math.prod(shape[:-2]), may_be_alone=True)
-    return Movie.of("shaped", axes, shape, planes, unnamed(pages, pages.offsets[n_pages:]))
+    return PagedMovie.of("shaped", axes, shape, planes, unnamed(pages, pages.offsets[n_pages:]))
 
 
 def _shaped_images(pages: Pages) -> tuple[list[tuple[int, str, tuple[int, ...]]], int]:
@@ -140,7 +142,7 @@ def _axes_and_shape(text: str) -> tuple[str, tuple[int, ...]]:
     return (axes[:-1], shape[:-1]) if len(shape) > 2 and shape[-1] == 1 else (axes, shape)
 
 
-def imagej(pages: Pages, text: str) -> Movie:
+def imagej(pages: Pages, text: str) -> PagedMovie:
     """Return the hyperstack of a file by ImageJ."""
     described = dict(re.findall(r"^\s*(\w+)\s*=\s*(.*?)\s*$", text, re.MULTILINE))
     with foreign_errors(SourceError, "its ImageJ description cannot be understood"):
@@ -161,10 +163,10 @@ def imagej(pages: Pages, text: str) -> Movie:
     missing = None if planes.is_block else unnamed(pages, pages.offsets[n:])
     if n_images > n:
         missing = f"its description counts {n_images} images, but {n} by frames, slices and channels"
-    return Movie.of("imagej", axes, shape, planes, missing)
+    return PagedMovie.of("imagej", axes, shape, planes, missing)
 
 
-def of_tifffile(pages: Pages) -> Movie:
+def of_tifffile(pages: Pages) -> PagedMovie:
     """Return the movie of a file in a format that tifffile alone knows (STK, LSM, FluoView, ...)."""
     found = [series for series in pages.file.series if series.size and series.shape]
     series = the_only(found, [(series.axes, series.shape) for series in found])
@@ -182,7 +184,7 @@ def of_tifffile(pages: Pages) -> Movie:
             return pages, like._replace(offsets=page.dataoffsets, counts=page.databytecounts)
 
         planes = Stack(plane, (pages, first), len(series))
-    return Movie.of(series.kind, series.axes, tuple(series.shape), planes)
+    return PagedMovie.of(series.kind, series.axes, tuple(series.shape), planes)
 
 
 def the_only(images: Sequence[Image], described: Sequence[tuple[str, Sequence[int]]]) -> Image:

@@ -12,14 +12,14 @@ from xml.etree import ElementTree
 from streamtrack.errors import SourceError, foreign_errors
 from streamtrack_drivers.axes import duration_s, length_um, square_pixel_um
 from streamtrack_drivers.tiff_stack.files import FileSet
-from streamtrack_drivers.tiff_stack.movies import Movie, squeezed, the_only
+from streamtrack_drivers.tiff_stack.movies import PagedMovie, squeezed, the_only
 from streamtrack_drivers.tiff_stack.pages import Pages
 from streamtrack_drivers.tiff_stack.pixels import LostPageError
 from streamtrack_drivers.tiff_stack.planes import Plane, Stack, stack, unnamed
 from streamtrack_drivers.tiff_stack.survey import overlapping
 
 
-class Block(NamedTuple):
+class TiffDataBlock(NamedTuple):
     """Planes of an image that are in consecutive pages of a file.
 
     Attributes
@@ -45,7 +45,7 @@ class OmeImage(NamedTuple):
 
     axes: str
     shape: tuple[int, ...]
-    blocks: Sequence[Block]
+    blocks: Sequence[TiffDataBlock]
     channel_names: Sequence[str]
     pixel_size_um: float | None
     frame_interval_s: float | None
@@ -68,7 +68,7 @@ def read_images(text: str, file_name: str) -> list[OmeImage]:
         return [_read_image(pixels, uuid, file_name) for pixels in root.iterfind("{*}Image/{*}Pixels")]
 
 
-def movie(files: FileSet, images: Sequence[OmeImage]) -> tuple[Movie, OmeImage]:
+def movie(files: FileSet, images: Sequence[OmeImage]) -> tuple[PagedMovie, OmeImage]:
     """Return the movie of an OME-TIFF, and which of its images that is."""
     image = the_only(images, [squeezed(each.axes, each.shape) for each in images])
     stacks = _Stacks(files, image)
@@ -81,7 +81,7 @@ def movie(files: FileSet, images: Sequence[OmeImage]) -> tuple[Movie, OmeImage]:
         missing = f"its OME-XML names more planes than the {stacks.n} of its sizes"
     n_there = sum(min(block.n_planes or stacks.n, stacks.n) for block in image.blocks)
     whole = Stack(stacks.plane, own.reference, n_there)
-    return Movie.of("ome", *squeezed(image.axes, image.shape), whole, missing), image
+    return PagedMovie.of("ome", *squeezed(image.axes, image.shape), whole, missing), image
 
 
 class _Stacks:
@@ -125,7 +125,7 @@ class _Stacks:
                 cause = str(error)
         raise SourceError(cause)
 
-    def _end(self, block: Block) -> int:
+    def _end(self, block: TiffDataBlock) -> int:
         return self.n if block.n_planes is None else block.first + block.n_planes
 
     def _stack(self, file: str | None) -> Stack:
@@ -135,7 +135,7 @@ class _Stacks:
         return self._stacks[file]
 
 
-def _left_out(pages: Pages, blocks: Sequence[Block]) -> list[int]:
+def _left_out(pages: Pages, blocks: Sequence[TiffDataBlock]) -> list[int]:
     """Return the directories of the pages that no block names."""
     left, page = [], 0
     for block in sorted(blocks, key=lambda block: block.page):
@@ -154,7 +154,7 @@ def _read_image(pixels: ElementTree.Element, uuid: str | None, file_name: str) -
     if min(shape) < 1:
         raise ValueError(f"an image of {axes} {shape}")
     blocks = [
-        Block(first, *_pages(data), _file(data, uuid, file_name))
+        TiffDataBlock(first, *_pages(data), _file(data, uuid, file_name))
         for data in pixels.iterfind("{*}TiffData")
         if (first := _first_plane(data, axes, shape)) is not None
     ]
@@ -164,7 +164,7 @@ def _read_image(pixels: ElementTree.Element, uuid: str | None, file_name: str) -
     return OmeImage(
         axes,
         shape,
-        sorted(blocks, key=lambda block: block.first) or [Block(0, 0, None, None)],
+        sorted(blocks, key=lambda block: block.first) or [TiffDataBlock(0, 0, None, None)],
         [channel.get("Name", "") for channel in pixels.iterfind("{*}Channel")],
         square_pixel_um(y_um, x_um),
         duration_s(get("TimeIncrement"), get("TimeIncrementUnit", "s")),

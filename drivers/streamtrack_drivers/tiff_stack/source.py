@@ -20,7 +20,15 @@ from streamtrack.types import Frame, LostFrame, SourceInfo
 from streamtrack_drivers.axes import MovieView, duration_s, length_um, naming, resolve_axes, square_pixel_um
 from streamtrack_drivers.tiff_stack import mmstack, ome
 from streamtrack_drivers.tiff_stack.files import FileSet
-from streamtrack_drivers.tiff_stack.movies import Movie, imagej, is_shaped, of_cut_off, of_pages, of_tifffile, shaped
+from streamtrack_drivers.tiff_stack.movies import (
+    PagedMovie,
+    imagej,
+    is_shaped,
+    of_cut_off,
+    of_pages,
+    of_tifffile,
+    shaped,
+)
 from streamtrack_drivers.tiff_stack.pixels import LostPageError
 
 MOST_MISSING = 2**20
@@ -167,7 +175,7 @@ class _Scale:
     channel_names: Sequence[str] = ()
 
 
-def _find_movie(files: FileSet, axes: str | None) -> tuple[Movie, _Scale]:
+def _find_movie(files: FileSet, axes: str | None) -> tuple[PagedMovie, _Scale]:
     """Return the movie by what its writer says in the first page; the user's axes make up for broken OME-XML."""
     pages = files.first
     texts = pages.descriptions(pages.first)
@@ -211,7 +219,7 @@ def _imagej_scale(file: tifffile.TiffFile) -> _Scale:
     return _Scale(square_pixel_um(y_um, x_um), duration_s(meta.get("finterval"), meta.get("tunit", "s")))
 
 
-def _stored_dtype(movie: Movie) -> np.dtype[Any]:
+def _stored_dtype(movie: PagedMovie) -> np.dtype[Any]:
     pages, page = movie.reference
     stored = pages.dtype(page)
     if stored is None:
@@ -219,14 +227,14 @@ def _stored_dtype(movie: Movie) -> np.dtype[Any]:
     return stored
 
 
-def _page_axes(axes: str | None, movie: Movie) -> str:
+def _page_axes(axes: str | None, movie: PagedMovie) -> str:
     letters = resolve_axes(axes, list(movie.axes), movie.shape)
     if not letters.endswith("YX"):
         raise SourceError(f"axes {letters}: a page of TIFF is Y and X, so that they are the last ones")
     return letters
 
 
-def _without_end(movie: Movie, axes: str) -> tuple[tuple[int, ...], str | None]:
+def _without_end(movie: PagedMovie, axes: str) -> tuple[tuple[int, ...], str | None]:
     """Return the shape without a long end where nothing is, and why more than what is in it is missing."""
     if not axes.startswith("T") or movie.shape[0] <= movie.n_there + MOST_MISSING:
         return movie.shape, movie.missing

@@ -26,7 +26,7 @@ class Tensor(Protocol):
     def shape(self, shape: Sequence[int], /) -> None: ...
 
 
-class Network(Protocol):
+class NetworkDefinition(Protocol):
     """What the parser fills."""
 
     @property
@@ -67,7 +67,7 @@ class BuilderConfig(Protocol):
 class Builder(Protocol):
     """Makes plans; None is its way to say that it failed, the log says why."""
 
-    def create_network(self, flags: int, /) -> Network: ...
+    def create_network(self, flags: int, /) -> NetworkDefinition: ...
     def create_builder_config(self) -> BuilderConfig: ...
     def build_serialized_network(self, network: Any, config: Any, /) -> Any | None: ...
 

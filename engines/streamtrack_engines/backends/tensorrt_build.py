@@ -9,7 +9,7 @@ from streamtrack.errors import EngineError
 from streamtrack_engines.backends.cuda_graph import GpuMemoryError
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS
 from streamtrack_engines.backends.runner import DeployFile, FrameSize
-from streamtrack_engines.backends.tensorrt_api import Network, Parser, Tensorrt
+from streamtrack_engines.backends.tensorrt_api import NetworkDefinition, Parser, Tensorrt
 
 Say = Callable[[str], None]
 """Takes one line for the user now and then: what takes long, and how far it is."""
@@ -170,7 +170,7 @@ def _parser_says(parser: Parser) -> str:
     return "; ".join(f"{error.node_name()} {error.desc()}".strip() for error in errors[:1]) or "no reason given"
 
 
-def _fix_size(network: Network, file: DeployFile, size: FrameSize) -> None:
+def _fix_size(network: NetworkDefinition, file: DeployFile, size: FrameSize) -> None:
     """Make the free sizes of the network's input those of the frames; raises EngineError if it has others."""
     frame = network.get_input(0)
     wanted = input_shape(file, size)
@@ -185,7 +185,7 @@ def _fix_size(network: Network, file: DeployFile, size: FrameSize) -> None:
     frame.shape = wanted
 
 
-def _leave_out(network: Network, name: str) -> None:
+def _leave_out(network: NetworkDefinition, name: str) -> None:
     """Make a tensor no output any more; the builder removes what leads to no output."""
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
     for tensor in outputs:

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from streamtrack.errors import EngineError
+from streamtrack.settings import checks_settings
 from streamtrack.types import Column, Detections, Pixels
 from streamtrack_engines.classify.file import LOG_PROBABILITIES, PACKAGED, PATCHES, open_classifier
 
 _WARM_UP = 64
 
 
+@checks_settings
 class Classify:
     """Tells of which class each particle is, from all the frames of its track so far.
 

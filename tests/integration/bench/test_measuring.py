@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streamtrack.bench.measuring import Extent, measure_engine, measure_step, run_timeline
+from streamtrack.bench.measuring import RunLength, measure_engine, measure_step, run_timeline
 from streamtrack.bench.record import LEVELS, MODES, Plan
 from streamtrack.bench.replay import load_movie
 from streamtrack.bench.summary import summarise
@@ -47,7 +47,7 @@ def movie():
 
 @pytest.mark.timing
 def test_the_engine_alone_is_timed_frame_by_frame(movie):
-    line = measure_engine(Sleeper(detect_s=0.004), movie, Extent(0.0, 25, 5))
+    line = measure_engine(Sleeper(detect_s=0.004), movie, RunLength(0.0, 25, 5))
     ((stage, ms),) = line.durations_ms()
     assert stage == "detect"
     assert len(ms) == line.n_due == 25
@@ -57,7 +57,7 @@ def test_the_engine_alone_is_timed_frame_by_frame(movie):
 
 def test_a_measurement_lasts_as_long_as_it_is_told(movie):
     begin = time.monotonic()
-    line = measure_engine(Sleeper(detect_s=0.001), movie, Extent(0.2, 3, 0))
+    line = measure_engine(Sleeper(detect_s=0.001), movie, RunLength(0.2, 3, 0))
     assert 0.2 <= time.monotonic() - begin < 60
     assert len(line) > 3
 
@@ -65,7 +65,7 @@ def test_a_measurement_lasts_as_long_as_it_is_told(movie):
 @pytest.mark.timing
 def test_a_step_is_timed_by_its_stages(movie):
     both = Sleeper(detect_s=0.001, link_s=0.006)
-    stages = dict(measure_step(Step(both, both), movie, Extent(0.0, 20, 0)).durations_ms())
+    stages = dict(measure_step(Step(both, both), movie, RunLength(0.0, 20, 0)).durations_ms())
     assert stages["link"].min() >= 6
     assert stages["detect"].min() >= 1
     assert np.median(stages["detect"]) < np.median(stages["link"])
@@ -74,7 +74,7 @@ def test_a_step_is_timed_by_its_stages(movie):
 
 
 def test_who_is_slower_than_the_camera_misses_frames_and_deadlines(movie):
-    line = measure_engine(Sleeper(detect_s=0.025), movie, Extent(0.0, 10, 0), interval_ns=10_000_000)
+    line = measure_engine(Sleeper(detect_s=0.025), movie, RunLength(0.0, 10, 0), interval_ns=10_000_000)
     figures = summarise(line, 0)
     assert figures["processed"] == 10
     assert figures["dropped"] >= 10
@@ -83,7 +83,7 @@ def test_who_is_slower_than_the_camera_misses_frames_and_deadlines(movie):
 
 @pytest.mark.timing
 def test_who_is_faster_than_the_camera_waits_for_it(movie):
-    line = measure_engine(Sleeper(), movie, Extent(0.0, 20, 0), interval_ns=8_000_000)
+    line = measure_engine(Sleeper(), movie, RunLength(0.0, 20, 0), interval_ns=8_000_000)
     figures = summarise(line, 0)
     assert figures["processed"] == 20
     assert figures["frames_per_s"] < 160, "hardly faster than the camera: only the first frame may have been late"
@@ -166,6 +166,6 @@ def test_a_cold_start_is_a_process_of_its_own(record):
 
 
 def test_a_rate_that_is_none_is_refused():
-    plan = Plan(MOVIE, {"kind": "denodet"}, 100.0, Extent(1, 1, 0))
+    plan = Plan(MOVIE, {"kind": "denodet"}, 100.0, RunLength(1, 1, 0))
     with pytest.raises(ConfigError, match="fps = -3"):
         replace(plan, fps=-3.0)

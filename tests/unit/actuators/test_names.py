@@ -12,7 +12,7 @@ from streamtrack.actuators.guard import Guard
 from streamtrack.actuators.names import Names
 from streamtrack.config import RunConfig, SafetyConfig
 from streamtrack.errors import ConfigError
-from streamtrack.parts import Given, build_parts
+from streamtrack.parts import ReadyMade, build_parts
 from streamtrack.session import Session
 from streamtrack.testing.microscope import SimulatedMicroscope
 from streamtrack.types import SourceInfo
@@ -60,7 +60,7 @@ def run_of(actuator, action, mode="armed", **safety):
 
 
 def begin(config, microscope):
-    build_parts(config, Given(Nothing(), Nothing(), microscope)).close()
+    build_parts(config, ReadyMade(Nothing(), Nothing(), microscope)).close()
 
 
 RULES = [

@@ -12,7 +12,7 @@ import pytest
 from streamtrack.actuators.webhook import Webhook
 from streamtrack.config import RunConfig
 from streamtrack.errors import ConfigError, StreamtrackError
-from streamtrack.parts import Given, build_parts, without_secrets
+from streamtrack.parts import ReadyMade, build_parts, without_secrets
 from streamtrack.testing.actuators import example_command
 from streamtrack.types import Event, SourceInfo
 
@@ -194,7 +194,7 @@ def test_what_is_secret_in_an_address_is_not_in_the_report(url, shown):
     config = RunConfig.model_validate(
         {"actuators": {"hook": {"kind": "webhook", "url": url}}, "sinks": [], "engine": {"kind": "denodet"}}
     )
-    parts = build_parts(config, Given(Nothing(), Nothing()))
+    parts = build_parts(config, ReadyMade(Nothing(), Nothing()))
     (table,) = parts.tables["actuators"]
     assert table["url"] == shown
     assert "hush" not in json.dumps(parts.tables, default=str)

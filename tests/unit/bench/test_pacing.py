@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pytest
 
-from streamtrack.bench.pacing import Pace, wait_until
+from streamtrack.bench.pacing import CameraClock, wait_until
 from streamtrack.clock import monotonic_ns
 
 
@@ -52,12 +52,12 @@ def test_the_wait_is_as_exact_where_waiting_for_an_event_is_not():
 
 
 def test_without_a_camera_frames_are_counted():
-    pace = Pace(None)
+    pace = CameraClock(None)
     assert [pace.next_slot() for _ in range(4)] == [0, 1, 2, 3]
 
 
 def test_frames_come_at_the_cameras_rate():
-    pace = Pace(5_000_000)
+    pace = CameraClock(5_000_000)
     begin = monotonic_ns()
     slots = [pace.next_slot() for _ in range(10)]
     assert slots == sorted(set(slots))
@@ -66,7 +66,7 @@ def test_frames_come_at_the_cameras_rate():
 
 @pytest.mark.timing
 def test_who_is_slow_gets_the_newest_frame():
-    pace = Pace(5_000_000)
+    pace = CameraClock(5_000_000)
     pace.next_slot()
     time.sleep(0.032)
     began = monotonic_ns()

@@ -14,7 +14,7 @@ from streamtrack.errors import ConfigError
 from streamtrack.settings import Positive, checks_settings, settings_model
 
 PROJECT = tomllib.loads(Path(__file__).parents[3].joinpath("pyproject.toml").read_text(encoding="utf-8"))["project"]
-GROUPS = ("sources", "engines", "linkers", "microscopes", "triggers", "actuators", "sinks")
+GROUPS = ("sources", "engines", "linkers", "measures", "microscopes", "triggers", "actuators", "sinks")
 PLUGINS = [(group, kind) for group in GROUPS for kind in PROJECT["entry-points"][f"streamtrack.{group}"]]
 NEEDED = {"within_px": 1.0, "frames": 1, "scenario": "vesicle"}
 BEYOND = {"ge": -1, "gt": 0, "le": 1, "lt": 0}

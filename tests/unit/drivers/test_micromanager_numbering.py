@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from streamtrack_drivers.micromanager import numbering
-from streamtrack_drivers.micromanager.numbering import FILETIME_1970, FrameCounter, Place, image_number, waited_ns
+from streamtrack_drivers.micromanager.numbering import (
+    FILETIME_1970,
+    CountedFrame,
+    FrameCounter,
+    image_number,
+    waited_ns,
+)
 
 pymmcore = pytest.importorskip("pymmcore", reason="needs streamtrack[micromanager]")
 
@@ -22,31 +28,31 @@ def places(numbers_and_times, interval_s=0.01):
 
 
 def test_numbers_without_gap_are_the_indices():
-    assert places([(n, n * 0.01) for n in range(3)]) == [Place(n, 0, False) for n in range(3)]
+    assert places([(n, n * 0.01) for n in range(3)]) == [CountedFrame(n, 0, False) for n in range(3)]
 
 
 def test_a_jump_is_as_many_lost_frames_whatever_the_time_says():
-    assert places([(0, 0.0), (1, 0.01), (5, 0.02)])[-1] == Place(5, 3, False)
+    assert places([(0, 0.0), (1, 0.01), (5, 0.02)])[-1] == CountedFrame(5, 3, False)
 
 
 def test_frames_before_the_first_one_are_lost_too():
-    assert places([(2, 0.0)]) == [Place(2, 2, False)]
+    assert places([(2, 0.0)]) == [CountedFrame(2, 2, False)]
 
 
 def test_numbers_that_start_again_are_a_loss_estimated_from_the_time():
     assert places([(0, 0.0), (1, 0.01), (2, 0.02), (0, 0.07), (1, 0.08)])[-2:] == [
-        Place(7, 4, True),
-        Place(8, 0, False),
+        CountedFrame(7, 4, True),
+        CountedFrame(8, 0, False),
     ]
 
 
 def test_a_number_that_comes_twice_is_no_frame_lost_if_the_time_says_so():
-    assert places([(0, 0.0), (1, 0.01), (1, 0.02)])[-1] == Place(2, 0, True)
+    assert places([(0, 0.0), (1, 0.01), (1, 0.02)])[-1] == CountedFrame(2, 0, True)
 
 
 def test_the_pace_is_learned_from_the_frames():
     numbers = [(n, n * 0.1) for n in range(30)]
-    assert places([*numbers, (0, 3.4)], interval_s=0.005)[-1] == Place(34, 4, True)
+    assert places([*numbers, (0, 3.4)], interval_s=0.005)[-1] == CountedFrame(34, 4, True)
 
 
 def test_lost_frames_do_not_spoil_the_pace():
@@ -60,13 +66,13 @@ def test_a_new_sequence_lost_one_frame_at_least():
     counter = FrameCounter(0.01)
     counter.place(0, 0.0)
     counter.new_sequence()
-    assert counter.place(0, 0.01) == Place(2, 1, True)
+    assert counter.place(0, 0.01) == CountedFrame(2, 1, True)
     counter.new_sequence()
-    assert counter.place(0, 0.06) == Place(7, 4, True)
+    assert counter.place(0, 0.06) == CountedFrame(7, 4, True)
 
 
 def test_a_core_that_does_not_number_counts_what_comes():
-    assert places([(None, n * 0.01) for n in range(3)]) == [Place(n, 0, False) for n in range(3)]
+    assert places([(None, n * 0.01) for n in range(3)]) == [CountedFrame(n, 0, False) for n in range(3)]
 
 
 def test_numbers_of_a_real_core_whose_buffer_overflowed_unseen():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from streamtrack.linking.records import NONE, STATE
-from streamtrack.linking.revision import CLOSE, close_calls, due, owners, relabel
+from streamtrack.linking.revision import CLOSE, ambiguous_pairs, due, owners, relabel
 
 
 def calls(candidates, detection_of, owner):
@@ -11,7 +11,7 @@ def calls(candidates, detection_of, owner):
     detection = np.array([d for row in candidates for d in row], np.int64)
     gain = np.array([g for row in candidates for g in row.values()], float)
     slots, particle = 10 * np.arange(len(candidates)), 10 * np.arange(100)
-    return close_calls(slots, start, detection, gain, np.array(detection_of), np.array(owner), particle)
+    return ambiguous_pairs(slots, start, detection, gain, np.array(detection_of), np.array(owner), particle)
 
 
 def test_owners():

@@ -14,7 +14,7 @@ from streamtrack.errors import SinkError
 from streamtrack.sinks import overview_summary
 from streamtrack.sinks.overview import OVERVIEW, OverviewSink
 from streamtrack.sinks.overview_figure import draw
-from streamtrack.sinks.overview_summary import Points
+from streamtrack.sinks.overview_summary import PointSample
 from streamtrack.testing.sinks import example_results, example_source
 from streamtrack.types import Revision, TrackUpdate
 
@@ -214,7 +214,7 @@ def test_what_counts_is_what_the_linker_said_last(tmp_path, lag):
     results = in_generations(late(kept, lag))
     one, other = summary_of(tmp_path, results), summary_of(tmp_path, said_at_once(results))
     assert one.lengths == other.lengths
-    for name in Points.__slots__:
+    for name in PointSample.__slots__:
         np.testing.assert_array_equal(getattr(one.points, name), getattr(other.points, name))
 
 

@@ -11,7 +11,7 @@ from .fake_tensorrt import FakeTensorrt
 
 CLASSES = {
     "ITensor": tensorrt_api.Tensor,
-    "INetworkDefinition": tensorrt_api.Network,
+    "INetworkDefinition": tensorrt_api.NetworkDefinition,
     "ParserError": tensorrt_api.ParserError,
     "OnnxParser": tensorrt_api.Parser,
     "IBuilderConfig": tensorrt_api.BuilderConfig,
