@@ -50,8 +50,14 @@ class Sample:
         return measure_stage(guard, self.look, x_um, y_um, pixel_um)
 
 
-@pytest.mark.parametrize("pixel_um", [None, UM_PER_PX, 10 * UM_PER_PX, 0.01 * UM_PER_PX])
-@pytest.mark.parametrize("turn", TURNS.values(), ids=TURNS)
+FIRST_GUESSES_UM = [UM_PER_PX, 10 * UM_PER_PX, 0.01 * UM_PER_PX]
+
+
+@pytest.mark.parametrize(
+    ("turn", "pixel_um"),
+    [(turn, None) for turn in TURNS.values()]
+    + [(turn, um) for turn, um in zip(TURNS.values(), FIRST_GUESSES_UM, strict=False)],
+)
 def test_the_matrix_is_found_however_the_camera_is_mounted_and_the_stage_comes_back(turn, pixel_um):
     matrix = UM_PER_PX * np.array(turn, float)
     sample = Sample(matrix)
