@@ -38,7 +38,8 @@ def main() -> None:
     """Run the command line; what a user can do something about becomes one line on stderr and exit code 2."""
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of a damaged file, our one line says too
     try:
-        make_app(sys.argv[1] if len(sys.argv) > 1 else None)()
+        app = make_app(sys.argv[1] if len(sys.argv) > 1 else None)
+        app(windows_expand_args=False)  # or cell[1].tif is cell1.tif there, to click
     except StreamtrackError as error:
         say_error(str(error))
         sys.exit(2)

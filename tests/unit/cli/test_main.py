@@ -21,7 +21,7 @@ from streamtrack.errors import ConfigError
     ],
 )
 def test_what_a_user_can_do_something_about_is_one_line(monkeypatch, capsys, error):
-    def command():
+    def command(**how):
         raise error
 
     monkeypatch.setattr(cli, "make_app", lambda asked: command)
@@ -34,8 +34,15 @@ def test_what_a_user_can_do_something_about_is_one_line(monkeypatch, capsys, err
     assert len(errors.splitlines()) == 1
 
 
+def test_brackets_in_a_file_s_name_are_no_pattern_on_windows(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(cli, "make_app", lambda asked: seen.update)
+    cli.main()
+    assert seen == {"windows_expand_args": False}
+
+
 def test_a_bug_shows_where_it_is(monkeypatch):
-    def command():
+    def command(**how):
         raise AssertionError("a bug")
 
     monkeypatch.setattr(cli, "make_app", lambda asked: command)
