@@ -6,6 +6,7 @@ a resampling has spread, borders without an image, and frames before that show s
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -18,10 +19,11 @@ from streamtrack_engines.networks.scaling import padded
 STRIDE = 8
 """Height and width of what the network sees are multiples of this."""
 
-_BRIGHT = 8.0  # from so many noise units on the input grows with the logarithm of the intensity
-_DARKEST = -8.0
+_KNEE = 10.0  # noise units from which on the input grows with the fourth root of the intensity
+_DARKEST = -7.5  # noise units
 _LEAST_SCALE_COUNTS = 0.3  # the rounding to whole counts alone
 _NO_BLOCK = 1e9  # more than any camera counts
+_BLOCK_PX = 4
 _WIDTHS = (16, 32, 64)
 
 
@@ -31,7 +33,7 @@ class Seen(NamedTuple):
     Attributes
     ----------
     frames
-        (B, 4 T, H / 2, W / 2): four pixels of each frame as channels, in units of the noise around them.
+        (B, T, H, W), in 4 `_KNEE` units of the noise around each place.
     texture
         (B, 2, H / 4, W / 4): logarithms of how much smaller the noise is between near pixels than between far ones;
         0 if pixels are independent.
@@ -51,43 +53,51 @@ def see(counts: Tensor) -> Seen:
     current frame, both as they are around each place. Blocks of equal pixels, as in frames that are not known and
     beside registered images, are zeros. Training and the deployed graph share it.
     """
-    blocks = _blocks(padded(counts, STRIDE))
-    has_image = blocks.amax(2) > blocks.amin(2)
-    near, middle, far = (_noise(each, has_image[:, -1:]) for each in _differences(blocks[:, -1]))
+    counts = padded(counts, STRIDE)
+    has_image = F.max_pool2d(counts, _BLOCK_PX) + F.max_pool2d(-counts, _BLOCK_PX) > 0
+    noise = _noise(_differences(counts[:, -1:]), has_image[:, -1:])
+    near_and_middle, far = noise[:, :2], noise[:, 2:]
     scale = far.clamp(min=_LEAST_SCALE_COUNTS)  # for white noise, 0.9 of its standard deviation
-    above = (blocks - _background(blocks.mean(2), has_image, scale)[:, :, None]) / scale[:, :, None]
-    bright, dark = _BRIGHT * torch.log1p(F.relu(above) / _BRIGHT), above.clamp(_DARKEST, 0.0)
-    visible = torch.where(has_image[:, :, None], bright + dark, 0.0)
-    texture = torch.log(torch.cat([near, middle], 1).clamp(min=1e-2) / far.clamp(min=1e-2)).clamp(-4.0, 1.0)
-    return Seen(F.pixel_shuffle(visible.flatten(1, 2), 2), texture, scale)
+    gain = torch.where(has_image, 1 / (_KNEE * scale), 0.0)
+    background = _background(F.avg_pool2d(counts, _BLOCK_PX), has_image, scale)
+    above = counts * _enlarged(gain) - _enlarged(background * gain - 1)  # 1 where there is nothing: no pass for itself
+    visible = torch.sqrt(torch.sqrt(above.clamp(min=1 + _DARKEST / _KNEE))) - 1
+    texture = torch.log(near_and_middle.clamp(min=1e-2) / far.clamp(min=1e-2)).clamp(-4.0, 1.0)
+    return Seen(visible, texture, scale)
 
 
-def _blocks(frames: Tensor) -> Tensor:
-    """Return the 16 pixels of each block of 4x4, (B, T, H, W) -> (B, T, 16, H / 4, W / 4).
-
-    Ordered so that `pixel_shuffle` makes images of half the size of them: row and column inside a cell of 2x2 pixels
-    first, then which cell.
-    """
-    n, t, height, width = frames.shape
-    split = frames.reshape(n, t, height // 4, 2, 2, width // 4, 2, 2)
-    return split.permute(0, 1, 4, 7, 3, 6, 2, 5).reshape(n, t, 16, height // 4, width // 4)
+def _enlarged(blocks: Tensor) -> Tensor:
+    return F.interpolate(blocks, scale_factor=float(_BLOCK_PX), mode="nearest")
 
 
-def _differences(blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean absolute differences of pixels 1, 2 and 4 px apart in each block, (B, 16, h, w) -> 3 (B, 1, h, w).
+def _differences(frame: Tensor) -> Tensor:
+    """Return mean absolute differences of pixels 1, 2 and 4 px apart in each block, (B, 1, H, W) -> (B, 3, h, w).
 
     A quarter of the pixels is enough, and takes a quarter of the time.
     """
-    first = blocks[:, :4]  # of the four cells, the first pixel
-    near = _apart(first, blocks[:, 4:8]) + _apart(first, blocks[:, 8:12])
-    middle = _apart(blocks[:, 0:16:4], blocks[:, 1:16:4]) + _apart(blocks[:, 0:16:4], blocks[:, 2:16:4])
-    down = F.pad(_apart(first[..., 1:, :], first[..., :-1, :]), (0, 0, 0, 1), mode="replicate")
-    right = F.pad(_apart(first[..., 1:], first[..., :-1]), (0, 1, 0, 0), mode="replicate")
-    return near / 2, middle / 2, (down + right) / 2
+    found = F.conv2d(frame, _difference_kernels().to(frame), stride=_BLOCK_PX)  # exact: products with 1, 0, -1
+    near, middle, first = found[:, :8], found[:, 8:16], found[:, 16:]
+    down = F.pad(_mean_size(first[..., 1:, :] - first[..., :-1, :]), (0, 0, 0, 1), mode="replicate")
+    right = F.pad(_mean_size(first[..., 1:] - first[..., :-1]), (0, 1, 0, 0), mode="replicate")
+    return torch.cat([_mean_size(near), _mean_size(middle), (down + right) / 2], 1)
 
 
-def _apart(pixels: Tensor, others: Tensor) -> Tensor:
-    return (pixels - others).abs().mean(1, keepdim=True)
+def _mean_size(differences: Tensor) -> Tensor:
+    return differences.abs().mean(1, keepdim=True)
+
+
+@cache
+def _difference_kernels() -> Tensor:
+    """Return kernels (20, 1, 4, 4) that give of each block 8 differences 1 px apart, 8 of 2 px, and 4 pixels."""
+    cells, within = ([(y, x) for y in steps for x in steps] for steps in ((0, 2), (0, 1)))
+    pairs = [(y, x, y + down, x + 1 - down) for y, x in cells for down in (0, 1)]
+    pairs += [(y, x, y + 2 * down, x + 2 - 2 * down) for y, x in within for down in (0, 1)]
+    kernels = torch.zeros(20, 1, _BLOCK_PX, _BLOCK_PX)
+    for kernel, (y, x, other_y, other_x) in zip(kernels, pairs, strict=False):
+        kernel[0, y, x], kernel[0, other_y, other_x] = 1.0, -1.0
+    for kernel, (y, x) in zip(kernels[len(pairs) :], cells, strict=True):
+        kernel[0, y, x] = 1.0
+    return kernels
 
 
 def _noise(difference: Tensor, has_image: Tensor) -> Tensor:
@@ -111,16 +121,16 @@ def _background(mean: Tensor, has_image: Tensor, scale: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """A 3x3 convolution, and some more whose sum with it goes on; norm and ReLU after each."""
+    """A convolution, and some of 3x3 whose sum with it goes on; norm and ReLU after each."""
 
-    def __init__(self, n_in: int, n_out: int, n_more: int) -> None:
+    def __init__(self, first: nn.Conv2d, n_more: int) -> None:
         super().__init__()
-        widths = (n_in, *[n_out] * n_more)
-        self.convs = nn.ModuleList(nn.Conv2d(width, n_out, 3, padding=1, bias=False) for width in widths)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(n_out, momentum=0.02) for _ in widths)
+        width = first.out_channels
+        self.convs = nn.ModuleList([first, *(_conv(width, width) for _ in range(n_more))])
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width, momentum=0.02) for _ in self.convs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, n_in, H, W) to (B, n_out, H, W)."""
+        """Map (B, n_in, H, W) to (B, n_out, H, W), the size divided by the stride of the first convolution."""
         first, *more = zip(self.convs, self.norms, strict=True)
         x = F.relu(first[1](first[0](x)))
         for conv, norm in more:
@@ -128,17 +138,24 @@ class Block(nn.Module):
         return x
 
 
+def _conv(n_in: int, n_out: int) -> nn.Conv2d:
+    return nn.Conv2d(n_in, n_out, 3, padding=1, bias=False)
+
+
 class Rise(nn.Module):
-    """To twice the size by a sub-pixel convolution, added to the encoder's features there, and a block."""
+    """To twice the size, added to the encoder's features there, and a block.
+
+    Each feature is repeated: sub-pixel convolutions take a CPU ten times as long to put into place.
+    """
 
     def __init__(self, n_in: int, n_out: int, n_more: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(n_in, 4 * n_out, 1)
-        self.block = Block(n_out, n_out, n_more)
+        self.conv = nn.Conv2d(n_in, n_out, 1)
+        self.block = Block(_conv(n_out, n_out), n_more)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Map (B, n_in, H, W) and features (B, n_out, 2H, 2W) of the encoder to (B, n_out, 2H, 2W)."""
-        out: Tensor = self.block(F.relu(skip + F.pixel_shuffle(self.conv(x), 2)))
+        out: Tensor = self.block(F.relu(skip + F.interpolate(self.conv(x), scale_factor=2.0, mode="nearest")))
         return out
 
 
@@ -163,8 +180,13 @@ class CompactDenodet(Network):
         self.n_frames = n_frames
         half, quarter, eighth = _WIDTHS
         self.encoder = nn.ModuleList(
-            [Block(4 * n_frames, half, 1), Block(half + 2, quarter, 1), Block(quarter, eighth, 2)]
+            [
+                Block(nn.Conv2d(n_frames, half, 6, stride=2, padding=2, bias=False), 1),
+                Block(_conv(half, quarter), 1),
+                Block(_conv(quarter, eighth), 2),
+            ]
         )
+        self.texture = nn.Conv2d(2, half, 1, bias=False)
         self.context = nn.Sequential(nn.Conv2d(eighth, eighth, 1), nn.ReLU(), nn.Conv2d(eighth, eighth, 1))
         self.detection = nn.ModuleList([Rise(eighth, quarter, 1), Rise(quarter, half, 1)])
         self.denoising = nn.ModuleList([Rise(eighth, quarter, 0), Rise(quarter, half, 0)])
@@ -198,7 +220,7 @@ class CompactDenodet(Network):
     def _encode(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
         dtype = self.found_head.weight.dtype
         half = self.encoder[0](seen.frames.to(dtype))
-        quarter = self.encoder[1](torch.cat([F.max_pool2d(half, 2), seen.texture.to(dtype)], 1))
+        quarter = self.encoder[1](F.max_pool2d(half, 2) + self.texture(seen.texture.to(dtype)))
         eighth = self.encoder[2](F.max_pool2d(quarter, 2))
         mean = eighth.float().mean((-2, -1), keepdim=True)
         return half, quarter, eighth + self.context(mean.to(eighth.dtype))
