@@ -19,7 +19,9 @@ from streamtrack_engines.networks.scaling import padded
 STRIDE = 8
 """Height and width of what the network sees are multiples of this."""
 
-_KNEE = 10.0  # noise units from which on the input grows with the fourth root of the intensity
+KNEE = 10.0
+"""Noise units from which on the input grows with the fourth root of the intensity."""
+
 _DARKEST = -7.5  # noise units
 _LEAST_SCALE_COUNTS = 0.3  # the rounding to whole counts alone
 _NO_BLOCK = 1e9  # more than any camera counts
@@ -33,7 +35,7 @@ class Seen(NamedTuple):
     Attributes
     ----------
     frames
-        (B, T, H, W), in 4 `_KNEE` units of the noise around each place.
+        (B, T, H, W), in 4 `KNEE` units of the noise around each place.
     texture
         (B, 2, H / 4, W / 4): logarithms of how much smaller the noise is between near pixels than between far ones;
         0 if pixels are independent.
@@ -58,10 +60,10 @@ def see(counts: Tensor) -> Seen:
     noise = _noise(_differences(counts[:, -1:]), has_image[:, -1:])
     near_and_middle, far = noise[:, :2], noise[:, 2:]
     scale = far.clamp(min=_LEAST_SCALE_COUNTS)  # for white noise, 0.9 of its standard deviation
-    gain = torch.where(has_image, 1 / (_KNEE * scale), 0.0)
+    gain = torch.where(has_image, 1 / (KNEE * scale), 0.0)
     background = _background(F.avg_pool2d(counts, _BLOCK_PX), has_image, scale)
     above = counts * _enlarged(gain) - _enlarged(background * gain - 1)  # 1 where there is nothing: no pass for itself
-    visible = torch.sqrt(torch.sqrt(above.clamp(min=1 + _DARKEST / _KNEE))) - 1
+    visible = torch.sqrt(torch.sqrt(above.clamp(min=1 + _DARKEST / KNEE))) - 1
     texture = torch.log(near_and_middle.clamp(min=1e-2) / far.clamp(min=1e-2)).clamp(-4.0, 1.0)
     return Seen(visible, texture, scale)
 
