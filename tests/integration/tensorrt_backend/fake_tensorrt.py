@@ -8,6 +8,7 @@ import enum
 import json
 import weakref
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -101,6 +102,12 @@ class FakeConfig:
         self.flags.remove(flag)
 
 
+@lru_cache(maxsize=4)
+def session_of(model: bytes) -> onnxruntime.InferenceSession:
+    """Return what runs a model in TensorRT's place: made once, as that takes a second."""
+    return onnxruntime.InferenceSession(model)
+
+
 class FakeParserError:
     def node_name(self) -> str:
         return ""
@@ -120,7 +127,7 @@ class FakeParser:
 
     def parse(self, model: bytes, /) -> bool:
         try:
-            session = onnxruntime.InferenceSession(model)
+            session = session_of(model)
         except Exception:
             self.num_errors = 1
             return False
@@ -174,7 +181,7 @@ class FakeRuntime:
 class FakeEngine:
     def __init__(self, trt: FakeTensorrt, model: bytes, shape: tuple[int, ...], outputs: list[str]) -> None:
         self.trt, self.outputs = trt, outputs
-        self.session = onnxruntime.InferenceSession(model)
+        self.session = session_of(model)
         example = self.session.run(outputs, {FRAME: np.zeros(shape, np.uint8)})
         self.tensors: dict[str, tuple[tuple[int, ...], Any]] = {FRAME: (shape, np.uint8)}
         self.tensors |= {name: (value.shape, np.float32) for name, value in zip(outputs, example, strict=True)}
