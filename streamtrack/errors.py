@@ -44,7 +44,7 @@ class LinkerError(StreamtrackError):
 
 
 class MeasureError(StreamtrackError):
-    """A measure gave something else than its columns."""
+    """A measure lacks what it needs, or gave something else than its columns."""
 
 
 class SinkError(StreamtrackError):

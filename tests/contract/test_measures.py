@@ -2,6 +2,7 @@ from streamtrack.measures.intensity import Intensity
 from streamtrack.measures.size import Size
 from streamtrack.protocols import Measure
 from streamtrack.testing.measures import MeasureTests
+from streamtrack_engines.classify.measure import Classify
 
 
 class TestIntensity(MeasureTests):
@@ -17,3 +18,8 @@ class TestSizeByMoments(MeasureTests):
 class TestSizeByFit(MeasureTests):
     def make_measure(self) -> Measure:
         return Size(method="fit", radius_px=4)
+
+
+class TestClassify(MeasureTests):
+    def make_measure(self) -> Measure:
+        return Classify(threads=1)

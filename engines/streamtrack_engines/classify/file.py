@@ -7,7 +7,7 @@ from typing import Any, Literal
 import onnxruntime as ort
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from streamtrack.errors import EngineError, foreign_errors
+from streamtrack.errors import MeasureError, foreign_errors
 
 METADATA_KEY = "streamtrack_classifier"
 PATCHES, LOG_PROBABILITIES = "patches", "log_probabilities"
@@ -46,7 +46,7 @@ def open_classifier(weights: str, threads: int | None = None) -> tuple[ort.Infer
 
     Raises
     ------
-    EngineError
+    MeasureError
         The file is missing, damaged, or no classifier.
     """
     content = _read(weights)
@@ -55,16 +55,16 @@ def open_classifier(weights: str, threads: int | None = None) -> tuple[ort.Infer
     options.use_deterministic_compute = True
     options.log_severity_level = 4  # its errors come as exceptions as well
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    with foreign_errors(EngineError, f"classifier {weights} is damaged or no ONNX file"):
+    with foreign_errors(MeasureError, f"classifier {weights} is damaged or no ONNX file"):
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         properties = session.get_modelmeta().custom_metadata_map
     try:
         metadata = ClassifierMetadata.model_validate_json(properties.get(METADATA_KEY, ""))
     except ValidationError as error:
-        raise EngineError(f"{weights} is no classifier of streamtrack: {_CURE}") from error
+        raise MeasureError(f"{weights} is no classifier of streamtrack: {_CURE}") from error
     names = [value.name for value in (*session.get_inputs(), *session.get_outputs())]
     if names != [PATCHES, LOG_PROBABILITIES]:
-        raise EngineError(f"{weights} is no classifier of streamtrack (it has {', '.join(names)}): {_CURE}")
+        raise MeasureError(f"{weights} is no classifier of streamtrack (it has {', '.join(names)}): {_CURE}")
     return session, metadata
 
 
@@ -72,8 +72,8 @@ def _read(weights: str) -> bytes:
     if weights == PACKAGED:
         return files("streamtrack_engines.classify").joinpath("weights", f"{PACKAGED}.onnx").read_bytes()
     if not weights.endswith(".onnx"):
-        raise EngineError(f"there is no classifier {weights!r}: packaged is {PACKAGED}; or give an .onnx file")
+        raise MeasureError(f"there is no classifier {weights!r}: packaged is {PACKAGED}; or give an .onnx file")
     try:
         return Path(weights).read_bytes()
     except OSError as error:
-        raise EngineError(f"cannot read the classifier {weights} ({error.strerror}): {_CURE}") from error
+        raise MeasureError(f"cannot read the classifier {weights} ({error.strerror}): {_CURE}") from error

@@ -8,7 +8,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from pydantic import Field
 
-from streamtrack.errors import EngineError
+from streamtrack.errors import MeasureError
 from streamtrack.settings import checks_settings
 from streamtrack.types import Column, Detections, Pixels
 from streamtrack_engines.classify.file import LOG_PROBABILITIES, PACKAGED, PATCHES, open_classifier
@@ -32,7 +32,7 @@ class Classify:
 
     Raises
     ------
-    EngineError
+    MeasureError
         The weights are missing, damaged, or no classifier.
     """
 
@@ -73,13 +73,17 @@ class Classify:
         self.measure(np.zeros(shape, dtype), Detections(zeros, zeros, zeros, zeros, zeros), np.arange(_WARM_UP))
 
     def measure(self, pixels: Pixels, found: Detections, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Return the logarithms of the probabilities of the classes, (R, C), of some rows; raises EngineError."""
-        patches = patches_at(pixels, found.y[rows], found.x[rows], self._reach)
+        """Return the logarithms of the probabilities of the classes, (R, C), of some rows; raises MeasureError."""
+        y, x = found.y[rows], found.x[rows]
+        if len(rows) == 0:
+            return np.empty((0, len(self._metadata.classes)), np.float32)
         try:
-            (seen,) = self._session.run([LOG_PROBABILITIES], {PATCHES: patches})
+            (seen,) = self._session.run([LOG_PROBABILITIES], {PATCHES: patches_at(pixels, y, x, self._reach)})
         except Exception as error:  # its exceptions have no public base class
-            raise EngineError(f"ONNX Runtime failed: {str(error).splitlines()[0]}") from error
-        return np.asarray(seen, np.float32)
+            raise MeasureError(f"ONNX Runtime failed: {str(error).splitlines()[0]}") from error
+        height, width = pixels.shape
+        is_there = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)  # not NaN
+        return np.where(is_there[:, None], seen, np.float32(np.nan))
 
     def values(self, seen: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the likeliest class and its probability, (N, 2), for logarithms (N, C), or means of some."""
@@ -95,7 +99,7 @@ def patches_at(
 ) -> NDArray[np.float32]:
     """Return the pixels (N, P, P), float32, around places (N,), px; beyond the frame the nearest pixel stands in."""
     rows, columns = (
-        (np.rint(place).astype(np.int64)[:, None] + reach).clip(0, side - 1)
+        (np.nan_to_num(place).clip(-1, side).round().astype(np.int64)[:, None] + reach).clip(0, side - 1)
         for place, side in zip((y, x), pixels.shape, strict=True)
     )
     patches: NDArray[np.float32] = pixels[rows[:, :, None], columns[:, None, :]].astype(np.float32, copy=False)

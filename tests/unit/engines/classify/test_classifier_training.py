@@ -6,7 +6,7 @@ import pytest
 import tifffile
 import torch
 
-from streamtrack.errors import ConfigError, EngineError
+from streamtrack.errors import ConfigError, MeasureError
 from streamtrack.simulation.kinds import KINDS, kind_patches
 from streamtrack_engines.classify.command import to_onnx
 from streamtrack_engines.classify.file import LOG_PROBABILITIES, PATCHES, open_classifier
@@ -120,14 +120,14 @@ def test_simulated_particles_come_in_equal_shares_and_again_the_same():
 
 def test_what_is_no_classifier_is_one_line(tmp_path):
     for weights, line in (("none", "there is no classifier"), ("gone.onnx", "cannot read the classifier")):
-        with pytest.raises(EngineError, match=line):
+        with pytest.raises(MeasureError, match=line):
             open_classifier(weights)
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"nothing")
-    with pytest.raises(EngineError, match="damaged or no ONNX file"):
+    with pytest.raises(MeasureError, match="damaged or no ONNX file"):
         open_classifier(str(bad))
     from streamtrack_engines.weights import read_weights
 
     bad.write_bytes(read_weights("denodet"))
-    with pytest.raises(EngineError, match="no classifier of streamtrack"):
+    with pytest.raises(MeasureError, match="no classifier of streamtrack"):
         open_classifier(str(bad))
