@@ -4,9 +4,11 @@ Removed are names that a run's sinks say they write, and nothing else. A folder 
 mark in it says that streamtrack wrote it: ``streamtrack`` in the attributes of its ``zarr.json``.
 """
 
+import ctypes
 import errno
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -37,6 +39,10 @@ ENDED = ("completed", "incomplete", "interrupted")
 MARK = "streamtrack"
 """Key in the attributes of a zarr group that says who wrote it; its ``members`` are the names that belong to it."""
 UNFINISHED_MARK = "zarr.json.partial"
+LONGEST_PATH = 259
+"""Characters that Windows takes, unless its long paths are switched on."""
+DEEPEST_NAME = 110
+"""Characters of the longest name below a run's folder: a chunk of a recording, under zarr's unfinished name."""
 
 
 class RunFolder:
@@ -66,6 +72,8 @@ class RunFolder:
         """Make the folder if need be, and keep every other run from writing into it; raises ConfigError."""
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"{self.path} is a file; give --out a folder")
+        if has_short_paths():
+            refuse_long(self.path)
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -324,3 +332,20 @@ def _delete(path: Path) -> None:
         remove_tree(path)
     else:
         remove_file(path)
+
+
+def has_short_paths() -> bool:
+    """Return whether this is a Windows that takes no path of more than 259 characters, as it comes."""
+    if sys.platform != "win32":
+        return False
+    return not ctypes.WinDLL("ntdll").RtlAreLongPathsEnabled()
+
+
+def refuse_long(folder: Path) -> None:
+    """Raise ConfigError where the names below a run's folder could get longer than Windows takes."""
+    length = len(str(folder.absolute()))
+    if length > LONGEST_PATH - DEEPEST_NAME:
+        cure = (
+            f"choose a folder of {LONGEST_PATH - DEEPEST_NAME} characters at most, or switch long paths on in Windows"
+        )
+        raise ConfigError(f"the path of {folder} has {length} characters, too many for Windows: {cure}")

@@ -1,5 +1,6 @@
 """The command line: ``streamtrack track | demo | evaluate | ...`` and the commands that plug-ins bring."""
 
+import io
 import logging
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import typer
 
 from streamtrack import __version__
 from streamtrack.cli.saying import say_error
-from streamtrack.errors import StreamtrackError, one_line
+from streamtrack.errors import ConfigError, StreamtrackError, one_line
 
 COMMANDS = (
     "track",
@@ -37,7 +38,11 @@ PLUGIN_HELP = {
 def main() -> None:
     """Run the command line; what a user can do something about becomes one line on stderr and exit code 2."""
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of a damaged file, our one line says too
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # into a pipe Windows writes cp1252, which does not know every name
+            stream.reconfigure(errors="backslashreplace")
     try:
+        _refuse_quotes(sys.argv[1:])
         app = make_app(sys.argv[1] if len(sys.argv) > 1 else None)
         app(windows_expand_args=False)  # or cell[1].tif is cell1.tif there, to click
     except StreamtrackError as error:
@@ -46,6 +51,13 @@ def main() -> None:
     except (MemoryError, RecursionError, UnicodeError, OSError) as error:  # the computer's limits, not a bug
         say_error(one_line(error))
         sys.exit(2)
+
+
+def _refuse_quotes(arguments: list[str]) -> None:
+    r"""Raise ConfigError where Windows took the end of ``"C:\my data\"`` for a quotation mark, as no path has one."""
+    quoted = [each for each in arguments if '"' in each]
+    if quoted and sys.platform == "win32":
+        raise ConfigError(f"{quoted[0]} has a quotation mark in it: leave out the \\ before the closing one")
 
 
 def make_app(asked: str | None = None) -> typer.Typer:

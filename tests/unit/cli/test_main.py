@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 
 import pytest
@@ -67,3 +69,19 @@ def test_output_to_a_reader_that_is_gone_is_no_failure(monkeypatch):
         cli.saying.say("stopped", "interrupted")
         patch.setattr(sys, "stderr", gone)
         cli.saying.say_error("the shutter could not be closed", alarm=True)
+
+
+def test_a_path_that_ends_in_a_backslash_and_a_quote_is_explained_on_windows(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(sys, "argv", ["streamtrack", "track", 'D:\\my data\\movie.zarr" --out run'])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert r"leave out the \ before the closing one" in capsys.readouterr().err
+
+
+def test_a_name_that_a_pipe_on_windows_cannot_take_is_written_all_the_same():
+    """Nothing is lost for it after a complete run."""
+    script = "from streamtrack import cli; cli.make_app = lambda asked: lambda **how: print('Ω.zarr'); cli.main()"
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True)
+    assert done.stdout.split() == [rb"\u03a9.zarr"]

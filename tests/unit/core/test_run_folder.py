@@ -9,7 +9,7 @@ import zarr
 
 from streamtrack.errors import ConfigError
 from streamtrack.report import write_report
-from streamtrack.run_folder import RunFolder
+from streamtrack.run_folder import RunFolder, refuse_long
 from streamtrack.sinks.raw_movie import RawMovie
 from streamtrack.types import Frame, SourceInfo
 
@@ -267,3 +267,9 @@ def test_the_last_report_is_written_in_place_when_there_is_no_room(folder, monke
     assert ended["frames"]["lost_frames"] == []
     run_folder.release()
     assert names(folder) == ["report.json"]
+
+
+def test_a_folder_whose_files_would_be_too_deep_for_windows_is_refused_at_the_start(tmp_path):
+    refuse_long(Path("C:/results"))
+    with pytest.raises(ConfigError, match="too many for Windows: choose a folder of 149 characters at most"):
+        refuse_long(tmp_path / ("n" * 150))
