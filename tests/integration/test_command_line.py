@@ -14,23 +14,7 @@ import pytest
 import tifffile
 import zarr
 
-from streamtrack.cli import main
-
 MOVIE = "sim:receptor?snr=5&density=300&frames=12&size=96&seed=11"
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    """Run the command line in this process; returns exit code, stdout, stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["streamtrack", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ending:
-            main()
-        captured = capsys.readouterr()
-        return ending.value.code or 0, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

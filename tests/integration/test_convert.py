@@ -3,27 +3,19 @@
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from streamtrack.cli import main
 from streamtrack.formats.tables import read_tracks, write_parquet
 
 
 @pytest.fixture
-def convert(monkeypatch, capsys):
+def convert(cli):
     """Run ``streamtrack convert`` in this process; returns exit code, stdout, stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["streamtrack", "convert", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ending:
-            main()
-        captured = capsys.readouterr()
-        return ending.value.code or 0, captured.out, captured.err
-
-    return call
+    return partial(cli, "convert")
 
 
 @pytest.fixture

@@ -8,22 +8,6 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 
-from streamtrack.cli import main
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    """Run the command line in this process; returns exit code, stdout, stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["streamtrack", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ending:
-            main()
-        captured = capsys.readouterr()
-        return ending.value.code or 0, captured.out, captured.err
-
-    return call
-
 
 def walkers(n_frames=20):
     """Five particles 30 px apart that move by about a pixel a frame."""
