@@ -338,14 +338,13 @@ def has_short_paths() -> bool:
     """Return whether this is a Windows that takes no path of more than 259 characters, as it comes."""
     if sys.platform != "win32":
         return False
-    return not ctypes.WinDLL("ntdll").RtlAreLongPathsEnabled()
+    ask = getattr(ctypes.WinDLL("ntdll"), "RtlAreLongPathsEnabled", lambda: 0)  # not before Windows 10
+    return not ask() & 0xFF  # one byte is the answer
 
 
 def refuse_long(folder: Path) -> None:
     """Raise ConfigError where the names below a run's folder could get longer than Windows takes."""
-    length = len(str(folder.absolute()))
-    if length > LONGEST_PATH - DEEPEST_NAME:
-        cure = (
-            f"choose a folder of {LONGEST_PATH - DEEPEST_NAME} characters at most, or switch long paths on in Windows"
-        )
+    length, most = len(str(folder.absolute())), LONGEST_PATH - DEEPEST_NAME
+    if length > most:
+        cure = f"choose a folder of {most} characters at most, or switch long paths on in Windows"
         raise ConfigError(f"the path of {folder} has {length} characters, too many for Windows: {cure}")
