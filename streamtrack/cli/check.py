@@ -11,7 +11,7 @@ import typer
 from streamtrack import registry
 from streamtrack.actuators.names import Names
 from streamtrack.cli.saying import say
-from streamtrack.config import RunConfig, read_toml, validate
+from streamtrack.config import PluginConfig, RunConfig, read_toml, validate
 from streamtrack.errors import ConfigError, MicroscopeError
 from streamtrack.parts import ReadyMade, build_parts
 from streamtrack.protocols import FrameSource, Microscope
@@ -91,12 +91,13 @@ def _build(run: RunConfig, microscope: Microscope | None) -> Any:
     if run.source is None or registry.needs_microscope("sources", run.source):
         if run.source is not None:
             registry.check_settings("sources", run.source)
-        source = NoCamera()
+        source = NoCamera(run.source)
     parts = build_parts(run, ReadyMade(source=source, microscope=microscope), prepare_rules=False)
     try:
         for rule, table in zip(parts.rules, run.triggers, strict=True):
-            if source is None and table.kind != "python":  # that would load the function
-                rule.prepare(parts.source.info)
+            rule.look_up(parts.info)
+            if table.kind == "value" or (source is None and table.kind != "python"):  # that would load the function
+                rule.prepare(parts.info)
     except ConfigError:
         parts.close()
         raise
@@ -104,9 +105,14 @@ def _build(run: RunConfig, microscope: Microscope | None) -> Any:
 
 
 class NoCamera:
-    """Stands for a source that would set the camera; of what shape its images are is not known."""
+    """Stands for a source that would set the camera; of what shape its images are is not known.
 
-    info = SourceInfo("camera", (512, 512), "uint16", live=True)
+    What the source says of each frame is known where its class has ``frame_columns``.
+    """
+
+    def __init__(self, source: PluginConfig | None) -> None:
+        columns = getattr(registry.load("sources", source.kind), "frame_columns", ()) if source else ()
+        self.info = SourceInfo("camera", (512, 512), "uint16", live=True, frame_columns=columns)
 
     def frames(self) -> Iterator[Any]:
         """Yield nothing."""

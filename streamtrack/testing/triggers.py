@@ -8,6 +8,7 @@ In the tests of a plug-in::
 """
 
 import inspect
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, replace
@@ -17,14 +18,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from streamtrack.protocols import Trigger
 from streamtrack.triggers.view import TrackViews
-from streamtrack.types import Detections, Event, Frame, LiveTracks, SourceInfo, TrackMotion, TrackUpdate
+from streamtrack.types import Column, Detections, Event, Frame, LiveTracks, SourceInfo, TrackMotion, TrackUpdate
 
 SHAPE = (96, 128)
-SOURCE = SourceInfo("example", SHAPE, "uint8", pixel_size_um=0.1, frame_interval_s=0.1)
+COLUMNS = (Column("intensity", "counts"), Column("kind", classes=("vesicle", "comet")))
+FRAME_COLUMNS = (Column("focus"),)
+SOURCE = SourceInfo(
+    "example", SHAPE, "uint8", pixel_size_um=0.1, frame_interval_s=0.1, columns=COLUMNS, frame_columns=FRAME_COLUMNS
+)
 _PIXELS = np.zeros(SHAPE, np.uint8)
 
 
@@ -39,8 +44,10 @@ def tracks_at(
     appeared: ArrayLike = (),
     ended: ArrayLike = (),
     motion: TrackMotion | None = None,
+    values: Mapping[str, ArrayLike] | None = None,
+    frame_values: Mapping[str, float] | None = None,
 ) -> LiveTracks:
-    """Return confirmed tracks by id, each with its place y, x in px."""
+    """Return confirmed tracks by id, each with its place y, x in px; columns without values are NaN."""
     yx = np.array(list(places.values()), np.float32).reshape(-1, 2)
     return LiveTracks(
         np.array(list(places), np.int64),
@@ -50,7 +57,15 @@ def tracks_at(
         np.array(appeared, np.int64),
         np.array(ended, np.int64),
         motion,
+        _values(len(yx), values or {}),
+        {"focus": math.nan, **(frame_values or {})},
     )
+
+
+def _values(n: int, given: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.float32]]:
+    unknown = np.full(n, np.nan, np.float32)
+    names = ("mass", "score", "sigma", *(column.name for column in COLUMNS))
+    return {name: np.array(given.get(name, unknown), np.float32) for name in names}
 
 
 def motion_of(
@@ -164,7 +179,7 @@ def answers(trigger: Trigger, run: Sequence[tuple[Frame, LiveTracks]]) -> list[A
 def example_run(frames: int = 200, n: int = 20) -> Sequence[tuple[Frame, LiveTracks]]:
     """Return frames with some ``n`` confirmed tracks that begin, move in all ways, are missed at times, and end."""
     views = TrackViews(confirmed=True)
-    return [(frame_at(index), views.of(*seen)) for index, seen in enumerate(_scene(frames, n))]
+    return [(frame_at(index), views.of(*seen, seen[0].frame_values)) for index, seen in enumerate(_scene(frames, n))]
 
 
 def _scene(frames: int, n: int) -> Iterator[tuple[Detections, TrackUpdate]]:
@@ -185,7 +200,12 @@ def _scene(frames: int, n: int) -> Iterator[tuple[Detections, TrackUpdate]]:
         motion = replace(motion, **{each.name: getattr(motion, each.name)[seen] for each in fields(motion)})
         ones = np.ones(len(seen), np.float32)
         y, x = place[seen].T.astype(np.float32)
-        detections = Detections(y, x, ones, ones, ones)
+        mass, intensity = rng.uniform(0, 1000, (2, len(seen))).astype(np.float32)
+        intensity[rng.random(len(seen)) < 0.1] = np.nan
+        kind = rng.integers(0, 2, len(seen)).astype(np.float32)
+        detections = Detections(
+            y, x, ones, mass, ones, {"intensity": intensity, "kind": kind}, {"focus": rng.uniform(0, 1)}
+        )
         yield detections, TrackUpdate(ids[seen], ones, started, started, ended, n, index, motion=motion)
         directed ^= rng.random(n) < 0.05
         step = rng.normal(0, 1, (n, 2)) + np.where(directed[:, None], (1.0, 1.5), 0.0)

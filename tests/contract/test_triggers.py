@@ -11,6 +11,7 @@ from streamtrack.triggers.motion import Displacement, ModeSwitch, Speed
 from streamtrack.triggers.nearest import Nearest
 from streamtrack.triggers.python import PythonTrigger
 from streamtrack.triggers.region import Region
+from streamtrack.triggers.value import Value
 
 
 class TestAppears(TriggerTests):
@@ -78,8 +79,18 @@ class TestSpeed(TriggerTests):
         return Speed(above_px_s=10)
 
 
+class TestValueOfTracks(TriggerTests):
+    def make_trigger(self):
+        return Value(column="intensity", above=700, release=300, for_frames=2)
+
+
+class TestValueOfFrames(TriggerTests):
+    def make_trigger(self):
+        return Value(column="focus", below=0.1, release=0.5, per="frame")
+
+
 @pytest.mark.parametrize("kind", registry.names("triggers"))
 def test_every_registered_trigger_is_tested(kind):
     tested = (TestAppears, TestCount, TestDisappears, TestDisplacement, TestMeet, TestModeSwitch, TestNearest)
-    tested += (TestOlder, TestRegion, TestSpeed)
+    tested += (TestOlder, TestRegion, TestSpeed, TestValueOfTracks)
     assert registry.load("triggers", kind) in {PythonTrigger, *(type(each().make_trigger()) for each in tested)}
