@@ -1,10 +1,8 @@
 """What one sees in the terminal while a live run is on."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,14 +12,13 @@ from rich.text import Text
 from streamtrack.actuators.light import in_words
 from streamtrack.commands import FATES
 from streamtrack.stop_file import made_safe, unsafe
-from streamtrack.terminal import unseen
-from streamtrack.waiting import joined_within
+from streamtrack.terminal import Drawing
 
 REFRESH_S = 0.5
 SHOWN = ("p50", "p99", "max")
 
 
-class LiveView:
+class LiveView(Drawing):
     """Draws the state of a run twice a second, on stderr, in a thread of its own.
 
     Parameters
@@ -35,29 +32,12 @@ class LiveView:
     def __init__(self, snapshot: Callable[[], Mapping[str, Any]], console: Console | None = None) -> None:
         self._snapshot = snapshot
         self._live = Live(console=console or Console(stderr=True), auto_refresh=False, transient=True)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._draw, name="streamtrack-view", daemon=True)
         self._before = (time.monotonic(), 0, 0)
+        super().__init__(self._live.start, self._show, self._live.stop, REFRESH_S)
 
-    def __enter__(self) -> Self:
-        with unseen():
-            self._live.start()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        joined_within(self._thread, 2 * REFRESH_S)
-        with unseen():
-            self._live.stop()
-
-    def _draw(self) -> None:
-        while not self._over.wait(REFRESH_S):
-            state = self._snapshot()
-            with unseen():
-                self._live.update(render(state, self._rates(state["frames"])), refresh=True)
+    def _show(self) -> None:
+        state = self._snapshot()
+        self._live.update(render(state, self._rates(state["frames"])), refresh=True)
 
     def _rates(self, frames: Mapping[str, Any]) -> tuple[float, float]:
         """Return frames per second that came in and that were processed, since the last call."""
