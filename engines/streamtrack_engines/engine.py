@@ -245,3 +245,10 @@ class DenodetEngine(GraphEngine):
     """Finds particles with DENODET (Yao et al.), and denoises: round spots and comets, as fluorescence shows them."""
 
     networks = ("denodet", "compact")
+
+
+class UnetEngine(GraphEngine):
+    """Finds particles with a U-Net at half resolution, and denoises: in half of DENODET's time on a CPU."""
+
+    default_weights = "unet"
+    networks = ("unet",)
