@@ -155,6 +155,8 @@ def _empty_graph(metadata: DeployMetadata, name: str) -> DeployGraph:
         network = make_network(metadata.network, head)
     except (ConfigError, PluginNotFoundError) as error:
         raise EngineError(f"{name} has a network that is not here ({error}): {_CURE}") from error
+    if metadata.calibration and len(metadata.calibration) != len(head.uncalibrated):
+        raise EngineError(f"{name} has a calibration that its head does not take: {_CURE}")
     return DeployGraph(
         network,
         head,

@@ -16,7 +16,7 @@ from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
 from streamtrack_engines.backends.selection import HALF_PRECISION, BackendName, Choice, get_backend, open_first
 from streamtrack_engines.doubts import doubts_about, part_of
 from streamtrack_engines.levels import Levels, Polarity, SpotSize, binning_for
-from streamtrack_engines.weights import half_precision_of
+from streamtrack_engines.weights import about_weights, half_precision_of
 
 _MANY_FRAMES = 5
 """From so many on it is odd if there is no particle in any."""
@@ -92,6 +92,11 @@ class GraphEngine:
         self._first: Pixels | None = None
         self._looks: list[str] | None = None
         self._about_runner: dict[str, Any] = {"backend": None, "passed_over": {}}
+
+    @classmethod
+    def about(cls) -> list[str]:
+        """Return what ``streamtrack plugins engines`` says of the engine's own weights."""
+        return about_weights(cls.default_weights) if cls.networks else []
 
     def _read(self, weights: str | None) -> DeployFile:
         """Return the file of some weights; raises ConfigError if its network is another than the engine's name says."""

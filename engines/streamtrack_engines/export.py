@@ -17,6 +17,7 @@ from streamtrack import __version__
 from streamtrack.errors import ConfigError, EngineError, PluginNotFoundError
 from streamtrack.files import remove_file, replace_file
 from streamtrack.types import MIN_FRAME_PX
+from streamtrack_engines.backends.example import EXAMPLE_PX, example_properties
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, DeployMetadata
 from streamtrack_engines.deploy import DeployGraph, Precision
 from streamtrack_engines.heads.head import Head
@@ -33,6 +34,7 @@ FixedFrame = tuple[int, int, str]
 """Height and width in px, ``uint8`` or ``uint16``."""
 
 _BYTES = {"uint8": 1, "uint16": 2}
+_BRIGHT = 20_000  # counts of an example's brightest pixel: half precision holds no such numbers exactly
 _TOLERANCES = {"float32": (1e-3, 1e-3), "float16": (1e-2, 3e-2)}  # measured in half precision: .001 and .014
 _PARITY_SIZES: tuple[FixedFrame, ...] = ((64, 64, "uint8"), (97, 133, "uint16"))
 
@@ -127,7 +129,12 @@ def describe(trained: Trained, settings: ExportSettings) -> DeployMetadata:
     )
 
 
-def to_onnx(graph: DeployGraph, metadata: DeployMetadata, fixed: FixedFrame | None = None) -> bytes:
+def to_onnx(
+    graph: DeployGraph,
+    metadata: DeployMetadata,
+    fixed: FixedFrame | None = None,
+    shown: NDArray[np.uint16] | None = None,
+) -> bytes:
     """Return the ONNX file of a deploy graph.
 
     Parameters
@@ -139,6 +146,8 @@ def to_onnx(graph: DeployGraph, metadata: DeployMetadata, fixed: FixedFrame | No
     fixed
         The only frame that the file shall take, which TensorRT needs; any uint8 or uint16 frame of at least 32x32 px
         by default.
+    shown
+        Example frames (T, H, W) that go into the file.
     """
     import onnx
 
@@ -147,10 +156,11 @@ def to_onnx(graph: DeployGraph, metadata: DeployMetadata, fixed: FixedFrame | No
     free = {**sizes, 4: torch.export.Dim.DYNAMIC}
     example = torch.zeros(1, graph.network.n_frames, height, width, _BYTES[dtype], dtype=torch.uint8)
     outputs = [DETECTIONS] if graph.network.image is None else [DETECTIONS, DENOISED]
-    model = as_onnx(graph, example, FRAME, outputs, None if fixed else free)
+    model = as_onnx(graph, (example,), [FRAME], outputs, None if fixed else (free,))
     if not fixed:
         _name_sizes(model)
-    onnx.helper.set_model_props(model, metadata.to_properties())
+    properties = metadata.to_properties() | ({} if shown is None else example_properties(shown))
+    onnx.helper.set_model_props(model, properties)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
 
@@ -230,8 +240,9 @@ def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetad
     _require(out.parent.is_dir(), f"the folder of {out} does not exist: make it first")
     trained = read_checkpoint(checkpoint)
     metadata = describe(trained, settings)
-    content = to_onnx(_graph(trained, settings, settings.precision), metadata, settings.fixed)
     reference, data = _graph(trained, settings, "float32"), make_data(trained.recipe.data)
+    shown = _shown(reference, data, settings.threshold)
+    content = to_onnx(_graph(trained, settings, settings.precision), metadata, settings.fixed, shown)
     for fixed in [settings.fixed] if settings.fixed else _PARITY_SIZES:
         frames = _parity_frames(data, trained.network.n_frames, *fixed)
         check_parity(content, reference, frames, settings.threshold, settings.precision)
@@ -254,6 +265,17 @@ def _graph(trained: Trained, settings: ExportSettings, precision: Precision) -> 
         max_detections=settings.max_detections,
         precision=precision,
     )
+
+
+def _shown(graph: DeployGraph, data: TrainingData, threshold: float) -> NDArray[np.uint16]:
+    """Return example frames, one more than are seen at once; bright ones, if that changes nothing."""
+    frames = data.example(graph.network.n_frames + 1, EXAMPLE_PX, EXAMPLE_PX)
+    gain = max(1, int(_BRIGHT // max(frames.max(), 1)))
+    bright, plain = ((frames * g).round().clip(0, 65535).astype(np.uint16) for g in (gain, 1))
+    pixels = torch.from_numpy(bright[None, 1:].view(np.uint8).reshape(1, graph.network.n_frames, *bright.shape[1:], 2))
+    with torch.inference_mode():
+        finds = bool((graph.detect(pixels)[:, 2] >= threshold).any())
+    return bright if finds else plain
 
 
 def _parity_frames(

@@ -11,33 +11,40 @@ from torch import Tensor, nn
 
 from streamtrack import __version__
 
-_OPSET = 20
+OPSET = 20
+
+Sizes = dict[int, Any]
+"""Which sizes of an input are free, as ``torch.export`` takes them."""
 
 
 def as_onnx(
-    module: nn.Module, example: Tensor, name: str, outputs: Sequence[str], sizes: dict[int, Any] | None = None
+    module: nn.Module,
+    examples: tuple[Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    sizes: tuple[Sizes, ...] | None = None,
 ) -> Any:
-    """Return the ``onnx.ModelProto`` of a module with one input.
+    """Return the ``onnx.ModelProto`` of a module.
 
     Parameters
     ----------
     module
         In evaluation mode.
-    example
-        An input.
-    name, outputs
-        Of the model's input and outputs.
+    examples
+        Of the inputs.
+    inputs, outputs
+        Names of the model's.
     sizes
-        Which sizes of the input are free, as ``torch.export`` takes them; none by default.
+        Of each input; none is free by default.
     """
     with _quiet():
         program = torch.onnx.export(
             module,
-            (example,),
-            input_names=[name],
+            examples,
+            input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=None if sizes is None else (sizes,),
-            opset_version=_OPSET,
+            dynamic_shapes=sizes,
+            opset_version=OPSET,
             external_data=False,
             verbose=False,
         )
@@ -56,7 +63,9 @@ def _quiet() -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", (FutureWarning, DeprecationWarning))
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", "# The axis name", UserWarning)
             yield
     finally:
         logger.setLevel(level)

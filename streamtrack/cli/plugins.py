@@ -4,15 +4,18 @@ import inspect
 import re
 import types
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 from pydantic.fields import FieldInfo
 
-from streamtrack.config import did_you_mean
+from streamtrack.clock import monotonic_ns
+from streamtrack.config import PluginConfig, did_you_mean
 from streamtrack.errors import ConfigError, StreamtrackError
-from streamtrack.registry import Group, load, names
+from streamtrack.registry import Group, build, load, names
 from streamtrack.settings import GIVEN
 
 KINDS: dict[str, str] = {
@@ -29,6 +32,7 @@ KINDS: dict[str, str] = {
     "training_data": "[data] of a recipe: what is learnt from",
 }
 """Plug-ins that have settings, with the table of the run's or the training's file that they belong to."""
+_TIMED_FRAMES = 9
 _LIMITS = {
     "ge": " of at least {:g}",
     "gt": " above {:g}",
@@ -52,13 +56,16 @@ class Setting:
 def plugins(
     kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(KINDS)}.")] = None,
     name: Annotated[str | None, typer.Argument(help="Name of a plug-in: shows its settings.")] = None,
+    time: Annotated[bool, typer.Option("--time", help="Of engines: how long each takes for a frame here.")] = False,
 ) -> None:
     """List the installed plug-ins; of a KIND, what each does; of one by NAME, its settings."""
     if kind is not None and kind not in KINDS:
         raise ConfigError(
             f"there are no plug-ins of kind {kind!r}{did_you_mean(kind, KINDS)} (known: {', '.join(KINDS)})"
         )
-    lines = _kinds() if kind is None else _names(kind) if name is None else _settings(kind, name)
+    if time and (kind != "engines" or name is not None):
+        raise ConfigError("--time measures engines: streamtrack plugins engines --time")
+    lines = _kinds() if kind is None else _names(kind, time) if name is None else _settings(kind, name)
     for line in lines:
         print(line)
 
@@ -88,10 +95,39 @@ def _kinds() -> Iterator[str]:
         yield f"{'':12}   {', '.join(names(_group(kind))) or 'none installed'}"
 
 
-def _names(kind: str) -> Iterator[str]:
+def _names(kind: str, time: bool) -> Iterator[str]:
     width = max(map(len, names(_group(kind))), default=0)
     for name in names(_group(kind)):
         yield f"{name:{width}}  {_what_it_does(kind, name)}"
+        if kind == "engines":
+            yield from (f"{'':{width}}  {line}" for line in _about(name, time))
+
+
+def _about(name: str, time: bool) -> Iterator[str]:
+    """Yield what an engine says of its weights by ``about()``, where it has that, and how long it takes."""
+    try:
+        yield from getattr(load("engines", name), "about", list)()
+        if time:
+            yield _measured(name)
+    except StreamtrackError as error:
+        yield f"not measured: {error}"
+    except Exception as error:  # a plug-in that is broken must not hide the others
+        yield f"broken: {type(error).__name__}: {error}"
+
+
+def _measured(name: str) -> str:
+    import numpy as np
+
+    frame = np.random.default_rng(0).poisson(100, (512, 512)).astype(np.uint16)
+    with closing(build("engines", PluginConfig(kind=name)).instance) as engine:
+        engine.prepare(frame.shape, "uint16")
+        spent_ms = []
+        for _ in range(_TIMED_FRAMES):
+            began = monotonic_ns()
+            engine.detect(frame, denoise=False)
+            spent_ms.append((monotonic_ns() - began) / 1e6)
+        back_end = engine.info.get("backend") or "?"
+    return f"{median(spent_ms):.1f} ms for a frame of 512x512 px here (back end {back_end})"
 
 
 def _settings(kind: str, name: str) -> Iterator[str]:
@@ -143,14 +179,14 @@ def _first_paragraph(plugin: Any) -> str:
 
 
 def _parameters(docstring: str) -> dict[str, str]:
-    """Return what a numpydoc docstring says of each parameter, each in one line."""
-    _, found, rest = docstring.partition("Parameters\n----------\n")
-    section = re.split(r"\n\n\S[^\n]*\n-{3,}\n", rest, maxsplit=1)[0] if found else ""
+    """Return what a numpydoc docstring says of each parameter, each in one line; of a dataclass, of each attribute."""
     said: dict[str, str] = {}
-    for entry in re.split(r"\n(?=\S)", section.strip("\n")):
-        heading, _, text = entry.partition("\n")
-        for name in heading.split(","):
-            said[name.strip()] = _plain(inspect.cleandoc(text))
+    for kind in ("Attributes", "Parameters"):
+        _, found, rest = docstring.partition(f"{kind}\n----------\n")
+        section = re.split(r"\n\n\S[^\n]*\n-{3,}\n", rest, maxsplit=1)[0] if found else ""
+        for entry in re.split(r"\n(?=\S)", section.strip("\n")):
+            heading, _, text = entry.partition("\n")
+            said |= {name.strip(): _plain(inspect.cleandoc(text)) for name in heading.split(",")}
     return said
 
 

@@ -111,7 +111,7 @@ class CropRanges:
         Real cameras: share of crops that are cut off between the mean background and a particle's peak.
     smoothed_fraction, smoothing_sigma_px
         Real cameras: share of crops that went through a Gaussian filter, and its sigma.
-    bright_fraction, bright_snr
+    bright_fraction, bright_snr, noise_free_fraction
         Real cameras: share of crops of another SNR, which is log-uniform; of these `noise_free_fraction` without noise.
     fast_fraction, fast_px
         Real cameras: share of crops whose particles all move straight on, and their speeds, px per frame.

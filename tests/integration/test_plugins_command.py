@@ -32,7 +32,7 @@ def test_every_kind_is_listed_with_its_plugins():
 def test_the_settings_of_one_are_shown_with_type_default_and_meaning():
     said = streamtrack("plugins", "triggers", "region").stdout
     assert 'on = "enters"   ("enters" or "leaves")' in said
-    assert "margin_px = 1.0   (number)" in said
+    assert "margin_px = 1.0   (number of at least 0)" in said
     assert "A track has left only when it is farther out than this" in said
 
 
@@ -56,3 +56,13 @@ def test_every_setting_is_explained(kind, name):
 def test_the_page_of_settings_is_up_to_date():
     page = Path(__file__).parents[2] / "docs" / "settings.md"
     assert page.read_text(encoding="utf-8") == markdown(), "run: python docs/make_settings.py"
+
+
+def test_engines_are_listed_with_weights_and_f1_and_measured_when_asked():
+    said = streamtrack("plugins", "engines").stdout
+    assert "weights denodet, 0.5 MB, half precision for GPUs beside it" in said
+    assert said.count("F1 .9") >= 2
+    assert "ms for a frame" not in said
+    assert "ms for a frame of 512x512 px here (back end" in streamtrack("plugins", "engines", "--time").stdout
+    wrong = streamtrack("plugins", "sinks", "--time")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)

@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime as ort
 
 from streamtrack.errors import EngineError, foreign_errors
+from streamtrack_engines.backends.example import example_of
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, DeployMetadata
 from streamtrack_engines.backends.proof import check_weights
 from streamtrack_engines.backends.runner import DeployFile, FrameSize
@@ -75,7 +76,8 @@ def _inspect(content: bytes) -> ort.InferenceSession:
 
 def _described(content: bytes, weights: str, session: ort.InferenceSession) -> DeployFile:
     """Return the file with what it says of itself; raises EngineError if that is not true."""
-    metadata = DeployMetadata.from_properties(session.get_modelmeta().custom_metadata_map, f"weights {weights}")
+    properties = session.get_modelmeta().custom_metadata_map
+    metadata = DeployMetadata.from_properties(properties, f"weights {weights}")
     inputs = [(value.name, value.type, len(value.shape), value.shape[1:2]) for value in session.get_inputs()]
     outputs = {value.name for value in session.get_outputs()}
     wanted = {DETECTIONS} if metadata.image is None else {DETECTIONS, DENOISED}
@@ -86,4 +88,5 @@ def _described(content: bytes, weights: str, session: ort.InferenceSession) -> D
         )
     sizes = session.get_inputs()[0].shape[2:]
     fixed = FrameSize(*sizes) if all(isinstance(size, int) for size in sizes) else None
-    return DeployFile(weights, content, hashlib.sha256(content).hexdigest(), metadata, fixed)
+    example = example_of(properties, f"weights {weights}")
+    return DeployFile(weights, content, hashlib.sha256(content).hexdigest(), metadata, fixed, example)

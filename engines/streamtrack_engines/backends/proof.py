@@ -13,6 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from streamtrack.errors import EngineError
+from streamtrack_engines.backends.example import EXAMPLE_PX, movie_of
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, DeployMetadata
 from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
 
@@ -83,8 +84,7 @@ def prove(runner: Runner, reference: DeployFile, size: FrameSize) -> Difference:
         that nothing could be compared.
     """
     n_frames = reference.metadata.n_frames
-    # One frame more than the graph takes: the first must be forgotten.
-    movie = reference_movie(n_frames + 1, size, spot_sigmas_px(reference.metadata))
+    movie = _movie(reference, n_frames + 1, size)  # one more than the graph takes: the first must be forgotten
     wanted = _reference(reference, movie[-n_frames:])
     check_finite(wanted, reference)
     check_finds(wanted, reference)
@@ -107,13 +107,20 @@ def prove(runner: Runner, reference: DeployFile, size: FrameSize) -> Difference:
 
 def check_weights(file: DeployFile, session: ort.InferenceSession) -> None:
     """Raise EngineError if weights find none of the particles that they were trained on, or give no finite numbers."""
-    sigmas_px = spot_sigmas_px(file.metadata)
-    side = 4 * math.ceil(_spacing_px(sigmas_px))
-    movie = reference_movie(file.metadata.n_frames, file.fixed or FrameSize(side, side, 2), sigmas_px)
+    side = EXAMPLE_PX if file.example is not None else 4 * math.ceil(_spacing_px(spot_sigmas_px(file.metadata)))
+    movie = _movie(file, file.metadata.n_frames, file.fixed or FrameSize(side, side, 2))
     result = _run(session, file, movie)
     check_finite(result, file)
-    if _SIGMA_KEY in file.metadata.training_data:  # else nobody knows what they should find
+    # What weights without an example should find is known only if their file says what they were trained on.
+    if file.example is not None or _SIGMA_KEY in file.metadata.training_data:
         check_finds(result, file)
+
+
+def _movie(file: DeployFile, n_frames: int, size: FrameSize) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Return frames in which weights find something: those of their file, or made-up spots for a file of format 1."""
+    if file.example is not None:
+        return movie_of(file.example, n_frames, size)
+    return reference_movie(n_frames, size, spot_sigmas_px(file.metadata))
 
 
 def check_finite(result: Result, file: DeployFile) -> None:
@@ -127,9 +134,13 @@ def check_finds(result: Result, file: DeployFile) -> None:
     table, least = result[0], file.metadata.threshold
     if not (table[:, file.metadata.column("score")] >= least).any():
         raise EngineError(
-            f"the weights {file.name} find none of the bright spots in a made-up movie with a score of {least:g} or"
-            " more: they are damaged, hardly trained, or exported with too high a threshold"
+            f"the weights {file.name} find none of {_what(file)} with a score of {least:g} or more: they are damaged, "
+            "hardly trained, or exported with too high a threshold"
         )
+
+
+def _what(file: DeployFile) -> str:
+    return "the bright spots in a made-up movie" if file.example is None else "the particles in their example frames"
 
 
 def spot_sigmas_px(metadata: DeployMetadata) -> tuple[float, float]:

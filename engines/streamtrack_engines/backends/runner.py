@@ -35,6 +35,8 @@ class DeployFile:
         What the file says about itself.
     fixed
         The only frames that the graph takes; None if it takes any.
+    example
+        Frames (T, H, W) in which the network finds something; None in files of format 1.
     """
 
     name: str
@@ -42,6 +44,7 @@ class DeployFile:
     sha256: str
     metadata: DeployMetadata
     fixed: FrameSize | None = None
+    example: NDArray[np.uint16] | None = None
 
     @property
     def programs(self) -> tuple[bool, ...]:

@@ -62,7 +62,7 @@ def to_onnx(trained: TrainedClassifier, recipe: ClassifierRecipe, classes: tuple
     )
     n_free = {0: torch.export.Dim("n", min=1)}
     example = torch.zeros(2, size_px, size_px)
-    model = as_onnx(trained.classifier, example, PATCHES, [LOG_PROBABILITIES], n_free)
+    model = as_onnx(trained.classifier, (example,), [PATCHES], [LOG_PROBABILITIES], (n_free,))
     onnx.helper.set_model_props(model, {METADATA_KEY: metadata.model_dump_json()})
     return bytes(model.SerializeToString(deterministic=True))
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from networks import denodet, untrained
 
+from streamtrack.config import PluginConfig
 from streamtrack.errors import EngineError
 from streamtrack_engines.backends import torch_cuda, torch_graph
 from streamtrack_engines.backends.metadata import DeployMetadata
@@ -113,10 +114,14 @@ def changed(content, change):
 def set_metadata(**values):
     def change(model):
         (entry,) = model.metadata_props
-        metadata = DeployMetadata.model_validate_json(entry.value)
+        metadata = DeployMetadata.from_properties({entry.key: entry.value}, "the file")
         entry.value = metadata.model_copy(update=values).model_dump_json()
 
     return change
+
+
+def network(kind="denodet", **settings):
+    return {"network": PluginConfig(kind=kind, **settings)}
 
 
 def drop_a_weight(model):
@@ -128,11 +133,11 @@ def drop_a_weight(model):
     ("change", "message"),
     [
         (drop_a_weight, r"mine.onnx lacks network.context.0.bias, \(32,\): write it anew"),
-        (set_metadata(calibration=None), "mine.onnx does not say all of its network"),
-        (set_metadata(network="unet"), "mine.onnx does not say all of its network"),
-        (set_metadata(recipe={}), "mine.onnx has a recipe that describes no network"),
-        (set_metadata(recipe={"network": {"depth": 4}}), "mine.onnx has a recipe that describes no network"),
-        (set_metadata(recipe={"network": {"n_frames": 5}}), r"mine.onnx lacks network.encoder.0.convs.0.weight"),
+        (set_metadata(head=None), "mine.onnx was not made by streamtrack, which cannot rebuild its network"),
+        (set_metadata(**network("unett")), "mine.onnx has a network that is not here .*did you mean 'unet'"),
+        (set_metadata(**network(depth=4)), "mine.onnx has a network that is not here .*unknown key 'depth'"),
+        (set_metadata(calibration=(1.0,)), "mine.onnx has a calibration that its head does not take"),
+        (set_metadata(**network(n_frames=5)), r"mine.onnx lacks network.encoder.0.convs.0.weight"),
         (lambda model: model.ClearField("metadata_props"), "mine.onnx has no streamtrack metadata"),
     ],
 )

@@ -150,7 +150,7 @@ def test_a_position_that_is_wrong_beyond_doubt_pulls_no_more():
     loss = position_loss(found, points_at((8.0, 9.4)))
     loss.backward()
 
-    assert float(loss) == pytest.approx(-log(0.01 / 25), rel=1e-3)
+    assert loss.item() == pytest.approx(-log(0.01 / 25), rel=1e-3)
     assert found.grad.abs().max() < 1e-3
 
 
