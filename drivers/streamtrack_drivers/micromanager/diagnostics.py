@@ -1,8 +1,10 @@
 """What ``streamtrack doctor`` says about Micro-Manager on this machine."""
 
+import ctypes
 import importlib.util
 import socket
 import sys
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -52,7 +54,7 @@ def _adapters() -> list[Finding]:
         return [Finding(topic, "broken", one_line(error), INSTALL)]
     if not folders:
         return [Finding(topic, "missing", "no Micro-Manager folder found", _get_adapters(pymmcore))]
-    listing = ", ".join(str(folder) for folder in folders)
+    listing = ", ".join(f"{folder} (device interface {_interface_of(folder) or 'unknown'})" for folder in folders)
     return [Finding(topic, "ok", listing), demo_camera(folders)]
 
 
@@ -69,7 +71,7 @@ def demo_camera(folders: list[Path]) -> Finding:
             in_time.close()
     import pymmcore
 
-    return Finding(topic, "broken", "; ".join(errors), f"adapters have to fit the core: {_get_adapters(pymmcore)}")
+    return Finding(topic, "broken", "; ".join(errors), f"{_misfit(pymmcore, folders)}: {_get_adapters(pymmcore)}")
 
 
 def bridge(host: str, port: int) -> Finding:
@@ -106,8 +108,31 @@ def _snap(folder: Path) -> str:
         core.unloadAllDevices()
 
 
+def _misfit(pymmcore: Any, folders: list[Path]) -> str:
+    """Say what adapters have to fit, and which of these do not."""
+    needed = _interface(pymmcore)
+    found = {folder: _interface_of(folder) for folder in folders}
+    others = [f"those in {folder} have {number}" for folder, number in found.items() if number not in (None, needed)]
+    wanted = f"the core needs adapters with device interface {needed}"
+    return f"{wanted}, {', '.join(others)}" if others else wanted
+
+
+def _interface(pymmcore: Any) -> int:
+    return int(pymmcore.CMMCore().getAPIVersionInfo().split(",")[0].rpartition(" ")[2])
+
+
+def _interface_of(folder: Path) -> int | None:
+    """Return the device interface of the adapters in a folder, as the first that can be loaded says it."""
+    for path in sorted(folder.glob("*mmgr_dal_*")):
+        with suppress(OSError, AttributeError):  # a text file beside it, a library that lacks another one
+            ask = ctypes.CDLL(str(path)).GetDeviceInterfaceVersion
+            ask.restype = ctypes.c_long
+            return int(ask())
+    return None
+
+
 def _get_adapters(pymmcore: Any) -> str:
-    interface = pymmcore.CMMCore().getAPIVersionInfo().split(",")[0].rpartition(" ")[2]
+    interface = _interface(pymmcore)
     if sys.platform in ("win32", "darwin"):
-        return f"install Micro-Manager with device interface {interface} ('mmcore install' does)"
-    return f"pip install 'mm-test-adapters=={interface}.*' (demo devices; real ones have to be built from source)"
+        return f"install a Micro-Manager with device interface {interface}, a nightly build ('mmcore install' does)"
+    return f'pip install "mm-test-adapters=={interface}.*" (demo devices; real ones have to be built from source)'

@@ -1,7 +1,11 @@
 """What the doctor says about Micro-Manager."""
 
 import importlib.util
+import shutil
 import socket
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -44,6 +48,27 @@ def test_adapters_that_do_not_fit_are_broken(tmp_path):
     assert finding.state == "broken"
     assert "DemoCamera" in finding.detail
     assert finding.cure
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="builds the library as Unix names it")
+def test_adapters_of_another_interface_and_the_core_are_named_with_their_numbers(tmp_path):
+    pytest.importorskip("pymmcore", reason="needs streamtrack[micromanager]")
+    compiler = shutil.which("cc") or pytest.skip("needs a C compiler")
+    source = tmp_path / "adapter.c"
+    source.write_text("long GetDeviceInterfaceVersion(void) { return 41; }", encoding="utf-8")
+    library = tmp_path / "libmmgr_dal_DemoCamera.so.0"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    needed = version("pymmcore").split(".")[3]
+    cure = diagnostics.demo_camera([tmp_path]).cure
+    assert f"the core needs adapters with device interface {needed}" in cure
+    assert f"those in {tmp_path} have 41" in cure
+
+
+def test_the_interface_of_the_adapters_is_named():
+    pytest.importorskip("pymmcore", reason="needs streamtrack[micromanager]")
+    pytest.importorskip("mm_test_adapters", reason="needs the demo camera of mm-test-adapters")
+    found = {finding.topic: finding for finding in diagnostics.findings()}
+    assert f"(device interface {version('pymmcore').split('.')[3]})" in found["device adapters"].detail
 
 
 def test_the_first_folder_that_fits_is_taken(tmp_path):
