@@ -34,6 +34,7 @@ TRIGGERS: Mapping[str, Mapping[str, Any]] = {
     "older": {"frames": 30},
     "region": {"y_px": (100, 400), "x_px": (100, 400)},
     "speed": {"above_px_s": 3},
+    "value": {"column": "mass", "above": 1.5},
 }
 
 
