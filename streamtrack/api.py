@@ -4,10 +4,12 @@ Settings are those of a run's TOML file: a keyword is a table, or the name of a 
 """
 
 import inspect
+import math
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
+from numbers import Integral, Real
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -15,11 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrack.arrays import ArraySource, frame_dtype
+from streamtrack.arrays import ArraySource, frame_dtype, refuse_masked
 from streamtrack.clock import monotonic_ns
 from streamtrack.columns import measured_by
 from streamtrack.config import PluginConfig, RunConfig, engine_kind, validate
-from streamtrack.errors import ConfigError, StreamtrackError
+from streamtrack.errors import ConfigError, StreamtrackError, foreign_errors
 from streamtrack.progress import FrameProgress
 from streamtrack.protocols import Engine, FrameSource, Linker
 from streamtrack.registry import Group, build, load, source_from_text
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from streamtrack.simulation import ScenarioName
 
 DEFAULT_KIND = {"engine": "denodet", "linker": "imm"}
+MAX_INDEX = 2**50
+"""A year of frames at a MHz."""
 
 
 def track(
@@ -105,10 +109,10 @@ def detect(image: NDArray[Any], engine: str | Mapping[str, Any] = "denodet") -> 
     """
     import pandas as pd
 
-    image = np.asarray(image)
+    image = np.asarray(refuse_masked(image))
     if image.ndim != 2:
         raise ConfigError(f"an array of shape {image.shape} is not one picture (Y, X); streamtrack.track takes movies")
-    with Tracker(image.shape, image.dtype.name, engine=engine) as tracker:
+    with Tracker(image.shape, image.dtype, engine=engine) as tracker:
         found = tracker(image).detections
     usual = {name: getattr(found, name) for name in ("y", "x", "score", "sigma", "mass")}
     return pd.DataFrame({**usual, **found.extra})
@@ -211,10 +215,14 @@ class Tracker:
         linker: str | Mapping[str, Any] = "imm",
         measures: Sequence[str | Mapping[str, Any]] = (),
     ) -> None:
-        self._stored = np.dtype(dtype)
+        if not (isinstance(shape, Sequence) and len(shape) == 2 and all(isinstance(side, Integral) for side in shape)):
+            raise ConfigError(f"shape = {shape!r} is not that of an image: give (height, width) in whole px")
+        with foreign_errors(ConfigError, f"dtype {dtype!r}"):
+            self._stored = np.dtype(dtype)
         self._shape = (int(shape[0]), int(shape[1]))
         self._dtype = frame_dtype(self._stored)
         self._next = 0
+        self._last_s = -math.inf
         with ExitStack() as opened:
             self._engine: Engine = _build("engines", "engine", engine)
             opened.callback(self._engine.close)
@@ -246,13 +254,18 @@ class Tracker:
         StreamtrackError
             If the image is not as announced, or the index does not rise.
         """
-        image = np.asarray(image)
+        image = np.asarray(refuse_masked(image))
         if image.shape != self._shape or image.dtype != self._stored:
             raise ConfigError(f"the image is {image.shape} {image.dtype}, announced was {self._shape} {self._stored}")
-        index = self._next if index is None else int(index)
+        index = self._next if index is None else index
+        if not (isinstance(index, Integral) and self._next <= index < MAX_INDEX):
+            raise ConfigError(f"index = {index!r} must be a whole number, {self._next} or more here, below {MAX_INDEX}")
+        time_s = float(index) if time_s is None else time_s
+        if not (isinstance(time_s, Real) and self._last_s < time_s < math.inf):
+            raise ConfigError(f"time_s = {time_s!r} must be finite, and above the last image's {self._last_s:g}")
         pixels = np.ascontiguousarray(image, dtype=self._dtype)
-        result = self._step(Frame(index, pixels, monotonic_ns(), float(index) if time_s is None else float(time_s)))
-        self._next = index + 1
+        result = self._step(Frame(int(index), pixels, monotonic_ns(), float(time_s)))
+        self._next, self._last_s = int(index) + 1, float(time_s)
         return result
 
     def close(self) -> None:

@@ -41,6 +41,7 @@ class ArraySource:
         name: str = "array",
     ) -> None:
         self._closed = threading.Event()
+        refuse_masked(movie)
         self._blocks, shape, stored, n_frames = _array(movie) if hasattr(movie, "ndim") else _iterable(movie)
         if min(shape) < MIN_FRAME_PX:
             least = f"at least {MIN_FRAME_PX} x {MIN_FRAME_PX} px are needed"
@@ -83,6 +84,13 @@ class ArraySource:
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which is masked later
             pixels = np.ascontiguousarray(image, dtype=self._dtype)
         return Frame(index, pixels, monotonic_ns(), time_s)
+
+
+def refuse_masked(movie: Any) -> Any:
+    """Return what was given; raises SourceError on a masked array: the mask would be lost without a word."""
+    if isinstance(movie, np.ma.MaskedArray):
+        raise SourceError("a masked array: fill what is masked first, for example movie.astype('float32').filled(nan)")
+    return movie
 
 
 def frame_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:

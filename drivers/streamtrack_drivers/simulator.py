@@ -5,9 +5,9 @@ from dataclasses import asdict
 from threading import Event
 
 from streamtrack.clock import monotonic_ns
-from streamtrack.settings import NotNegative, Positive, checks_settings
+from streamtrack.settings import Positive, checks_settings
 from streamtrack.simulation import Movie, MovieSettings, ScenarioName
-from streamtrack.simulation.movie import Length, Seed, Side
+from streamtrack.simulation.movie import Density, Length, Seed, Side
 from streamtrack.types import Frame, SourceInfo
 
 
@@ -41,7 +41,7 @@ class SimulatorSource:
         *,
         scenario: ScenarioName,
         snr: Positive = 4.0,
-        density: NotNegative = 500.0,
+        density: Density = 500.0,
         frames: Length = 100,
         size: Side = 512,
         seed: Seed = 1,

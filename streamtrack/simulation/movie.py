@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from streamtrack.settings import NotNegative, Positive, checks_settings
+from streamtrack.settings import Positive, checks_settings
 from streamtrack.simulation import shot_noise
 from streamtrack.simulation.motion import simulate_tracks
 from streamtrack.simulation.render import add_spots, amplitude_from_snr
@@ -22,6 +22,7 @@ from streamtrack.simulation.scenarios import (
 from streamtrack.types import MIN_FRAME_PX
 
 Length = Annotated[int, Field(ge=MIN_TRACK_FRAMES)]
+Density = Annotated[float, Field(ge=0, le=100_000)]
 Side = Annotated[int, Field(ge=MIN_FRAME_PX)]
 Seed = Annotated[int, Field(ge=0)]
 
@@ -54,7 +55,7 @@ class MovieSettings:
 
     scenario: ScenarioName
     snr: Positive = 4.0
-    density: NotNegative = 500.0
+    density: Density = 500.0
     frames: Length = 100
     height_px: Side = 512
     width_px: Side = 512

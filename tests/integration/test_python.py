@@ -10,6 +10,7 @@ import zarr
 
 import streamtrack
 from streamtrack.cli import main
+from streamtrack.errors import ConfigError, SourceError
 
 MOVIE, CLEAN, TRUTH = streamtrack.simulate("receptor", snr=7, density=300, frames=12, size=128, seed=5)
 
@@ -129,3 +130,37 @@ def test_importing_is_quick_and_brings_nothing_heavy():
 def test_every_public_name_is_there():
     for name in streamtrack.__all__:
         assert getattr(streamtrack, name).__doc__
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"time_s": float("nan")}, {"time_s": 1.0}, {"time_s": "x"}, {"index": 1}, {"index": 2**70}, {"index": "a"}],
+)
+def test_a_tracker_goes_on_after_a_wrong_time_or_index(wrong):
+    with streamtrack.Tracker(MOVIE.shape[1:], MOVIE.dtype) as tracker:
+        tracker(MOVIE[0], time_s=0.5, index=0)
+        tracker(MOVIE[1], time_s=1.0, index=1)
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            tracker(MOVIE[2], **{"time_s": 2.0, "index": 2, **wrong})
+        assert tracker(MOVIE[2], time_s=2.0).frame.index == 2
+
+
+@pytest.mark.parametrize("shape", [(64,), 64, (64.7, 64), (64, 64, 3), "ab"])
+def test_a_tracker_needs_the_shape_of_an_image(shape):
+    with pytest.raises(ConfigError, match="is not that of an image"):
+        streamtrack.Tracker(shape)
+
+
+def test_a_picture_of_any_byte_order_is_taken_and_a_masked_one_refused():
+    plain = streamtrack.detect(MOVIE[0])
+    assert streamtrack.detect(MOVIE[0].astype(">u2")).equals(plain)
+    masked = np.ma.masked_array(MOVIE, MOVIE > 100)
+    with pytest.raises(SourceError, match="masked array"):
+        streamtrack.detect(masked[0])
+    with pytest.raises(SourceError, match="masked array"):
+        streamtrack.track(masked)
+
+
+def test_a_density_that_no_memory_holds_is_refused():
+    with pytest.raises(ConfigError, match="density"):
+        streamtrack.simulate(density=1e9, size=64, frames=4)

@@ -5,14 +5,14 @@ import pytest
 
 from streamtrack.bench import measuring
 from streamtrack.bench.files import write
-from streamtrack.bench.measuring import Extent
+from streamtrack.bench.measuring import RunLength
 from streamtrack.cli import main
 
 
 @pytest.fixture
 def cli(monkeypatch, capsys):
     """Run ``streamtrack bench``, of which ``--quick`` is quicker still; returns exit code, stdout, stderr."""
-    monkeypatch.setattr(measuring, "QUICK", Extent(seconds=0.2, least_frames=15, warm_up_frames=5))
+    monkeypatch.setattr(measuring, "QUICK", RunLength(seconds=0.2, least_frames=15, warm_up_frames=5))
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["streamtrack", "bench", *map(str, arguments)])

@@ -55,8 +55,8 @@ def test_a_configuration_is_needed():
     [
         ({"config": Path("nowhere.cfg")}, ConfigError, "no configuration file nowhere.cfg"),
         ({"config": DEMO, "adapters": Path("nowhere")}, ConfigError, "no folder nowhere"),
-        ({"config": DEMO, "timeout_s": 0.0}, ConfigError, "seconds above 0"),
-        ({"config": DEMO, "timeout_s": float("nan")}, ConfigError, "seconds above 0"),
+        ({"config": DEMO, "timeout_s": 0.0}, ConfigError, "timeout_s = 0.0 .* greater than 0"),
+        ({"config": DEMO, "timeout_s": float("nan")}, ConfigError, "timeout_s = nan"),
         ({"config": DEMO, "stage_um_per_px": [[1.0, 2.0], [2.0, 4.0]]}, ConfigError, "is not understood: give x and y"),
     ],
 )

@@ -46,5 +46,5 @@ def test_close_ends_running_frames():
 
 
 def test_impossible_settings_are_refused():
-    with pytest.raises(ConfigError, match="too small"):
+    with pytest.raises(ConfigError, match=r"size = 16 .* 32"):
         SimulatorSource(scenario="vesicle", size=16)
