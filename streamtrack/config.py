@@ -141,7 +141,11 @@ class SafetyConfig(BaseModel):
 
 
 Mode = Literal["observe", "rehearse", "armed"]
-"""Commands are only written down; carried out up to the hardware call; carried out."""
+"""What becomes of commands.
+
+``observe``: they are written down. ``rehearse``: they pass through the guard, but no hardware is called. ``armed``:
+they are carried out, within ``[safety]``.
+"""
 
 
 class RunConfig(BaseModel):

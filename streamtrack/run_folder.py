@@ -39,6 +39,7 @@ ENDED = ("completed", "incomplete", "interrupted")
 MARK = "streamtrack"
 """Key in the attributes of a zarr group that says who wrote it; its ``members`` are the names that belong to it."""
 UNFINISHED_MARK = "zarr.json.partial"
+_UPLOADED = "the folder lies in OneDrive, which uploads files while they are written and delays the run: choose another"
 LONGEST_PATH = 259
 """Characters that Windows takes, unless its long paths are switched on."""
 DEEPEST_NAME = 110
@@ -182,11 +183,13 @@ class RunFolder:
             return failed(report, f"{self.path} was removed, renamed or replaced during the run; it lacks its results")
         return write_last_report(self.path, report)
 
-    def left_over(self) -> list[str]:
-        """Return a line for each unfinished file that is still there."""
+    def remarks(self) -> list[str]:
+        """Return a line for each unfinished file that is still there, and one where OneDrive uploads the folder."""
         cure = {UNFINISHED_NAME: f"; where tables are missing, 'streamtrack recover {self.path}' makes them from it"}
         left = [name for name in self.files if ".partial" in name and os.path.lexists(self.path / name)]
-        return [f"{name} is left over{cure.get(name, '')}" for name in left]
+        lines = [f"{name} is left over{cure.get(name, '')}" for name in left]
+        uploaded = any(part.casefold().startswith("onedrive") for part in self.path.resolve().parts)
+        return [*lines, _UPLOADED] if uploaded else lines
 
     def _names(self) -> list[str]:
         """Return what this run writes and what the run before it wrote, but for what is tracked now."""

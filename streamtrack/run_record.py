@@ -30,7 +30,7 @@ class Progress:
 class RunRecord:
     """Keeps the books of one run.
 
-    The source's thread calls `take_in`, the loop `count`; the others may be called from any thread.
+    The source's thread calls `count_read`, the loop `count`; the others may be called from any thread.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class RunRecord:
         self._started = datetime.now(UTC)
         self._begun_s = time.monotonic()
 
-    def take_in(self, took_ns: int) -> None:
+    def count_read(self, took_ns: int) -> None:
         """Count a frame that the source gave, be it a lost one, and how long it took."""
         self._latency["read"].add(took_ns)
         self._counts["read"] += 1
@@ -146,7 +146,7 @@ class RunRecord:
     def _remarks(self) -> list[str]:
         """Return what a reader of the results has to know."""
         no_interval = [NO_INTERVAL] if self._info.time_unit == "frame" else []
-        return [*self._run_folder.left_over(), *self._engine_remarks(), *no_interval]
+        return [*self._run_folder.remarks(), *self._engine_remarks(), *no_interval]
 
     def _engine_remarks(self) -> Sequence[str]:
         engine = self._parts.engine

@@ -250,7 +250,7 @@ class Session:
                 item = next(frames, None)
                 if item is None:
                     break
-                record.take_in(monotonic_ns() - asked)
+                record.count_read(monotonic_ns() - asked)
                 if isinstance(item, LostFrame):
                     record.lose(item, item.cause)
                 else:

@@ -85,7 +85,7 @@ def as_bytes(frames: Frames) -> NDArray[np.uint8]:
 
 
 def in_torch(graph: DeployGraph) -> Detector:
-    """Return the finder that is a deploy graph on the CPU."""
+    """Return a callable that runs the deploy graph in torch, on the CPU."""
 
     def find(frames: Frames) -> Rows:
         with torch.inference_mode():
@@ -96,7 +96,7 @@ def in_torch(graph: DeployGraph) -> Detector:
 
 
 def in_onnxruntime(content: bytes) -> Detector:
-    """Return the finder that is a file in ONNX Runtime, on the CPU."""
+    """Return a callable that runs a deploy file in ONNX Runtime, on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

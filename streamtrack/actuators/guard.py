@@ -73,7 +73,7 @@ class Guard:
 
     @property
     def info(self) -> Mapping[str, Any]:
-        """As the microscope's."""
+        """What the microscope says of itself, for the report."""
         return self._microscope.info
 
     @property
@@ -82,7 +82,7 @@ class Guard:
         return Trial(self._microscope, self._names, self._safety, self._mode == "observe")
 
     def names(self, kind: NameKind, of: str = "") -> Sequence[str]:
-        """As the microscope's."""
+        """Return the names that the microscope knows, of a kind."""
         return self._microscope.names(kind, of)
 
     def property_value(self, device: str, name: str) -> str:
@@ -106,7 +106,7 @@ class Guard:
         return self._microscope.focus_um()
 
     def stage_um_per_px(self) -> NDArray[np.float64]:
-        """As the microscope's."""
+        """Return the matrix (2, 2) from px in the image, (x, y), to um of the stage."""
         return self._microscope.stage_um_per_px()
 
     def check_names(self) -> None:

@@ -111,7 +111,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """Leaves redirects as they are: the answer counts as refused."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        """Follow nowhere."""
+        """Return no further request."""
 
 
 class _LocalConnection(http.client.HTTPConnection):

@@ -136,7 +136,7 @@ class ImmLinker:
         frame_index
             Rises; a gap means frames without information.
         time_s
-            Its differences, in units of the usual one, say how far particles may have come.
+            Exposure time, s; the predicted motion is scaled with its differences.
 
         Raises
         ------

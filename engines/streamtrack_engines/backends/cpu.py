@@ -34,7 +34,7 @@ class FrameHistory:
             older[:] = newer  # one by one: numpy would copy the whole movie first, as source and target overlap
 
     def clear(self) -> None:
-        """Know no frame."""
+        """Forget all frames."""
         self._frames.fill(0)
 
 

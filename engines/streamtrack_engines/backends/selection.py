@@ -58,7 +58,7 @@ HALF_PRECISION: frozenset[BackendName] = frozenset({"tensorrt", "tensorrt_rtx", 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A runner, the back end that it is of, what it runs, and why those before it in `ORDER` were passed over."""
+    """A runner, its back end and deploy file, and why back ends before it in `ORDER` were passed over."""
 
     runner: Runner
     name: BackendName

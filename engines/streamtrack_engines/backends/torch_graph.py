@@ -31,7 +31,7 @@ def open_proved(file: DeployFile, size: FrameSize, device: torch.device, modes: 
     Parameters
     ----------
     file
-        Its precision is that of the runner.
+        Deploy file; the runner computes in its precision.
     size
         Of the frames.
     device
@@ -193,7 +193,7 @@ class FrameMemory:
             frames[older].copy_(frames[older + 1], non_blocking=True)
 
     def clear(self) -> None:
-        """Know no frame."""
+        """Forget all frames."""
         self.frames.zero_()
 
 

@@ -273,3 +273,9 @@ def test_a_folder_whose_files_would_be_too_deep_for_windows_is_refused_at_the_st
     refuse_long(Path("C:/results"))
     with pytest.raises(ConfigError, match="too many for Windows: choose a folder of 149 characters at most"):
         refuse_long(tmp_path / ("n" * 150))
+
+
+def test_a_folder_that_onedrive_uploads_is_remarked(tmp_path):
+    assert not RunFolder(tmp_path / "results").remarks()
+    (remark,) = RunFolder(tmp_path / "OneDrive - Lab" / "results").remarks()
+    assert "OneDrive" in remark
