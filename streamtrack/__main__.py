@@ -40,8 +40,11 @@ def _leave(code: str | int | None) -> None:
     from streamtrack.terminal import unseen
 
     for stream in (sys.stdout, sys.stderr):
-        with unseen():
+        try:
             stream.flush()
+        except (OSError, ValueError):  # nobody reads it any more; Python would try again, and end with exit code 120
+            with unseen():
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     if any(thread.name.startswith("streamtrack") for thread in threading.enumerate()):
         os._exit(code if isinstance(code, int) else int(code is not None))
     sys.exit(code)

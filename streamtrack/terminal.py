@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from streamtrack.waiting import joined_within
+from streamtrack.waiting import joined_within, set_within
 
 END_TIMEOUT_S = 2.0
 """How long a terminal that stands still may keep what is done."""
@@ -50,7 +50,7 @@ class Drawing:
 
     def _run(self) -> None:
         self._unseen(self._begin)
-        while not self._over.wait(self._every_s):
+        while not set_within(self._over, self._every_s):
             self._unseen(self._draw)
         self._unseen(self._draw)
         self._unseen(self._end)

@@ -19,7 +19,7 @@ from streamtrack_engines.networks.network import FramesSeen, Network
 Width = Annotated[int, Field(ge=1)]
 
 
-class Block(nn.Module):
+class Convolutions(nn.Module):
     """Two 3x3 convolutions, norm and ReLU after each; the second is added to the first."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
@@ -39,7 +39,7 @@ class Up(nn.Module):
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(n_in, 4 * n_out, 1)
-        self.block = Block(2 * n_out, n_out)
+        self.block = Convolutions(2 * n_out, n_out)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Map (B, n_in, H, W) and features (B, n_out, 2H, 2W) of the encoder to (B, n_out, 2H, 2W)."""
@@ -76,7 +76,7 @@ class UNet(Network):
         super().__init__()
         self.n_frames = n_frames
         steps = zip((4 * n_frames, *widths), (*widths, base), strict=True)
-        self.down = nn.ModuleList(Block(n_in, n_out) for n_in, n_out in steps)
+        self.down = nn.ModuleList(Convolutions(n_in, n_out) for n_in, n_out in steps)
         rises = zip((base, *widths[:0:-1]), widths[::-1], strict=True)
         self.up = nn.ModuleList(Up(n_in, n_out) for n_in, n_out in rises)
         self.found_head = nn.Conv2d(widths[0], 4 * len(head_bias), 1)

@@ -113,6 +113,7 @@ def test_a_library_that_does_not_load(monkeypatch, tmp_path):
 def test_ctrl_c_is_heard_while_a_runner_is_open_and_after_it_was_closed(closed):
     script = f"""
 import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests were started in the background
 from streamtrack_engines.engine import DenodetEngine
 engine = DenodetEngine(backend="openvino")
 engine.prepare((64, 96), "uint16")

@@ -79,4 +79,4 @@ def test_mistakes_are_said_before_the_run_and_name_the_columns_that_exist():
     assert "vesicle" in error(column="kind")
     assert "exactly one of above, below" in error(column="mass", below=2.0)
     assert "release is 3.0" in error(column="mass", release=3.0)
-    assert "for_frames is 0" in error(column="mass", for_frames=0)
+    assert "for_frames = 0" in error(column="mass", for_frames=0)
