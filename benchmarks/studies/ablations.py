@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from benchmarks.shared.record import command_line, command_parser, write
 from streamtrack.config import PluginConfig
 from streamtrack.report import machine, versions
-from streamtrack.simulation.crops import CropRanges, sample_crops
+from streamtrack.simulation.crop_ranges import CropRanges
+from streamtrack.simulation.crops import sample_crops
 from streamtrack_engines.heads.presence import Presence
 from streamtrack_engines.networks.denodet import Denodet, ResidualBlock
 from streamtrack_engines.networks.network import Network

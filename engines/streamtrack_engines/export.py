@@ -1,6 +1,5 @@
 """``streamtrack export``: the deploy graph as one ONNX file."""
 
-import contextlib
 import hashlib
 import io
 import json
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamtrack import __version__
 from streamtrack.errors import ConfigError, EngineError, PluginNotFoundError
-from streamtrack.files import remove_file, replace_file
+from streamtrack.output import check_output, output_file
 from streamtrack.types import MIN_FRAME_PX
 from streamtrack_engines.backends.example import EXAMPLE_PX, example_properties
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, DeployMetadata
@@ -234,7 +233,9 @@ def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetad
     ConfigError
         The name `out` does not end in ``.onnx``, or its folder does not exist.
     EngineError
-        The checkpoint cannot be read, the exported graph is not equal to the network, or `out` cannot be written.
+        The checkpoint cannot be read, or the exported graph is not equal to the network.
+    SinkError
+        `out` cannot be written.
     """
     _require(out.suffix == ".onnx", f"{out} must end in .onnx")
     _require(out.parent.is_dir(), f"the folder of {out} does not exist: make it first")
@@ -246,14 +247,8 @@ def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetad
     for fixed in [settings.fixed] if settings.fixed else _PARITY_SIZES:
         frames = _parity_frames(data, trained.network.n_frames, *fixed)
         check_parity(content, reference, frames, settings.threshold, settings.precision)
-    unfinished = out.with_name(f"{out.name}.part")
-    try:
+    with output_file(out) as unfinished:
         unfinished.write_bytes(content)
-        replace_file(unfinished, out)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            remove_file(unfinished)
-        raise EngineError(f"cannot write {out}: {error.strerror}") from error
     return metadata
 
 
@@ -287,19 +282,21 @@ def _parity_frames(
 
 def export_command(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint that 'streamtrack train' wrote.")],
-    out: Annotated[Path, typer.Option(help="The ONNX file to write; one of that name is replaced.")],
+    out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
     threshold: Annotated[float, typer.Option(help="Score from which a peak is a detection, 0 to 1.")] = 0.5,
     max_detections: Annotated[int, typer.Option(help="Most detections in a frame, up to 3840.")] = 2048,
     height: Annotated[int | None, typer.Option(help="Fix the frame's height (for TensorRT).")] = None,
     width: Annotated[int | None, typer.Option(help="Fix the frame's width.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Fix the pixel type: uint8 or uint16.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Compute in half precision (for GPUs).")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name.")] = False,
 ) -> None:
     """Turn a training checkpoint into one ONNX file with everything inside.
 
     Raw frames in; out come a table of particles and the denoised frame. Without --height, --width and --dtype the file
     takes any uint8 or uint16 frame of at least 32 x 32 px.
     """
+    check_output(out, overwrite, checkpoint)
     fixed = None
     if (height, width, dtype) != (None, None, None):
         if height is None or width is None or dtype is None:

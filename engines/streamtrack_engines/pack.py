@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from streamtrack import __version__, registry
 from streamtrack.config import PluginConfig
 from streamtrack.errors import ConfigError, EngineError, foreign_errors
-from streamtrack.files import remove_file, replace_file
+from streamtrack.output import check_output, output_file
 from streamtrack.types import MIN_FRAME_PX, Column, Frame
 from streamtrack_engines.backends.example import EXAMPLE_PX, example_properties
 from streamtrack_engines.backends.metadata import DETECTIONS, FRAME, REQUIRED_COLUMNS, DeployMetadata
@@ -190,24 +190,20 @@ def _after(settings: PackSettings, output: Any) -> Any:
 
 
 def write(content: bytes, out: Path) -> None:
-    """Try a packed file, and let it appear under its name; raises EngineError if it finds nothing in its example."""
+    """Try a packed file, and let it appear under its name.
+
+    Raises EngineError if it finds nothing in its example, SinkError if it cannot be written.
+    """
     from streamtrack_engines.backends.deploy_file import read_deploy_file
 
-    unfinished = out.with_name(f"{out.stem}.part.onnx")
-    try:
-        with foreign_errors(EngineError, f"cannot write {out}"):
-            unfinished.write_bytes(content)
-            read_deploy_file(str(unfinished))
-            replace_file(unfinished, out)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            remove_file(unfinished)
-        raise
+    with output_file(out) as unfinished:
+        unfinished.write_bytes(content)
+        read_deploy_file(str(unfinished))
 
 
 def pack_command(
     network: Annotated[Path, typer.Argument(help="An ONNX file: (1, frames, H, W) float32 in, free H and W.")],
-    out: Annotated[Path, typer.Option(help="The .onnx file to write; one of that name is replaced.")],
+    out: Annotated[Path, typer.Option(help="The .onnx file to write.")],
     output: Annotated[str, typer.Option(help="What it gives: heatmap (0 to 1), logits, or table.")] = "heatmap",
     columns: Annotated[
         str, typer.Option(help="Of a table, in order: y,x,score,... ; others are kept, as NAME or NAME:UNIT.")
@@ -222,6 +218,7 @@ def pack_command(
     example: Annotated[
         Path | None, typer.Option(help="A movie in which it finds something; by default made-up round spots.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name.")] = False,
 ) -> None:
     """Make an engine of anyone's network: image in, heat map or table out.
 
@@ -231,6 +228,7 @@ def pack_command(
     settings = _checked(output, columns, scaling, stride, threshold, max_detections, sigma_px)
     if out.suffix != ".onnx" or not out.parent.is_dir():
         raise ConfigError(f"{out} must end in .onnx, and its folder must exist")
+    check_output(out, overwrite, network)
     with foreign_errors(EngineError, f"cannot read {network}"):
         content = network.read_bytes()
     write(pack(content, network.name, settings, None if example is None else _shown(example)), out)

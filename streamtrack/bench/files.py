@@ -12,7 +12,7 @@ from streamtrack.bench.figure import draw
 from streamtrack.bench.record import Measured
 from streamtrack.sinks.files import replacing, sink_errors
 
-JSON_NAME, STAMPS_NAME, FIGURE_NAME = "bench.json", "bench.npz", "bench.png"
+NAMES = JSON_NAME, STAMPS_NAME, FIGURE_NAME = "bench.json", "bench.npz", "bench.png"
 
 
 def write(measured: Measured, folder: Path) -> None:

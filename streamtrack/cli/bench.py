@@ -8,6 +8,7 @@ import typer
 from streamtrack.cli.running import ENGINE_HELP, WEIGHTS_HELP
 from streamtrack.config import engine_kind
 from streamtrack.errors import ConfigError
+from streamtrack.output import check_output
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,6 +31,7 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="1.5 s a measurement instead of 20: too short for p99.")
     ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier record in the folder.")] = False,
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Measure nothing: print two bench.json side by side.")
     ] = None,
@@ -43,18 +45,20 @@ def bench(
     else:
         said = {"kind": engine, "backend": backend, "weights": weights}
         table = {key: value for key, value in said.items() if value is not None}
-        _measure(source, out, fps, {"kind": engine_kind(table), **table}, quick)
+        _measure(source, out, fps, {"kind": engine_kind(table), **table}, quick, overwrite)
 
 
-def _measure(source: str | None, out: Path, fps: float, engine: dict[str, Any], quick: bool) -> None:
+def _measure(source: str | None, out: Path, fps: float, engine: dict[str, Any], quick: bool, overwrite: bool) -> None:
     from rich.console import Console
 
-    from streamtrack.bench.files import write
+    from streamtrack.bench.files import NAMES, write
     from streamtrack.bench.measuring import FULL, QUICK
     from streamtrack.bench.record import DEFAULT_MOVIE, Plan, run_plan
 
     plan = Plan(source or DEFAULT_MOVIE, engine, fps, QUICK if quick else FULL)
     _make_folder(out)
+    for name in NAMES:
+        check_output(out / name, overwrite)
     progress = Console(stderr=True)
     measured = run_plan(plan, lambda stage: progress.print(f"measuring: {stage}"))
     write(measured, out)

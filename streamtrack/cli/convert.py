@@ -7,7 +7,6 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from streamtrack.cli.output import check_output, output_file, output_folder
 from streamtrack.errors import ConfigError
 from streamtrack.files import patiently, remove_tree
 from streamtrack.formats.geff import MEMBERS, write_geff
@@ -16,6 +15,7 @@ from streamtrack.formats.ptc_xml import write_ptc
 from streamtrack.formats.tables import read_tracks, write_csv, write_parquet
 from streamtrack.formats.trackmate import write_trackmate
 from streamtrack.metrics.ptc import fill_gaps
+from streamtrack.output import check_output, output_file, output_folder
 
 
 class Format(StrEnum):

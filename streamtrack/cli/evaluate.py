@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from streamtrack.cli.output import check_output, output_file
 from streamtrack.config import PluginConfig
 from streamtrack.errors import ConfigError
 from streamtrack.formats.tables import read_tracks
 from streamtrack.metrics.detection import DetectionScore, LinkScore, score_detections, score_links
 from streamtrack.metrics.ptc import PtcScore, fill_gaps, score_ptc
+from streamtrack.output import check_output, output_file
 from streamtrack.registry import build, source_from_text
 from streamtrack.report import read_report
 from streamtrack.simulation import MovieSettings, ground_truth

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from streamtrack.cli.output import check_output, output_file
 from streamtrack.errors import ConfigError
 from streamtrack.formats.tables import read_tracks, write_parquet
 from streamtrack.linking.offline import relink as relink_table
+from streamtrack.output import check_output, output_file
 
 
 def relink(

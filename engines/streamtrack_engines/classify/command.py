@@ -10,7 +10,7 @@ from rich.console import Console
 
 from streamtrack import __version__
 from streamtrack.errors import ConfigError
-from streamtrack.files import replace_file
+from streamtrack.output import output_file
 from streamtrack_engines.classify.file import LOG_PROBABILITIES, METADATA_KEY, PATCHES, ClassifierMetadata
 from streamtrack_engines.classify.recipe import ClassifierRecipe, read_classifier_recipe
 from streamtrack_engines.classify.training import TrainedClassifier, train_classifier
@@ -27,7 +27,7 @@ def train_from(recipe_path: Path, out_dir: Path, console: Console) -> TrainedCla
     """
     recipe = read_classifier_recipe(recipe_path)
     file = out_dir / FILE_NAME
-    if file.exists():
+    if any((out_dir / name).exists() for name in (FILE_NAME, CONFUSION_NAME)):
         raise ConfigError(f"{out_dir} already holds a classifier: choose another folder")
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -38,9 +38,8 @@ def train_from(recipe_path: Path, out_dir: Path, console: Console) -> TrainedCla
     trained = train_classifier(
         recipe, images, lambda epoch, loss: console.print(f"epoch {epoch} of {recipe.epochs}: loss {loss:.4f}")
     )
-    unfinished = out_dir / f"{FILE_NAME}.part"
-    unfinished.write_bytes(to_onnx(trained, recipe, images.classes))
-    replace_file(unfinished, file)
+    with output_file(file) as unfinished:
+        unfinished.write_bytes(to_onnx(trained, recipe, images.classes))
     _write_confusion(out_dir / CONFUSION_NAME, trained.confusion, images.classes)
     share = f"{trained.accuracy:.1%} of the {trained.confusion.sum()} held out are right"
     console.print(f"{file}: {share}, {trained.balanced_accuracy:.1%} as the mean over the classes", soft_wrap=True)

@@ -8,6 +8,7 @@ import torch
 
 from streamtrack.errors import EngineError
 from streamtrack.files import replace_file
+from streamtrack.output import beside
 from streamtrack_engines.heads.head import Head
 from streamtrack_engines.networks.network import Network
 from streamtrack_engines.parts import make_head, make_network
@@ -71,7 +72,7 @@ def save_checkpoint(state: TrainingState, recipe: Recipe, path: Path) -> None:
         "losses": state.losses,
         "evaluations": state.evaluations,
     }
-    unfinished = path.with_suffix(".part")
+    unfinished = beside(path, "partial")
     torch.save(content, unfinished)
     replace_file(unfinished, path)
 

@@ -20,7 +20,7 @@ from streamtrack_engines.training.checkpoint import TrainingState, new_state, re
 from streamtrack_engines.training.data import Batch, batches
 from streamtrack_engines.training.evaluation import evaluate
 from streamtrack_engines.training.recipe import Recipe
-from streamtrack_engines.training.records import write_records
+from streamtrack_engines.training.records import NAMES, write_records
 from streamtrack_engines.training.step import Terms, train_step
 from streamtrack_engines.training_data.truth import TrainingData
 
@@ -62,8 +62,9 @@ def train(recipe: Recipe, out_dir: Path, *, resume: bool = False, console: Conso
     """
     device = _device(recipe)
     path = out_dir / CHECKPOINT_NAME
-    if path.exists() and not resume:
-        raise ConfigError(f"{out_dir} already holds a training run: go on with --resume, or choose another folder")
+    taken = [name for name in (CHECKPOINT_NAME, *NAMES) if (out_dir / name).exists()]
+    if taken and not resume:
+        raise ConfigError(f"{out_dir} already holds {taken[0]}: go on with --resume, or choose another folder")
     state = resume_state(recipe, path, device) if resume else new_state(recipe, device)
     try:
         out_dir.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from streamtrack.files import replace_file
+from streamtrack.output import beside
+
+NAMES = ("losses.csv", "evaluations.csv", "curves.png")
 
 Rows = Sequence[Mapping[str, float]]
 
@@ -16,16 +19,17 @@ _CLOCKS = ("step", "elapsed_s")
 
 
 def write_records(folder: Path, losses: Rows, evaluations: Rows) -> None:
-    """Write ``losses.csv``, ``evaluations.csv`` and ``curves.png``, each complete or not at all."""
-    _write_csv(folder / "losses.csv", losses)
-    _write_csv(folder / "evaluations.csv", evaluations)
-    unfinished = folder / "curves.part.png"
+    """Write the three `NAMES`, each complete or not at all."""
+    losses_path, evaluations_path, curves = (folder / name for name in NAMES)
+    _write_csv(losses_path, losses)
+    _write_csv(evaluations_path, evaluations)
+    unfinished = beside(curves, "partial")
     draw_curves(losses, evaluations).savefig(unfinished, dpi=120)
-    _publish(unfinished, folder / "curves.png")
+    _publish(unfinished, curves)
 
 
 def _write_csv(path: Path, rows: Rows) -> None:
-    unfinished = path.with_suffix(".part")
+    unfinished = beside(path, "partial")
     with unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
         writer.writeheader()

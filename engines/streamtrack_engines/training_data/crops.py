@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError
-from streamtrack.simulation.crops import LOG_UNIFORM, CropRanges, sample_crops
+from streamtrack.simulation.crop_ranges import LOG_UNIFORM, CropRanges
+from streamtrack.simulation.crops import sample_crops
 from streamtrack_engines.training_data.truth import Truth
 
 _EXAMPLE_SNR = 6.0
@@ -19,7 +20,7 @@ _EXAMPLE_DENSITY = 400.0
 class Crops(CropRanges):
     """Simulated crops of round spots and comets, as the Particle Tracking Challenge and as real cameras show them.
 
-    What a crop may look like is said by the ranges of `streamtrack.simulation.crops.CropRanges`.
+    What a crop may look like is said by the ranges of `streamtrack.simulation.crop_ranges.CropRanges`.
 
     Parameters
     ----------

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from streamtrack.simulation.backgrounds import Background, random_discs, random_slope
-from streamtrack.simulation.crops import CropRanges, sample_crops
+from streamtrack.simulation.crop_ranges import CropRanges
+from streamtrack.simulation.crops import sample_crops
 from streamtrack.simulation.everyday import cut_history, enlarge
 
 PLAIN = CropRanges(

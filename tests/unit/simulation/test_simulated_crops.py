@@ -4,7 +4,8 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from streamtrack.simulation.crops import CropRanges, sample_crops
+from streamtrack.simulation.crop_ranges import CropRanges
+from streamtrack.simulation.crops import sample_crops
 
 CHALLENGE = CropRanges(camera_fraction=0.0)
 CAMERA = CropRanges(camera_fraction=1.0)
@@ -33,7 +34,7 @@ def is_known(batch):
 
 
 def test_shapes_and_types():
-    batch = sample_crops(rng(), 5, 48, n_before=2, n_after=1)
+    batch = sample_crops(rng(), 5, 48, CropRanges(), n_before=2, n_after=1)
     assert batch.noisy.shape == (5, 4, 48, 48)
     assert batch.signal.shape == batch.background.shape == (5, 48, 48)
     for images in (batch.noisy, batch.signal, batch.background):
@@ -65,7 +66,7 @@ def test_points_lie_on_the_crop_or_up_to_two_px_outside():
 
 
 def test_same_generator_state_same_crops():
-    one, two, other = (sample_crops(rng(seed), 6, 64, n_before=2) for seed in (1, 1, 2))
+    one, two, other = (sample_crops(rng(seed), 6, 64, CropRanges(), n_before=2) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.noisy, two.noisy)
     np.testing.assert_array_equal(one.points, two.points)
     assert not np.array_equal(one.noisy, other.noisy)

@@ -17,7 +17,7 @@ def check_output(out: Path, overwrite: bool, source: Path | None = None) -> None
     if not out.exists():
         return
     if source is not None and source.exists() and out.samefile(source):
-        raise ConfigError(f"{out} is the table itself; name another file with --out")
+        raise ConfigError(f"{out} is what the command reads; name another file with --out")
     if not overwrite:
         raise ConfigError(f"{out} is there already; name another one with --out, or add --overwrite")
 
@@ -25,7 +25,7 @@ def check_output(out: Path, overwrite: bool, source: Path | None = None) -> None
 @contextmanager
 def output_file(out: Path) -> Iterator[Path]:
     """Give the name of a file to write, which then becomes ``out``; raises SinkError."""
-    with sink_errors(out), replacing(out, _beside(out, "partial")) as partial:
+    with sink_errors(out), replacing(out, beside(out, "partial")) as partial:
         yield partial
 
 
@@ -35,7 +35,7 @@ def output_folder(out: Path) -> Iterator[Path]:
 
     A folder cannot be replaced in one step: the old one is moved away, and back if anything goes wrong.
     """
-    partial, old = _beside(out, "partial"), _beside(out, "old")
+    partial, old = beside(out, "partial"), beside(out, "old")
     with sink_errors(out):
         remove_tree(partial)  # of a command that was killed
         if old.exists() and not out.exists():
@@ -63,6 +63,6 @@ def _swap(partial: Path, out: Path, old: Path) -> None:
         raise
 
 
-def _beside(out: Path, what: str) -> Path:
+def beside(out: Path, what: str) -> Path:
     """Return a name that nobody else gives to anything, with the same ending."""
     return out.with_stem(f"{out.stem}.streamtrack-{what}")
