@@ -94,6 +94,24 @@ def test_a_heat_map_becomes_an_engine(heat_map, tmp_path, monkeypatch, capsys):
         DenodetEngine(weights=str(out))
 
 
+def test_a_file_that_is_there_stays_unless_told(heat_map, tmp_path, monkeypatch, capsys):
+    mine = tmp_path / "mine.onnx"
+    mine.write_bytes(heat_map.read_bytes())
+    theirs = tmp_path / "mine.part.onnx"  # a name that a program might take for its own
+    theirs.write_bytes(b"anything")
+    how = ("--scaling", "standard", "--threshold", 0.3)
+    assert run(monkeypatch, mine, "--out", mine, "--overwrite", *how) == 2
+    assert "is what the command reads" in capsys.readouterr().err
+    out = tmp_path / "packed.onnx"
+    out.write_bytes(b"of last week")
+    assert run(monkeypatch, mine, "--out", out, *how) == 2
+    assert "add --overwrite" in capsys.readouterr().err
+    assert out.read_bytes() == b"of last week"
+    assert run(monkeypatch, mine, "--out", out, "--overwrite", *how) == 0, capsys.readouterr().err
+    assert_spots(found_by(out)[1])
+    assert (mine.read_bytes(), theirs.read_bytes()) == (heat_map.read_bytes(), b"anything")
+
+
 def test_a_table_becomes_an_engine_and_its_columns_travel(table, tmp_path):
     settings = PackSettings("table", ("x", "y", "width:px", "score"), scaling="standard", threshold=0.3)
     write(pack(table.read_bytes(), "table.onnx", settings), tmp_path / "mine.onnx")

@@ -62,6 +62,18 @@ def test_a_mistake_is_one_line(cli, tmp_path, arguments, said):
     assert "Traceback" not in err
 
 
+def test_an_earlier_record_stays_unless_told(cli, tmp_path):
+    earlier = tmp_path / "bench.npz"
+    earlier.write_bytes(b"of last week")
+    code, _, err = cli("--quick", "--out", tmp_path)
+    assert code == 2
+    assert err == f"streamtrack: {earlier} is there already; name another one with --out, or add --overwrite\n"
+    assert earlier.read_bytes() == b"of last week"
+    code, _, err = cli("sim:vesicle?size=48&frames=6", "--quick", "--out", tmp_path, "--overwrite")
+    assert code == 0, err
+    assert earlier.read_bytes() != b"of last week"
+
+
 def test_a_folder_that_is_a_file_is_refused(cli, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = cli("--out", tmp_path / "file")

@@ -122,8 +122,17 @@ def test_run_ends_after_its_minutes(tmp_path):
 def test_new_run_does_not_overwrite_an_old_one(tmp_path):
     train(Recipe(steps=1, **TINY), tmp_path)
 
-    with pytest.raises(ConfigError, match="already holds a training run"):
+    with pytest.raises(ConfigError, match=r"already holds checkpoint\.pt: go on with --resume, or choose another"):
         train(Recipe(steps=1, **TINY), tmp_path)
+
+
+def test_a_users_file_of_the_name_of_a_log_stays(tmp_path):
+    (tmp_path / "losses.csv").write_text("of the accountant", encoding="utf-8")
+
+    with pytest.raises(ConfigError, match=r"already holds losses\.csv"):
+        train(Recipe(steps=1, **TINY), tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["losses.csv"]
 
 
 def test_resuming_nothing_is_an_error(tmp_path):

@@ -16,7 +16,7 @@ from networks import compact, denodet, untrained
 from torch import nn
 
 from streamtrack import cli
-from streamtrack.errors import ConfigError, EngineError
+from streamtrack.errors import ConfigError, EngineError, SinkError
 from streamtrack.testing.engines import example_frame
 from streamtrack_engines import export as module
 from streamtrack_engines.backends.metadata import DeployMetadata
@@ -360,9 +360,24 @@ def test_a_place_that_cannot_be_written(checkpoint, content, tmp_path, monkeypat
     (tmp_path / "folder.onnx").mkdir()
     monkeypatch.setattr(module, "to_onnx", lambda *args: content)  # spares the time of an export
     monkeypatch.setattr(module, "check_parity", lambda *args: None)
-    with pytest.raises(EngineError, match="cannot write"):
+    with pytest.raises(SinkError, match="cannot write"):
         export(checkpoint, tmp_path / "folder.onnx", SETTINGS)
     assert [path.name for path in tmp_path.iterdir()] == ["folder.onnx"]
+
+
+def test_a_file_that_is_there_stays_unless_told(checkpoint, content, tmp_path, monkeypatch):
+    out = tmp_path / "spots.onnx"
+    out.write_bytes(b"of last week")
+    with pytest.raises(ConfigError, match="is there already; name another one with --out, or add --overwrite"):
+        export_command(checkpoint, out)
+    assert out.read_bytes() == b"of last week"
+    with pytest.raises(ConfigError, match="is what the command reads"):
+        export_command(checkpoint, checkpoint, overwrite=True)
+    monkeypatch.setattr(module, "to_onnx", lambda *args: content)  # spares the time of an export
+    monkeypatch.setattr(module, "check_parity", lambda *args: None)
+    export_command(checkpoint, out, overwrite=True)
+    assert out.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [out]
 
 
 class Evil:
