@@ -1,0 +1,236 @@
+"""What becomes of tracks where particles blink, run, drift and jump.
+
+``python -m benchmarks.linking.motions [--quick] [--out FILE.json]``
+
+60 particles in 512 x 512 px, alive for 50 frames on average, 5 % missed, 5 % false detections on top, 0.3 px off per
+axis. Those that blink step by 1 px per axis and frame (or stand still), are lit for 20 frames on average and then dark
+for as many frames as the family says; the truth goes on while they are dark. A field that is moved takes its particles
+(Brownian, 1 px) with it; those that leave come in on the other side as new ones. Ours has its defaults. trackpy has the
+search range and memory that score best on the very movies: an advantage that no user has. ``truth`` is what true
+identities score. Beside them the movies of `benchmarks.linking`, which must not get worse.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.linking.linkers import Frames, Ids, Ranges, link_trackpy
+from benchmarks.linking.trials import score, settled_ids, track_table
+from benchmarks.shared.particles import (
+    FALSE,
+    LEAST_LIFE_FRAMES,
+    LOCALISATION_PX,
+    MEAN_LIFE_FRAMES,
+    MISSED,
+    MOTIONS,
+    SHAPE,
+    ParticleSettings,
+    Simulated,
+    simulate,
+)
+from benchmarks.shared.record import command_line, command_parser, write
+from streamtrack.linking.imm import ImmLinker
+from streamtrack.report import machine, versions
+from streamtrack.types import Detections, TrackUpdate
+
+N, FRAMES = 60, 100
+SEED = 730_000
+LIT_FRAMES = 20
+RANGES = tuple(Ranges(*each) for each in product((4.0, 8.0, 15.0, 30.0), (0, 3, 10)))
+SCORES = ("alpha", "jsc_theta")
+
+Yx = NDArray[np.float64]
+
+
+class Family(NamedTuple):
+    """How particles move, and how the field does: a shift (y, x), px, into each frame, from its number."""
+
+    step_px: float = 1.0
+    speed_px: float = 0.0
+    dark: tuple[int, int] | None = None
+    shift: Callable[[int, np.random.Generator], Yx] | None = None
+
+
+def _drift(frame: int, rng: np.random.Generator) -> Yx:
+    return np.array([12.0, 16.0])
+
+
+def _jumps(frame: int, rng: np.random.Generator) -> Yx:
+    return _towards(rng, 20.0)[0] if frame % 5 == 0 else np.zeros(2)
+
+
+def _jump(frame: int, rng: np.random.Generator) -> Yx:
+    return _towards(rng, 30.0)[0] if frame == 50 else np.zeros(2)
+
+
+FAMILIES = {
+    "blinking 1 to 3": Family(dark=(1, 3)),
+    "blinking 3 to 10": Family(dark=(3, 10)),
+    "blinking 3 to 10, still": Family(step_px=0.0, dark=(3, 10)),
+    "directed 15 px": Family(step_px=0.3, speed_px=15.0),
+    "directed 25 px": Family(step_px=0.3, speed_px=25.0),
+    "field drifts 20 px": Family(shift=_drift),
+    "stage jumps 20 px": Family(shift=_jumps),
+    "one jump of 30 px": Family(shift=_jump),
+}
+
+
+class _Field:
+    """Particles of one movie: they move, blink, die and leave, and new ones take their places."""
+
+    def __init__(self, family: Family, rng: np.random.Generator) -> None:
+        self._family, self._rng = family, rng
+        self.yx = rng.uniform(0, SHAPE, (N, 2))
+        self.identity = np.arange(N)
+        self._velocity = _towards(rng, family.speed_px, N)
+        self._left = self._lives(N)
+        self._lit_left = rng.geometric(1 / LIT_FRAMES, N)
+        self._dark_left = np.zeros(N, np.int64)
+
+    def move(self, shift: Yx) -> None:
+        self.yx += shift + self._velocity + self._rng.normal(0, self._family.step_px, (N, 2))
+        outside = ((self.yx < 0) | (self.yx >= SHAPE)).any(axis=1)
+        self._left -= 1
+        gone = outside | (self._left <= 0)
+        moved = self._family.shift is not None
+        self.yx[gone] = self.yx[gone] % SHAPE if moved else self._rng.uniform(0, SHAPE, (gone.sum(), 2))
+        self._velocity[gone] = _towards(self._rng, self._family.speed_px, gone.sum())
+        self._left[gone] = self._lives(gone.sum())
+        self.identity = self.identity.copy()
+        self.identity[gone] = self.identity.max() + 1 + np.arange(gone.sum())
+        if self._family.dark:
+            self._blink(*self._family.dark)
+
+    def _blink(self, shortest: int, longest: int) -> None:
+        was_dark = self._dark_left > 0
+        self._dark_left -= was_dark
+        self._lit_left -= ~was_dark
+        off = ~was_dark & (self._lit_left <= 0)
+        self._dark_left[off] = self._rng.integers(shortest, longest + 1, off.sum())
+        self._lit_left[off] = self._rng.geometric(1 / LIT_FRAMES, off.sum())
+
+    def detect(self) -> tuple[Detections, Ids]:
+        """Return what is found, in random order, and whose it is; -1 for false detections."""
+        rng = self._rng
+        seen = (rng.random(N) >= MISSED) & (self._dark_left == 0)
+        false = rng.uniform(0, SHAPE, (rng.poisson(FALSE * N), 2))
+        yx = np.concatenate((self.yx[seen] + rng.normal(0, LOCALISATION_PX, (seen.sum(), 2)), false))
+        identity = np.concatenate((self.identity[seen], np.full(len(false), -1)))
+        order = rng.permutation(len(yx))
+        y, x = yx[order].T.astype(np.float32)
+        ones = np.ones(len(order), np.float32)
+        return Detections(y, x, ones, ones, np.full(len(order), LOCALISATION_PX, np.float32)), identity[order]
+
+    def _lives(self, n: int) -> Ids:
+        return LEAST_LIFE_FRAMES + self._rng.geometric(1 / (MEAN_LIFE_FRAMES - LEAST_LIFE_FRAMES), n)
+
+
+class Movie(NamedTuple):
+    """A movie, the true identity of each detection, and the shift (y, x) into each frame, px."""
+
+    simulated: Simulated
+    identities: list[Ids]
+    shifts: list[Yx]
+
+
+def movie_of(name: str, seed: int, frames: int = FRAMES) -> Movie:
+    """Simulate a movie of a family; the same seed gives the same."""
+    rng = np.random.default_rng([seed, list(FAMILIES).index(name)])
+    family = FAMILIES[name]
+    field = _Field(family, rng)
+    detections, identities, shifts, truth = [], [], [], []
+    for frame in range(frames):
+        shifts.append(family.shift(frame, rng) if frame and family.shift else np.zeros(2))
+        if frame:
+            field.move(shifts[-1])
+        found, identity = field.detect()
+        detections.append(found)
+        identities.append(identity)
+        columns = {"frame": frame, "particle": field.identity, "y": field.yx[:, 0].copy(), "x": field.yx[:, 1].copy()}
+        truth.append(pd.DataFrame(columns))
+    return Movie(Simulated(detections, pd.concat(truth, ignore_index=True)), identities, shifts)
+
+
+def _towards(rng: np.random.Generator, length: float, n: int = 1) -> Yx:
+    """Return vectors of a length in any direction, shape (n, 2)."""
+    angle = rng.uniform(0, 2 * np.pi, n)
+    return length * np.column_stack((np.sin(angle), np.cos(angle)))
+
+
+def link(detections: Frames) -> Iterator[TrackUpdate]:
+    """Link with the linker as a user gets it."""
+    linker = ImmLinker()
+    linker.prepare(SHAPE)
+    for index, found in enumerate(detections):
+        yield linker.update(found, index, float(index))
+
+
+def measure(seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Return a row for each family, and one for each kind of movie of `benchmarks.linking`."""
+    rows = []
+    for name in FAMILIES:
+        movies = [movie_of(name, seed) for seed in seeds]
+        ours = [settled_ids(list(link(movie.simulated.detections))) for movie in movies]
+        rows.append(
+            {
+                "family": name,
+                "imm": _mean(movies, ours),
+                "trackpy": _best_trackpy(movies),
+                "truth": _mean(movies, [movie.identities for movie in movies]),
+                "tracks": [_count(movie, ids) for movie, ids in zip(movies, ours, strict=True)],
+                "particles": [_count(movie, movie.identities) for movie in movies],
+            }
+        )
+    for motion, n in product(MOTIONS, (100, 500)):
+        scenes = [Movie(simulate(ParticleSettings(motion, n, FRAMES, seed)), [], []) for seed in seeds]
+        ours = [settled_ids(list(link(scene.simulated.detections))) for scene in scenes]
+        rows.append({"family": f"{motion} {n}", "imm": _mean(scenes, ours)})
+    return rows
+
+
+def _mean(movies: Sequence[Movie], ids: Sequence[Sequence[Ids]]) -> dict[str, float]:
+    scores = [score(movie.simulated, each) for movie, each in zip(movies, ids, strict=True)]
+    return {name: float(np.mean([each[name] or 0.0 for each in scores])) for name in SCORES}
+
+
+def _best_trackpy(movies: Sequence[Movie]) -> dict[str, float]:
+    linked = ([[np.asarray(ids) for ids in link_trackpy(m.simulated.detections, r)] for m in movies] for r in RANGES)
+    return max((_mean(movies, ids) for ids in linked), key=lambda each: each["alpha"])
+
+
+def _count(movie: Movie, ids: Sequence[Ids]) -> int:
+    """Return the number of tracks of 3 detections or more."""
+    return int((track_table(movie.simulated.detections, ids)["particle"].value_counts() >= 3).sum())
+
+
+def main() -> None:
+    """Run the benchmark, print its table and write its file."""
+    arguments = command_parser(__doc__, "one movie of each kind: a minute").parse_args()
+    seeds = range(SEED, SEED + (1 if arguments.quick else 3))
+    record = {
+        "command": command_line("linking.motions"),
+        "machine": machine(),
+        "versions": versions(),
+        "seeds": list(seeds),
+        "rows": measure(seeds),
+    }
+    table = Table("", "imm", "trackpy, tuned", "truth", "tracks", title="alpha (JSC of tracks)")
+    for row in record["rows"]:
+        scores = [f"{s['alpha']:.3f} ({s['jsc_theta']:.2f})" if (s := row.get(m)) else "" for m in METHODS]
+        tracks = f"{np.mean(row['tracks']):.0f} for {np.mean(row['particles']):.0f}" if "tracks" in row else ""
+        table.add_row(row["family"], *scores, tracks)
+    Console(width=140).print(table)
+    write(record, arguments.out)
+
+
+METHODS = ("imm", "trackpy", "truth")
+
+
+if __name__ == "__main__":
+    main()
