@@ -1,7 +1,7 @@
 """What the linker learns from the movie itself: how far particles step, how fast and in which way they move."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,20 @@ LEAST_PRIOR = 0.02
 FIRST_DETECTION, FIRST_DEATH = 0.95, 0.02
 """Probability that a particle is detected in a frame, and that it goes for good, until the movie says otherwise."""
 
+FIRST_REAPPEARANCE, BLINKING_REAPPEARANCE = 0.8, 0.2
+"""Probability that a particle that was missed is detected in the next frame, until the movie says otherwise; and where
+particles are known to blink."""
+
 LEAST_DETECTION, MOST_DETECTION = 0.5, 0.995
+LEAST_REAPPEARANCE = 0.05
 LEAST_DEATH, MOST_DEATH = 0.002, 0.05
 """Tracks that break look like deaths: believed without bound, they would break more."""
 
 RATES_WEIGHT, RATES_MEMORY = 200.0, 5000.0
 """The same as the next for these two, which are rare events."""
+
+GAPS_WEIGHT, GAPS_MEMORY = 4.0, 500.0
+"""The same for the reappearance, in missed frames."""
 
 FIRST_WEIGHT, MEMORY = 30.0, 1000.0
 """In links: the first values count as much as the former, and what is older than the latter is forgotten."""
@@ -46,6 +54,9 @@ TETHERED_STEP_PX = 0.3
 
 SWITCH_PROBABILITY = 0.04
 """Probability per frame that a particle draws its way of moving anew."""
+
+
+Blinking = bool | Literal["auto"]
 
 
 class RunningMean:
@@ -93,21 +104,39 @@ class MotionCalibration:
     ----------
     step_px
         Brownian step per frame and axis if it is known; None to learn it.
+    detection
+        Probability that a particle is detected in a frame if it is known; None to learn it.
+    blinking
+        Whether particles go dark for some frames; "auto" to learn it.
     """
 
-    def __init__(self, step_px: float | None = None, detection: float | None = None) -> None:
+    def __init__(
+        self, step_px: float | None = None, detection: float | None = None, blinking: Blinking = "auto"
+    ) -> None:
         self._step_px = step_px
         self._detection = detection
+        self.found_again = 0.0, 0.0
+        self._blinks = blinking is True or (blinking == "auto" and detection is None)
+        first = BLINKING_REAPPEARANCE if blinking is True else FIRST_REAPPEARANCE
+        self._reappeared = RunningMean(first, GAPS_WEIGHT, GAPS_MEMORY)
         self._seen = RunningMean(FIRST_DETECTION, RATES_WEIGHT, RATES_MEMORY)
         self._deaths = RunningMean(FIRST_DEATH, RATES_WEIGHT, RATES_MEMORY)
         self._step_var = RunningMean(FIRST_STEP_PX**2, FIRST_WEIGHT, MEMORY)
         self._speed_var = RunningMean(FIRST_SPEED_PX**2, FIRST_WEIGHT, MEMORY)
         self._prior = RunningMean(np.array(FIRST_PRIOR), FIRST_WEIGHT, MEMORY)
 
-    def learn(self, evidence: Evidence, n_died: int) -> None:
-        """Take in what the links of one frame say, and how many settled tracks ended with it."""
+    def learn(self, evidence: Evidence, n_died: int, found_again: tuple[float, float] = (0.0, 0.0)) -> None:
+        """Take in what the links of one frame say, and how many settled tracks ended with it.
+
+        ``found_again``: of particles whose tracks had ended, how many came back lately, after how many frames.
+        """
+        self.found_again = found_again
         n_there = evidence.n_seen + evidence.n_missed
-        self._seen.add(evidence.n_seen, n_there)
+        if self._blinks:
+            self._seen.add(evidence.n_seen - evidence.n_found_again, evidence.n_seen)
+        else:
+            self._seen.add(evidence.n_seen, n_there)
+        self._reappeared.add(evidence.n_found_again, evidence.n_missed)
         self._deaths.add(n_died, n_there)
         self._step_var.add(evidence.step_var, evidence.brownian)
         self._speed_var.add(evidence.speed_var, evidence.directed)
@@ -127,10 +156,28 @@ class MotionCalibration:
 
     @property
     def detection(self) -> float:
-        """Probability that a particle is detected in a frame."""
+        """Probability that a particle is detected that was detected in the frame before."""
         if self._detection is not None:
             return self._detection
         return min(max(float(self._seen.value), LEAST_DETECTION), MOST_DETECTION)
+
+    @property
+    def reappearance(self) -> float:
+        """Probability that a particle is detected that was missed in the frame before; the same if none blinks."""
+        if not self._blinks:
+            return self.detection
+        (found, missed), mean = self.found_again, self._reappeared
+        value = (float(mean.total) + found) / (mean.weight + missed)
+        return min(max(value, LEAST_REAPPEARANCE), MOST_DETECTION)
+
+    def visible(self, frames: int) -> tuple[float, float]:
+        """Return `detection` and `reappearance` so many frames on: the more, the less it matters what was before."""
+        detection, reappearance = self.detection, self.reappearance
+        if frames == 1:
+            return detection, reappearance
+        there = reappearance / (1.0 - detection + reappearance)
+        left = (detection - reappearance) ** frames
+        return there + (1.0 - there) * left, there * (1.0 - left)
 
     @property
     def death(self) -> float:
@@ -153,4 +200,4 @@ class MotionCalibration:
     @property
     def learnt(self) -> tuple[RunningMean, ...]:
         """All that was learnt, to be saved and restored."""
-        return self._step_var, self._speed_var, self._prior, self._seen, self._deaths
+        return self._step_var, self._speed_var, self._prior, self._seen, self._deaths, self._reappeared

@@ -10,12 +10,13 @@ from pydantic import Field
 
 from streamtrack.errors import LinkerError
 from streamtrack.linking.assignment import assign
-from streamtrack.linking.calibration import MotionCalibration, RunningMean
+from streamtrack.linking.calibration import Blinking, MotionCalibration, RunningMean
 from streamtrack.linking.confirmation import confirm_and_terminate
 from streamtrack.linking.gating import candidates, empty_grid
 from streamtrack.linking.imm_filter import SETTLED_HITS, begin, correct, gains, gates, predict, revise
 from streamtrack.linking.measurement import measure
 from streamtrack.linking.pace import FrameIntervals
+from streamtrack.linking.places import Places
 from streamtrack.linking.readout import describe
 from streamtrack.linking.records import CLUTTER, NONE, Evidence, Floats, Indices
 from streamtrack.linking.revision import ambiguous_pairs, due, owners, relabel
@@ -58,7 +59,11 @@ class ImmLinker:
     step_px
         Brownian step per frame and axis; None to learn it.
     max_misses
-        A track ends when its particle was not seen in more than this many frames in a row, lost frames included.
+        A track ends when its particle was not seen in more than this many frames in a row, lost frames included; and
+        sooner where it is improbable that it comes back.
+    blinking
+        Whether particles go dark for some frames and come back: true, false, or "auto" to learn how often and for how
+        long. Where `detection_probability` is given, "auto" is false.
 
     Raises
     ------
@@ -76,12 +81,14 @@ class ImmLinker:
         lag: Annotated[int, Field(ge=0, le=10)] = 2,
         detection_probability: Annotated[float, Field(gt=0, lt=1)] | None = None,
         step_px: Positive | None = None,
-        max_misses: Annotated[int, Field(ge=0)] = 3,
+        max_misses: Annotated[int, Field(ge=0)] = 15,
+        blinking: Blinking = "auto",
     ) -> None:
         self._lag = lag
         self._detection_probability = detection_probability
         self._step_px = step_px
         self._max_misses = max_misses
+        self._blinking = blinking
         self._start_over((0, 0))
 
     def _start_over(self, shape: tuple[int, int]) -> None:
@@ -89,7 +96,8 @@ class ImmLinker:
         self._cells = empty_grid(shape)
         self._tracks = TrackTable(self._lag + 2)
         self._close = [_no_pairs() for _ in range(self._lag + 2)]
-        self._calibration = MotionCalibration(self._step_px, self._detection_probability)
+        self._calibration = MotionCalibration(self._step_px, self._detection_probability, self._blinking)
+        self._places = Places()
         self._crowd = RunningMean(0.0, 0.0, CROWD_MEMORY_FRAMES)
         self._intervals = FrameIntervals()
         self._density = 0.0
@@ -105,7 +113,9 @@ class ImmLinker:
             "detection_probability": self._detection_probability,
             "step_px": self._step_px,
             "max_misses": self._max_misses,
+            "blinking": self._blinking,
             "learnt_detection_probability": self._calibration.detection,
+            "learnt_dark_frames": 1.0 / self._calibration.reappearance,
             "learnt_lifetime_frames": 1.0 / self._calibration.death,
             "learnt_step_px": self._calibration.step_px,
             "learnt_speed_px": self._calibration.speed_px,
@@ -159,7 +169,7 @@ class ImmLinker:
             tracks.states, tracks.live, tracks.now, tracks.confirmed, CONFIRMED, LEAST_EXISTENCE, self._max_misses
         )
         confirmed = tracks.particle[new]
-        self._calibration.learn(self._evidence, int((tracks.states["hits"][over, tracks.now] >= SETTLED_HITS).sum()))
+        self._learn(new, over)
         ended = tracks.end(over)
         return TrackUpdate(
             particle,
@@ -188,6 +198,9 @@ class ImmLinker:
             "last_index": np.array(NONE if pace.last_index is None else pace.last_index),
             "pace": np.array([pace.interval_s, pace.last_s, pace.is_measured]),
             **{name: getattr(tracks, name) for name in TRACK_ARRAYS},
+            "endings": np.append(self._places.table.ravel(), self._places.written),
+            "found_again": np.array(self._calibration.found_again),
+            "ending_counts": self._places.counts,
             **means,
             **close,
         }
@@ -221,6 +234,11 @@ class ImmLinker:
         pace.last_index = int(state["last_index"]) if tracks.update >= 0 else None
         pace.interval_s, pace.last_s = map(float, state["pace"][:2])
         pace.is_measured = bool(state["pace"][2])
+        places = self._places
+        places.table, places.written = state["endings"][:-1].reshape(places.table.shape), int(state["endings"][-1])
+        places.counts = state["ending_counts"]
+        found, missed = state["found_again"].tolist()
+        self._calibration.found_again = found, missed
         for k, mean in enumerate(self._means):
             total, mean.weight = state[f"mean_{k}"][:-1], float(state[f"mean_{k}"][-1])
             mean.total = total if isinstance(mean.total, np.ndarray) else float(total[0])
@@ -249,9 +267,17 @@ class ImmLinker:
         substeps = min(max(round(intervals), 1), MOST_SUBSTEPS)
         step = intervals / substeps
         survival = (1.0 - self._calibration.death) ** intervals
-        rates = survival, self._calibration.detection, self._density * self._calibration.death
+        rates = survival, *self._calibration.visible(lost + 1), self._density * self._calibration.death
         motion = self._calibration.describe(step)
         self._tracks.frames[self._tracks.now] = (frame_index, lost, substeps, step, *rates, *motion)
+
+    def _learn(self, new: Indices, over: Indices) -> None:
+        """Take in what this frame says of the motion, given the slots of tracks that were confirmed and that end."""
+        tracks = self._tracks
+        settled = over[tracks.states["hits"][over, tracks.now] >= SETTLED_HITS]
+        area_px = float(self._shape[0] * self._shape[1])
+        found_again = self._places.look(tracks.states, new, settled, tracks.now, area_px)
+        self._calibration.learn(self._evidence, len(settled), found_again)
 
     def _end_across(self, lost: int) -> Indices:
         """End the tracks that were missed too often once the lost frames are counted; return their ids."""

@@ -8,11 +8,15 @@ A particle moves in one of three ways at a time and may change between them:
 
 Noise is the same in y and x, so each model needs one mean per axis but only one 2x2 covariance (position, velocity).
 
+A particle that exists is seen or dark, and goes on so or changes: whether it is detected depends on whether it was in
+the frame before. Misses that come one by one and particles that blink differ in these two probabilities alone.
+
 The last frames are remembered, so that a decision can be taken back: `revise` gives the detections that two tracks got
 since then to each other, wherever that makes both together more probable.
 
 Sources: Blom & Bar-Shalom, IEEE Trans. Automat. Contr. 33 (1988) 780 (IMM: mixing, model probabilities);
-Musicki, Evans & Stankovic, IEEE Trans. Automat. Contr. 39 (1994) 1237 (IPDA: probability of existence).
+Musicki, Evans & Stankovic, IEEE Trans. Automat. Contr. 39 (1994) 1237 (IPDA: probability of existence; "Markov chain
+two": tracks that exist and are not seen).
 """
 
 import math
@@ -73,6 +77,7 @@ def _predict(before: Any, frame: Any, mixed: Any, now: Any) -> None:
     now["existence"] = before["existence"] * frame["survival"]
     now["hits"], now["misses"] = before["hits"], before["misses"] + frame["lost"]
     now["missed_detections"] = before["missed_detections"]
+    now["last_index"] = before["last_index"]
     now["born_index"], now["since"] = before["born_index"], before["since"] + frame["substeps"] * frame["step"]
     now["squared_steps"], now["squared_steps_time"] = before["squared_steps"], before["squared_steps_time"]
     for axis in range(2):
@@ -173,7 +178,7 @@ def gates(states: States, frames: Frames, slots: Indices, now: int, least_clutte
     frame = frames[now]
     for n in range(len(slots)):
         track = states[slots[n], now]
-        detected = track["existence"] * frame["detection"]
+        detected = track["existence"] * _visible(track, frame)
         ratio = N_MODELS * detected / (1.0 - detected) / (2.0 * math.pi * (least_clutter + frame["birth"]))
         low_y, high_y, low_x, high_x = np.inf, -np.inf, np.inf, -np.inf
         for j in range(N_MODELS):
@@ -202,7 +207,7 @@ def gains(
     frame = frames[now]
     for n in range(len(slots)):
         track = states[slots[n], now]
-        detected = track["existence"] * frame["detection"]
+        detected = track["existence"] * _visible(track, frame)
         for k in range(start[n], start[n + 1]):
             seen = measured[now, detection[k]]
             likelihood = 0.0
@@ -216,13 +221,13 @@ def gains(
 @compiled
 def correct(
     states: States, frames: Frames, measured: Measured, slots: Indices, now: int, detection_of: Indices
-) -> tuple[float, float, float, float, Floats, int, int, int]:
+) -> tuple[float, float, float, float, Floats, int, int, int, int]:
     """Take in the detection of each track, or that it has none (-1); return the fields of `Evidence`.
 
     They come as a plain tuple: for a named one numba looks its class up anew in each call.
     """
     step_var, speed_var, probability, n_tracks = 0.0, 0.0, np.zeros(N_MODELS), 0
-    n_seen, n_missed = 0, 0
+    n_seen, n_found_again, n_missed = 0, 0, 0
     frame = frames[now]
     for n in range(len(slots)):
         track, d = states[slots[n], now], detection_of[n]
@@ -231,6 +236,7 @@ def correct(
             continue
         if track["hits"] >= SETTLED_HITS:
             n_seen += 1
+            n_found_again += track["missed_detections"] > 0
             n_missed += track["missed_detections"]
         settled = track["existence"] > SETTLED_EXISTENCE and track["misses"] == 0 and track["hits"] >= SETTLED_HITS
         estimate = _step_var(track, frame, measured[now, d])
@@ -241,15 +247,23 @@ def correct(
             probability += track["probability"]
             n_tracks += 1
     brownian, directed = probability[BROWNIAN], probability[DIRECTED]
-    return step_var, brownian, speed_var, directed, probability, n_tracks, n_seen, n_missed
+    return step_var, brownian, speed_var, directed, probability, n_tracks, n_seen, n_found_again, n_missed
+
+
+@compiled
+def _visible(track: Any, frame: Any) -> float:
+    """Return pD, the probability that the particle is detected if it exists: one that was dark may stay so."""
+    visible: float = frame["reappearance"] if track["missed_detections"] > 0 else frame["detection"]
+    return visible
 
 
 @compiled
 def _miss(track: Any, frame: Any) -> None:
     """Lower the existence: r <- r (1 - pD) / (1 - r pD). The predicted state stays."""
-    missed = 1.0 - track["existence"] * frame["detection"]
+    visible = _visible(track, frame)
+    missed = 1.0 - track["existence"] * visible
     track["log_likelihood"] = math.log(missed)
-    track["existence"] *= (1.0 - frame["detection"]) / missed
+    track["existence"] *= (1.0 - visible) / missed
     track["misses"] += 1
     track["missed_detections"] += 1
     track["detection"] = NONE
@@ -268,13 +282,13 @@ def _hit(track: Any, frame: Any, seen: Floats, detection: int) -> None:
         _kalman_update(track["mean"][j], track["covariance"][j], seen)
     for j in range(N_MODELS):
         track["probability"][j] /= likelihood
-    detected = track["existence"] * frame["detection"]
+    detected = track["existence"] * _visible(track, frame)
     real = detected * likelihood
     track["log_likelihood"] = math.log(max(real / (seen[CLUTTER] + frame["birth"]), TINY))
     track["existence"] = real / (real + seen[CLUTTER] * (1.0 - detected))
     track["hits"] += 1
     track["misses"], track["missed_detections"] = 0, 0
-    track["detection"] = detection
+    track["detection"], track["last_index"] = detection, frame["index"]
     _add_squared_step(track, seen)
 
 
@@ -343,6 +357,7 @@ def _begin(track: Any, frame: Any, seen: Floats, detection: int) -> None:
         track["covariance"][j, VELOCITY_VAR] = frame["speed_var"]
     track["detection"], track["log_likelihood"] = detection, 0.0
     track["hits"], track["misses"], track["missed_detections"], track["born_index"] = 1, 0, 0, frame["index"]
+    track["last_index"] = frame["index"]
     track["since"], track["squared_steps"], track["squared_steps_time"] = 0.0, 0.0, 0.0
     for axis in range(2):
         track["origin"][axis] = seen[axis]

@@ -36,6 +36,7 @@ STATE = np.dtype(
         ("misses", np.int64),  # frames since the last one
         ("missed_detections", np.int64),  # those of them that were not lost
         ("born_index", np.int64),  # frame of the first detection
+        ("last_index", np.int64),  # frame of the last one
         ("origin", np.float64, (2,)),  # place of the first detection: y, x
         ("last", np.float64, (3,)),  # last detection: y, x, variance
         ("since", np.float64),  # frame intervals since the last detection
@@ -52,7 +53,8 @@ FRAME = np.dtype(
         ("substeps", np.int64),  # in which tracks are carried on from the frame before
         ("step", np.float64),  # length of each, in frame intervals
         ("survival", np.float64),  # probability that a particle exists on, over all substeps
-        ("detection", np.float64),  # probability that an existing particle is detected
+        ("detection", np.float64),  # probability that a particle is detected that was in the frame before
+        ("reappearance", np.float64),  # the same of one that was missed there
         ("birth", np.float64),  # density of new particles, 1/px²
         ("switch", np.float64),  # probability that a particle draws its way of moving anew, per substep
         ("prior", np.float64, (N_MODELS,)),  # share of each motion model
@@ -86,8 +88,8 @@ class Evidence(NamedTuple):
         Squared velocities per axis ((px/frame)²) times the probability of directed motion; sum of the probabilities.
     probability, n_tracks
         Model probabilities, shape (N_MODELS,); number of tracks.
-    n_seen, n_missed
-        Detections, and frames before them in which the particle was there and not detected.
+    n_seen, n_found_again, n_missed
+        Detections, those of them that follow on a miss, and the frames before them in which the particle was missed.
     """
 
     step_var: float
@@ -97,4 +99,5 @@ class Evidence(NamedTuple):
     probability: Floats
     n_tracks: int
     n_seen: int
+    n_found_again: int
     n_missed: int

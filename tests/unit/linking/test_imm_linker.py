@@ -133,6 +133,47 @@ def test_a_track_ends_after_its_misses():
     np.testing.assert_array_equal(dark[4].ended, particle)
 
 
+def blinkers(gap, frames=60, n=25, step_px=0.0):
+    """Frames of particles on a grid 80 px apart, each dark for ``gap`` frames of 20, with a phase of its own."""
+    rng = np.random.default_rng(4)
+    grid = np.stack(np.meshgrid(np.arange(40, 440, 80.0), np.arange(40, 440, 80.0)), axis=-1).reshape(-1, 2)[:n]
+    phase = rng.integers(0, 20, n)
+    for t in range(frames):
+        lit = (t + phase) % 20 >= gap
+        grid = grid + rng.normal(0, step_px, grid.shape)
+        yield detections_at((grid + rng.normal(0, 0.3, grid.shape))[lit]), np.flatnonzero(lit)
+
+
+def owners_of(linker, movie):
+    """Return the set of tracks that each particle had."""
+    tracks = {}
+    for t, (detections, identity) in enumerate(movie):
+        for k, particle in zip(identity, linker.update(detections, t, float(t)).particle, strict=True):
+            tracks.setdefault(k, set()).add(particle)
+    return tracks
+
+
+@pytest.mark.parametrize("step_px", [0.0, 1.0])
+def test_particles_known_to_blink_keep_their_tracks(step_px):
+    tracks = owners_of(prepared(blinking=True), blinkers(8, step_px=step_px))
+    assert sum(len(each) == 1 for each in tracks.values()) >= 22
+
+
+def test_blinking_is_learnt_from_places_where_tracks_end_and_begin():
+    """Dark for longer than any track lives that knows of no blinking."""
+    linker, movie = prepared(), list(blinkers(8, frames=200))
+    started = [len(linker.update(detections, t, float(t)).started) for t, (detections, _) in enumerate(movie)]
+    assert sum(started[:100]) > 40
+    assert sum(started[100:]) <= 10
+    assert linker.info["learnt_dark_frames"] > 4
+
+
+def test_tracks_without_blinking_end_as_fast_as_ever(simulate):
+    linker = prepared()
+    link(linker, simulate("brownian", n=200, frames=40))
+    assert linker.info["learnt_dark_frames"] < 1.2
+
+
 def test_an_improbable_track_ends_sooner():
     linker = prepared(max_misses=1000)
     linker.update(detections_at([[50.0, 50.0]]), 0, 0.0)
@@ -211,7 +252,7 @@ def test_info_tells_what_was_learnt_and_ignored(simulate):
     assert info["ignored_detections"] == 2
     assert info["learnt_motion"]["directed"] > 0.9
     assert info["learnt_speed_px"] == pytest.approx(3.0, abs=0.5)
-    assert info["max_misses"] == 3
+    assert (info["max_misses"], info["blinking"]) == (15, "auto")
 
 
 def test_has_to_be_prepared():
