@@ -98,8 +98,9 @@ class _Field:
         outside = ((self.yx < 0) | (self.yx >= SHAPE)).any(axis=1)
         self._left -= 1
         gone = outside | (self._left <= 0)
-        moved = self._family.shift is not None
-        self.yx[gone] = self.yx[gone] % SHAPE if moved else self._rng.uniform(0, SHAPE, (gone.sum(), 2))
+        carried = outside & (self._left > 0) & (self._family.shift is not None)
+        self.yx[carried] %= SHAPE
+        self.yx[gone & ~carried] = self._rng.uniform(0, SHAPE, ((gone & ~carried).sum(), 2))
         self._velocity[gone] = _towards(self._rng, self._family.speed_px, gone.sum())
         self._left[gone] = self._lives(gone.sum())
         self.identity = self.identity.copy()

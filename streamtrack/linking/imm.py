@@ -11,9 +11,10 @@ from pydantic import Field
 from streamtrack.errors import LinkerError
 from streamtrack.linking.assignment import assign
 from streamtrack.linking.calibration import Blinking, MotionCalibration, RunningMean
+from streamtrack.linking.common_motion import common_shift, lost_tracks
 from streamtrack.linking.confirmation import confirm_and_terminate
 from streamtrack.linking.gating import candidates, empty_grid
-from streamtrack.linking.imm_filter import SETTLED_HITS, begin, correct, gains, gates, predict, revise
+from streamtrack.linking.imm_filter import begin, correct, gains, gates, predict, revise
 from streamtrack.linking.measurement import measure
 from streamtrack.linking.pace import FrameIntervals
 from streamtrack.linking.places import Places
@@ -101,7 +102,7 @@ class ImmLinker:
         self._crowd = RunningMean(0.0, 0.0, CROWD_MEMORY_FRAMES)
         self._intervals = FrameIntervals()
         self._density = 0.0
-        self._ignored = self._revised = self._not_revised = 0
+        self._ignored = self._revised = self._not_revised = self._shifts = 0
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -121,6 +122,7 @@ class ImmLinker:
             "learnt_speed_px": self._calibration.speed_px,
             "learnt_motion": dict(zip(MOTION_MODES, self._calibration.prior.tolist(), strict=True)),
             "ignored_detections": self._ignored,
+            "shifts_found": self._shifts,
             "revised_detections": self._revised,
             "decisions_beyond_budget": self._not_revised,
         }
@@ -133,6 +135,7 @@ class ImmLinker:
             self.update(Detections(ones, ones, ones, ones, ones), index, float(index))
         if self._lag:
             self._reconsider(np.empty((0, 3), np.int64))
+        self._find_shift(self._tracks.live, self._tracks.measured[0, :0].T.copy())
         self._start_over(shape)
 
     def update(self, detections: Detections, frame_index: int, time_s: float) -> TrackUpdate:
@@ -194,7 +197,9 @@ class ImmLinker:
         return {
             "shape": np.array(self._shape),
             "lag": np.array(self._lag),
-            "counts": np.array([tracks.update, tracks.next_particle, self._ignored, self._revised, self._not_revised]),
+            "counts": np.array(
+                [tracks.update, tracks.next_particle, self._ignored, self._revised, self._not_revised, self._shifts]
+            ),
             "last_index": np.array(NONE if pace.last_index is None else pace.last_index),
             "pace": np.array([pace.interval_s, pace.last_s, pace.is_measured]),
             **{name: getattr(tracks, name) for name in TRACK_ARRAYS},
@@ -230,7 +235,8 @@ class ImmLinker:
                 raise ValueError(f"{name} is {state[name].dtype}")
             setattr(tracks, name, state[name])
         tracks.live = np.flatnonzero(tracks.particle >= 0)
-        tracks.update, tracks.next_particle, self._ignored, self._revised, self._not_revised = map(int, state["counts"])
+        counts = map(int, state["counts"])
+        tracks.update, tracks.next_particle, self._ignored, self._revised, self._not_revised, self._shifts = counts
         pace.last_index = int(state["last_index"]) if tracks.update >= 0 else None
         pace.interval_s, pace.last_s = map(float, state["pace"][:2])
         pace.is_measured = bool(state["pace"][2])
@@ -269,15 +275,14 @@ class ImmLinker:
         survival = (1.0 - self._calibration.death) ** intervals
         rates = survival, *self._calibration.visible(lost + 1), self._density * self._calibration.death
         motion = self._calibration.describe(step)
-        self._tracks.frames[self._tracks.now] = (frame_index, lost, substeps, step, *rates, *motion)
+        self._tracks.frames[self._tracks.now] = (frame_index, lost, substeps, step, 0.0, *rates, *motion)
 
     def _learn(self, new: Indices, over: Indices) -> None:
         """Take in what this frame says of the motion, given the slots of tracks that were confirmed and that end."""
         tracks = self._tracks
-        settled = over[tracks.states["hits"][over, tracks.now] >= SETTLED_HITS]
         area_px = float(self._shape[0] * self._shape[1])
-        found_again = self._places.look(tracks.states, new, settled, tracks.now, area_px)
-        self._calibration.learn(self._evidence, len(settled), found_again)
+        n_died, found_again = self._places.look(tracks.states, new, over, tracks.now, area_px)
+        self._calibration.learn(self._evidence, n_died, found_again)
 
     def _end_across(self, lost: int) -> Indices:
         """End the tracks that were missed too often once the lost frames are counted; return their ids."""
@@ -290,12 +295,11 @@ class ImmLinker:
         tracks = self._tracks
         live, now = tracks.live, tracks.now
         states, frames, measured = tracks.states, tracks.frames, tracks.measured
-        y, x, var, clutter = measured[now, :n_detections].T.copy()
-        predict(states, frames, live, now - 1, now)
-        boxes = gates(states, frames, live, now, clutter.min(initial=np.inf), var.max(initial=0.0))
-        start, candidate = candidates(boxes, y, x, self._cells)
-        gain = gains(states, frames, measured, live, now, start, candidate)
-        detection_of = assign(start, candidate, gain, n_detections)
+        columns = measured[now, :n_detections].T.copy()
+        start, candidate, gain, detection_of = self._assign(columns)
+        lost = lost_tracks(live, tracks.confirmed, detection_of, frames[now]["detection"])
+        if len(lost) and self._find_shift(lost, columns):
+            start, candidate, gain, detection_of = self._assign(columns)
         self._evidence = Evidence(*correct(states, frames, measured, live, now, detection_of))
         owner = owners(live, detection_of, n_detections)
         left = np.flatnonzero(owner == NONE)
@@ -303,6 +307,25 @@ class ImmLinker:
         begin(tracks.states, frames, measured, owner[left], now, left)
         if self._lag:
             self._close[now] = ambiguous_pairs(live, start, candidate, gain, detection_of, owner, tracks.particle)
+
+    def _assign(self, columns: Floats) -> tuple[Indices, Indices, Floats, Indices]:
+        """Return the candidates of each live track, what they gain, and the detection of each."""
+        tracks, (y, x, var, clutter) = self._tracks, columns
+        live, now, states, frames = tracks.live, tracks.now, tracks.states, tracks.frames
+        predict(states, frames, live, now - 1, now)
+        boxes = gates(states, frames, live, now, clutter.min(initial=np.inf), var.max(initial=0.0))
+        start, candidate = candidates(boxes, y, x, self._cells)
+        gain = gains(states, frames, tracks.measured, live, now, start, candidate)
+        return start, candidate, gain, assign(start, candidate, gain, len(y))
+
+    def _find_shift(self, slots: Indices, columns: Floats) -> bool:
+        """Look whether the whole field was moved, and predict with that."""
+        tracks = self._tracks
+        dy, dx, n_agree = common_shift(tracks.states, slots, tracks.now, columns[0], columns[1])
+        if n_agree:
+            tracks.frames["shift"][tracks.now] += dy, dx
+            self._shifts += 1
+        return n_agree > 0
 
     def _revise(self) -> tuple[Revision, Indices]:
         """Look at close decisions again; return what changed, and the ids of tracks that were swallowed by others."""

@@ -34,6 +34,7 @@ from streamtrack.linking.records import (
     NONE,
     POSITION,
     POSITION_VAR,
+    SETTLED_HITS,
     STATE,
     VAR,
     VELOCITY,
@@ -52,8 +53,8 @@ MIXTURE = np.dtype(
 )
 """A track between mixing and prediction."""
 
-SETTLED_EXISTENCE, SETTLED_HITS = 0.9, 4
-"""Tracks from here on are evidence of how particles move; younger ones say more about where they began."""
+SETTLED_EXISTENCE = 0.9
+"""Tracks from here on, and from `SETTLED_HITS`, are evidence of how particles move."""
 
 TINY = 1e-300
 """Keeps logarithms of underflowed likelihoods finite."""
@@ -84,6 +85,18 @@ def _predict(before: Any, frame: Any, mixed: Any, now: Any) -> None:
         now["origin"][axis] = before["origin"][axis]
     for k in range(3):
         now["last"][k] = before["last"][k]
+    if frame["shift"][Y] != 0.0 or frame["shift"][X] != 0.0:
+        shift_track(now, frame["shift"])
+
+
+@compiled
+def shift_track(track: Any, shift: Floats) -> None:
+    """Let a track go with the field (y, x), px: its past, too, so that it moves no further than its particle does."""
+    for axis in range(2):
+        track["origin"][axis] += shift[axis]
+        track["last"][axis] += shift[axis]
+        for j in range(N_MODELS):
+            track["mean"][j, axis, POSITION] += shift[axis]
 
 
 @compiled

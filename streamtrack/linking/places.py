@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from streamtrack.compiling import compiled
-from streamtrack.linking.records import VAR, Floats, Indices, States, X, Y
+from streamtrack.linking.records import SETTLED_HITS, VAR, Floats, Indices, States, X, Y
 
 MOST_PLACES = 128
 """The last ones; in a crowd that loses more of them there are other gaps to learn from."""
@@ -45,16 +45,20 @@ class Places:
         self.counts = np.zeros(4)
         self.written = 0
 
-    def look(self, states: States, new: Indices, ended: Indices, now: int, area_px: float) -> tuple[float, float]:
+    def look(
+        self, states: States, new: Indices, ended: Indices, now: int, area_px: float
+    ) -> tuple[int, tuple[float, float]]:
         """Look whether newly confirmed tracks began at a place; remember where settled tracks ended, all by slot.
 
         Returns
         -------
-        Beginnings at places beyond chance, and the frames of the gaps before them; zero if there may be none.
+        How many settled tracks ended; and beginnings at places beyond chance, with the frames of the gaps before them:
+        zero if there may be none.
         """
         found_again = _count(states, new, now, area_px, self.table, self.counts)
-        self.written = _keep(states, ended, now, self.table, self.written)
-        return found_again
+        n_ended = _keep(states, ended, now, self.table, self.written)
+        self.written += n_ended
+        return n_ended, found_again
 
 
 @compiled
@@ -89,10 +93,13 @@ def _count_one(track: Any, gap: float, place: Floats, area_px: float, counts: Fl
 
 @compiled
 def _keep(states: States, ended: Indices, now: int, places: Floats, written: int) -> int:
+    n = 0
     for slot in ended:
-        track, place = states[slot, now], places[written % len(places)]
+        if states[slot, now]["hits"] < SETTLED_HITS:
+            continue
+        track, place = states[slot, now], places[(written + n) % len(places)]
         place[INDEX], place[PLACE_Y], place[PLACE_X] = track["last_index"], track["last"][Y], track["last"][X]
         place[STEP_VAR] = max(track["squared_steps"] / (2.0 * max(track["squared_steps_time"], 1.0)), 0.0)
         place[PLACE_VAR] = track["last"][VAR]
-        written += 1
-    return written
+        n += 1
+    return n

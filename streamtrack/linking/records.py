@@ -24,6 +24,9 @@ N_MEASURED = 4
 NONE = -1
 """No detection, no track."""
 
+SETTLED_HITS = 4
+"""Detections from which a track is evidence of its particle; younger ones say more about where they began."""
+
 STATE = np.dtype(
     [
         ("existence", np.float64),
@@ -52,6 +55,7 @@ FRAME = np.dtype(
         ("lost", np.int64),  # frames between the one before and this one
         ("substeps", np.int64),  # in which tracks are carried on from the frame before
         ("step", np.float64),  # length of each, in frame intervals
+        ("shift", np.float64, (2,)),  # of the whole field from the frame before to this one: y, x (px)
         ("survival", np.float64),  # probability that a particle exists on, over all substeps
         ("detection", np.float64),  # probability that a particle is detected that was in the frame before
         ("reappearance", np.float64),  # the same of one that was missed there

@@ -37,7 +37,7 @@ def frames_of(depth, *, substeps=1, step=1.0, lost=0, step_px=1.7):
     frames = np.zeros(depth, FRAME)
     motion = MotionCalibration(step_px).describe(step)
     for k in range(depth):
-        frames[k] = (k, lost, substeps, step, 0.97, 0.9, 0.9, 5e-5, *motion)
+        frames[k] = (k, lost, substeps, step, 0.0, 0.97, 0.9, 0.9, 5e-5, *motion)
     return frames
 
 

@@ -6,7 +6,18 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from streamtrack.errors import LinkerError
-from streamtrack.linking import assignment, calibration, gating, imm, imm_filter, measurement, readout, revision
+from streamtrack.linking import (
+    assignment,
+    calibration,
+    common_motion,
+    gating,
+    imm,
+    imm_filter,
+    measurement,
+    places,
+    readout,
+    revision,
+)
 from streamtrack.linking.imm import ImmLinker
 from streamtrack.testing.linkers import detections_at
 from streamtrack.types import CONFIRMED, MOTION_MODES, Detections
@@ -172,6 +183,66 @@ def test_tracks_without_blinking_end_as_fast_as_ever(simulate):
     linker = prepared()
     link(linker, simulate("brownian", n=200, frames=40))
     assert linker.info["learnt_dark_frames"] < 1.2
+
+
+def jumping(n, jump_yx, *, at=20, frames=40, seed=6):
+    """Frames of n particles that step by 1 px and all jump together once, 5 % missed, 5 % false; and whose they are."""
+    rng = np.random.default_rng(seed)
+    place = rng.uniform(100, 400, (n, 2))
+    for t in range(frames):
+        place = place + rng.normal(0, 1, place.shape) + (np.asarray(jump_yx) if t == at else 0.0)
+        seen = rng.random(n) < 0.95
+        false = rng.uniform(0, 512, (rng.poisson(0.05 * n), 2))
+        found = np.concatenate((place[seen] + rng.normal(0, 0.3, (seen.sum(), 2)), false))
+        yield detections_at(found), np.concatenate((np.flatnonzero(seen), np.full(len(false), -1)))
+
+
+@pytest.mark.parametrize("n", [4, 20, 60])
+@pytest.mark.parametrize("jump_yx", [(30.0, 0.0), (-18.0, 24.0), (-70.0, -90.0)])
+def test_ids_survive_a_jump_of_the_whole_field(n, jump_yx):
+    linker = prepared()
+    tracks = owners_of(linker, jumping(n, jump_yx))
+    assert linker.info["shifts_found"] == 1
+    assert sum(len(tracks[k]) == 1 for k in range(n)) >= 0.9 * n
+
+
+def test_a_jump_at_the_beginning_is_found_too():
+    tracks = owners_of(prepared(), jumping(40, (25.0, 10.0), at=1))
+    assert sum(len(tracks[k]) == 1 for k in range(40)) >= 36
+
+
+def test_what_jumps_with_the_field_does_not_move_by_itself():
+    linker = prepared()
+    for t, (detections, _) in enumerate(jumping(30, (40.0, 40.0), frames=24)):
+        update = linker.update(detections, t, float(t))
+    settled = update.existence > 0.95
+    assert (update.motion.displacement_px[settled] < 25).all()
+    assert np.median(update.motion.diffusion_px2_s[settled]) == pytest.approx(0.5, rel=0.3)
+
+
+def test_two_particles_are_no_field():
+    linker = prepared()
+    for t in range(10):
+        linker.update(detections_at([[50.0, 50.0], [90.0, 90.0]]), t, float(t))
+    assert len(linker.update(detections_at([[110.0, 150.0], [150.0, 190.0]]), 10, 10.0).started) == 2
+    assert linker.info["shifts_found"] == 0
+
+
+@pytest.mark.parametrize("motion", ["brownian", "directed", "switching"])
+def test_no_shift_is_found_where_nothing_is_shifted(simulate, motion):
+    for n in (8, 100):
+        linker = prepared()
+        link(linker, simulate(motion, n=n, frames=60))
+        assert linker.info["shifts_found"] == 0
+
+
+def test_particles_that_all_vanish_and_come_back_elsewhere_are_not_taken_for_the_same():
+    linker, rng = prepared(), np.random.default_rng(2)
+    place = np.empty((0, 2))
+    for t in range(30):
+        place = rng.uniform(0, 512, (40, 2)) if t % 6 == 0 else place
+        linker.update(detections_at(place), t, float(t))
+    assert linker.info["shifts_found"] == 0
 
 
 def test_an_improbable_track_ends_sooner():
@@ -450,7 +521,7 @@ def test_the_motion_of_a_new_track_is_not_known():
 
 def compiled_versions():
     """How many versions of each compiled function there are, one per combination of argument types."""
-    modules = (assignment, gating, imm_filter, measurement, readout, revision)
+    modules = (assignment, common_motion, gating, imm_filter, measurement, places, readout, revision)
     functions = [each for module in modules for each in vars(module).values() if hasattr(each, "signatures")]
     assert len(functions) > 20
     return {function.__qualname__: len(function.signatures) for function in functions}
