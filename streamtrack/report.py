@@ -8,7 +8,7 @@ import os
 import platform
 import threading
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,8 @@ MOST_RANGES = 1000
 """Of lost frames, that the report lists."""
 MOST_CAUSES = 100
 OTHER_CAUSES = "other causes"
+INTERRUPTED, ENDED = "interrupted", "the run ended"
+"""Causes of frames that were waiting when the run ended before the movie: it never reached them."""
 NO_INTERVAL = "the frame interval is not known: times are in frames, and so are vy, vx and diffusion, not in seconds"
 
 
@@ -101,6 +103,26 @@ def read_report(folder: Path) -> dict[str, Any]:
         if wrong or "status" not in report:
             raise ConfigError(f"{what}: {', '.join(wrong) or 'status'} is not what it should be")
     return report
+
+
+def frames_reached(report: Mapping[str, Any], processed: Iterable[int]) -> range | None:
+    """Return the frames that a run was asked for and came to: from the first to the last, lost ones included.
+
+    Parameters
+    ----------
+    report
+        The run's.
+    processed
+        Indices of the frames that were processed.
+
+    Returns
+    -------
+    range or None
+        None for a run that came to no frame.
+    """
+    lost = [each for each in report["frames"].get("lost_frames", ()) if each["cause"] not in (INTERRUPTED, ENDED)]
+    reached = [*processed, *(each[end] for each in lost for end in ("first", "last"))]
+    return range(min(reached), max(reached) + 1) if reached else None
 
 
 def write_report(folder: Path, report: Mapping[str, Any], *, reserve: bool = False) -> None:

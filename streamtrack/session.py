@@ -22,7 +22,7 @@ from streamtrack.interrupts import Stop
 from streamtrack.parts import ReadyMade, build_parts, files_of
 from streamtrack.power import awake
 from streamtrack.protocols import Engine, FrameSource, Microscope, Sink
-from streamtrack.report import Status, failed
+from streamtrack.report import ENDED, INTERRUPTED, Status, failed
 from streamtrack.run_folder import RunFolder
 from streamtrack.run_record import Progress, RunRecord
 from streamtrack.step import Step
@@ -191,7 +191,7 @@ class Session:
 
         def break_off() -> None:
             self._ended.set()
-            channel.fail("interrupted")
+            channel.fail(INTERRUPTED)
             fanout.halt()
 
         reader = threading.Thread(target=self._read, args=(channel,), name="streamtrack-source", daemon=True)
@@ -209,7 +209,7 @@ class Session:
         The light goes off before the files are finished.
         """
         self._ended.set()
-        channel.fail("interrupted" if self._interrupted else "the run ended")
+        channel.fail(INTERRUPTED if self._interrupted else ENDED)
         steps: tuple[Callable[[], object], ...] = (
             fanout.finish_actuators,
             self._make_safe,

@@ -9,14 +9,15 @@ import pandas as pd
 import typer
 
 from streamtrack.config import PluginConfig
-from streamtrack.errors import ConfigError
+from streamtrack.errors import ConfigError, foreign_errors
 from streamtrack.formats.tables import read_tracks
 from streamtrack.metrics.detection import DetectionScore, LinkScore, score_detections, score_links
 from streamtrack.metrics.ptc import PtcScore, fill_gaps, score_ptc
 from streamtrack.output import check_output, output_file
 from streamtrack.registry import build, source_from_text
-from streamtrack.report import read_report
+from streamtrack.report import REPORT_NAME, frames_reached, read_report
 from streamtrack.simulation import MovieSettings, ground_truth
+from streamtrack.sinks.frame_table import FRAMES
 
 GATES_PX = (5.0, 2.0)
 """5 px is the Particle Tracking Challenge's gate; at 2 px chance matches in dense frames no longer count."""
@@ -53,7 +54,7 @@ def evaluate(
 ) -> None:
     """Score a run: detections (F1, RMSE), links, and tracks by the measures of the Particle Tracking Challenge.
 
-    Gaps in the tracks that were found are filled by straight lines first.
+    Only frames that the run was asked for and came to are scored, lost ones included. Gaps in the tracks that were found are filled by straight lines first.
     """
     if out:
         check_output(out, overwrite)
@@ -67,12 +68,32 @@ def evaluate(
 def score_run(folder: Path, truth: str | None = None) -> RunScores:
     """Score the tables of a run's folder; raises ConfigError where a table is missing or lacks a column."""
     reference = read_tracks(truth) if truth and not truth.startswith("sim:") else _simulated_truth(folder, truth)
+    reference = _of_reached(reference, folder)
     detections = score_detections(reference, read_tracks(folder / "detections.parquet"), gates_px=GATES_PX)
     if "particle" not in reference:
         return RunScores(detections, None, None)
     found = read_tracks(folder / "tracks.parquet")
     links = score_links(reference, found, gate_px=GATES_PX[0])
     return RunScores(detections, links, score_ptc(reference, fill_gaps(found), gate_px=GATES_PX[0]))
+
+
+def _of_reached(truth: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Return the truth of the frames that the run came to; all of it where the folder does not say which."""
+    frames = folder / FRAMES
+    if not (frames.is_file() and (folder / REPORT_NAME).is_file()):
+        return truth
+    with foreign_errors(ConfigError, f"cannot read {frames}"):
+        processed = pd.read_parquet(frames, columns=["frame"])["frame"].tolist()
+    reached = frames_reached(read_report(folder), processed)
+    if reached is None:
+        raise ConfigError(f"{folder}: no frame was reached, there is nothing to score")
+    kept = truth[truth["frame"].between(reached.start, reached.stop - 1)]
+    if len(truth) and not len(kept):
+        there = f"{truth['frame'].min()} to {truth['frame'].max()}"
+        raise ConfigError(
+            f"the truth has frames {there}, the run {reached.start} to {reached.stop - 1}: number them as the movie does"
+        )
+    return kept
 
 
 def print_scores(scores: RunScores) -> None:
