@@ -54,7 +54,8 @@ def evaluate(
 ) -> None:
     """Score a run: detections (F1, RMSE), links, and tracks by the measures of the Particle Tracking Challenge.
 
-    Only frames that the run was asked for and came to are scored, lost ones included. Gaps in the tracks that were found are filled by straight lines first.
+    Only frames that the run was asked for and came to are scored, lost ones included. Gaps in the tracks that were
+    found are filled by straight lines first.
     """
     if out:
         check_output(out, overwrite)
@@ -89,10 +90,8 @@ def _of_reached(truth: pd.DataFrame, folder: Path) -> pd.DataFrame:
         raise ConfigError(f"{folder}: no frame was reached, there is nothing to score")
     kept = truth[truth["frame"].between(reached.start, reached.stop - 1)]
     if len(truth) and not len(kept):
-        there = f"{truth['frame'].min()} to {truth['frame'].max()}"
-        raise ConfigError(
-            f"the truth has frames {there}, the run {reached.start} to {reached.stop - 1}: number them as the movie does"
-        )
+        there, here = f"{truth['frame'].min()} to {truth['frame'].max()}", f"{reached.start} to {reached.stop - 1}"
+        raise ConfigError(f"the truth has frames {there}, the run {here}: number them as the movie does")
     return kept
 
 
