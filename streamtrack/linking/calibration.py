@@ -18,7 +18,7 @@ FIRST_PRIOR = (0.45, 0.45, 0.1)
 """Share of each motion model, until the movie says otherwise."""
 
 LEAST_STEP_PX, GREATEST_STEP_PX = 0.1, 20.0
-LEAST_SPEED_PX, GREATEST_SPEED_PX = 1.0, 20.0
+LEAST_SPEED_PX, GREATEST_SPEED_PX = 1.0, 40.0
 LEAST_PRIOR = 0.02
 """Bounds of what is learnt: nothing may become so improbable that the opposite is no longer linked, hence learnt."""
 
@@ -141,6 +141,10 @@ class MotionCalibration:
         self._step_var.add(evidence.step_var, evidence.brownian)
         self._speed_var.add(evidence.speed_var, evidence.directed)
         self._prior.add(evidence.probability, evidence.n_tracks)
+
+    def learn_speed(self, squares: float, n: float) -> None:
+        """Take in velocities that did not come to links: the sum of their squares per axis, and how many they are."""
+        self._speed_var.add(squares, n)
 
     @property
     def step_px(self) -> float:

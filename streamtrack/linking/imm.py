@@ -13,6 +13,7 @@ from streamtrack.linking.assignment import assign
 from streamtrack.linking.calibration import Blinking, MotionCalibration, RunningMean
 from streamtrack.linking.common_motion import common_shift, lost_tracks
 from streamtrack.linking.confirmation import confirm_and_terminate
+from streamtrack.linking.fast_starts import SUSPICIOUS_SHARE, fast_steps
 from streamtrack.linking.gating import candidates, empty_grid
 from streamtrack.linking.imm_filter import begin, correct, gains, gates, predict, revise
 from streamtrack.linking.measurement import measure
@@ -305,6 +306,9 @@ class ImmLinker:
         left = np.flatnonzero(owner == NONE)
         owner[left] = tracks.add(len(left))
         begin(tracks.states, frames, measured, owner[left], now, left)
+        if len(left) > SUSPICIOUS_SHARE * n_detections:
+            area_px = float(self._shape[0] * self._shape[1])
+            self._calibration.learn_speed(*fast_steps(tracks.states, tracks.live, now, area_px))
         if self._lag:
             self._close[now] = ambiguous_pairs(live, start, candidate, gain, detection_of, owner, tracks.particle)
 

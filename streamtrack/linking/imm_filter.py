@@ -288,9 +288,10 @@ def _hit(track: Any, frame: Any, seen: Floats, detection: int) -> None:
 
     r <- r pD L / (r pD L + clutter (1 - r pD)), with L the likelihood of the detection over all models.
     """
-    likelihood = TINY
+    likelihood = 0.0
     for j in range(N_MODELS):
-        track["probability"][j] = _likelihood(track, j, seen)
+        # Where all underflow, which happens where tails are exchanged far away, the models stay as they were.
+        track["probability"][j] = _likelihood(track, j, seen) + TINY * track["probability"][j]
         likelihood += track["probability"][j]
         _kalman_update(track["mean"][j], track["covariance"][j], seen)
     for j in range(N_MODELS):

@@ -200,6 +200,16 @@ def test_a_missed_particle_keeps_its_prediction_and_exists_less(states, frames):
     assert (tracks["detection"] == NONE).all()
 
 
+def test_a_detection_beyond_all_models_leaves_their_shares_and_ends_the_track(states, frames):
+    before = states["probability"][:, NOW].copy()
+    far = measured_at(np.full(N, 1e5), np.full(N, 1e5))
+    correct(states, frames, far, SLOTS, NOW, np.arange(N))
+    np.testing.assert_allclose(states["probability"][:, NOW], before, rtol=1e-6)
+    assert (states["existence"][:, NOW] < 1e-100).all()
+    predict(states, frames, SLOTS, NOW, BEFORE)
+    assert np.isfinite(states["mean"][:, BEFORE]).all()
+
+
 def test_gain_is_the_log_ratio_of_linked_to_new(states, frames):
     measured = measured_at([50.0], [40.0])
     gain = gains(states, frames, measured, SLOTS, NOW, np.arange(N + 1), np.zeros(N, np.int64))

@@ -10,6 +10,7 @@ from streamtrack.linking import (
     assignment,
     calibration,
     common_motion,
+    fast_starts,
     gating,
     imm,
     imm_filter,
@@ -243,6 +244,37 @@ def test_particles_that_all_vanish_and_come_back_elsewhere_are_not_taken_for_the
         place = rng.uniform(0, 512, (40, 2)) if t % 6 == 0 else place
         linker.update(detections_at(place), t, float(t))
     assert linker.info["shifts_found"] == 0
+
+
+def runners(speed_px, n=40, frames=60):
+    """Frames of particles that run straight on through an image without borders to them, and whose they are."""
+    rng = np.random.default_rng(9)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    velocity = speed_px * np.column_stack((np.sin(angle), np.cos(angle)))
+    place, identity = rng.uniform(0, 512, (n, 2)), np.arange(n)
+    for _ in range(frames):
+        yield detections_at(place + rng.normal(0, 0.3, place.shape)), identity
+        place = place + velocity
+        gone = ((place < 0) | (place > 511)).any(axis=1)
+        place[gone] %= 512
+        identity = np.where(gone, identity.max() + 1 + np.arange(n), identity)
+
+
+@pytest.mark.parametrize("speed_px", [5.0, 25.0, 40.0])
+def test_particles_that_outrun_every_gate_are_caught_up_with(speed_px):
+    linker = prepared()
+    movie = list(runners(speed_px))
+    ids = link(linker, movie)
+    assert linker.info["learnt_speed_px"] == pytest.approx(speed_px / np.sqrt(2), rel=0.25)
+    assert accuracy(ids[20:], movie[20:]) > 0.8
+
+
+def test_detections_without_particles_tell_of_no_speed():
+    linker, rng = prepared(), np.random.default_rng(3)
+    before = linker.info["learnt_speed_px"]
+    for t in range(60):
+        linker.update(detections_at(rng.uniform(0, 512, (60, 2))), t, float(t))
+    assert linker.info["learnt_speed_px"] == pytest.approx(before, rel=0.5)
 
 
 def test_an_improbable_track_ends_sooner():
@@ -521,7 +553,7 @@ def test_the_motion_of_a_new_track_is_not_known():
 
 def compiled_versions():
     """How many versions of each compiled function there are, one per combination of argument types."""
-    modules = (assignment, common_motion, gating, imm_filter, measurement, places, readout, revision)
+    modules = (assignment, common_motion, fast_starts, gating, imm_filter, measurement, places, readout, revision)
     functions = [each for module in modules for each in vars(module).values() if hasattr(each, "signatures")]
     assert len(functions) > 20
     return {function.__qualname__: len(function.signatures) for function in functions}
