@@ -26,7 +26,7 @@ from pydantic import (
 
 from streamtrack.errors import ConfigError, foreign_errors, one_line
 
-_PATH_KEYS = {"path", "config", "adapters", "weights"}
+_PATH_KEYS = {"path", "config", "adapters", "weights", "mask"}
 _BACKSLASH_CURE = r"write paths with / or in 'single quotes'"
 _ESCAPES = re.compile(r"[\x08\t\n\f\r]")
 
@@ -155,6 +155,10 @@ class RunConfig(BaseModel):
 
     source: PluginConfig | None = None
     """May be left out where a script feeds the run."""
+    roi: str | None = None
+    """Rectangle that is searched, ``"Y0:Y1,X0:X1"`` in px; outside nothing is detected."""
+    mask: Path | None = None
+    """File of the frames' size, TIFF, PNG, ``.npy`` or zarr: only where it is not 0 is searched."""
     engine: PluginConfig = PluginConfig(kind="denodet")
     linker: PluginConfig = PluginConfig(kind="imm")
     measures: tuple[PluginConfig, ...] = ()

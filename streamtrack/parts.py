@@ -12,6 +12,7 @@ from streamtrack.config import PluginConfig, RunConfig
 from streamtrack.errors import ConfigError, SourceError
 from streamtrack.protocols import Actuator, Engine, FrameSource, Linker, Measure, Microscope, Sink
 from streamtrack.registry import Group, build
+from streamtrack.search_area import SearchArea
 from streamtrack.triggers.rule import Rule
 from streamtrack.types import SourceInfo
 
@@ -35,6 +36,8 @@ class Parts:
         The microscope as actuators see it, behind the run's limits; None without a microscope.
     tables
         The configuration of all plug-ins with every default spelled out.
+    area
+        Where particles are looked for; None for everywhere.
     """
 
     source: FrameSource
@@ -48,6 +51,7 @@ class Parts:
     microscope: Microscope | None
     guard: Guard | None
     tables: Mapping[str, Any]
+    area: SearchArea | None
     _open: ExitStack
 
     def close(self) -> None:
@@ -117,6 +121,7 @@ def build_parts(
             microscope,
             guard,
             builder.tables,
+            _area(config, info),
             opened,
         )
         if prepare_rules:
@@ -133,6 +138,12 @@ def files_of(sinks: Mapping[str, Sink]) -> list[str]:
     if silent:
         raise ConfigError(f"sink {silent[0]!r} does not say what it writes; give its class the names as 'files'")
     return [file for sink in sinks.values() for file in sink.files]
+
+
+def _area(config: RunConfig, source: SourceInfo) -> SearchArea | None:
+    if config.roi is None and config.mask is None:
+        return None
+    return SearchArea(source.shape, config.roi, None if config.mask is None else config.folder / config.mask)
 
 
 def _check_calibration(source: SourceInfo) -> None:

@@ -146,7 +146,8 @@ class RunRecord:
     def _remarks(self) -> list[str]:
         """Return what a reader of the results has to know."""
         no_interval = [NO_INTERVAL] if self._info.time_unit == "frame" else []
-        return [*self._run_folder.remarks(), *self._engine_remarks(), *no_interval]
+        area = [str(self._parts.area)] if self._parts.area is not None else []
+        return [*self._run_folder.remarks(), *area, *self._engine_remarks(), *no_interval]
 
     def _engine_remarks(self) -> Sequence[str]:
         engine = self._parts.engine
@@ -168,4 +169,7 @@ class RunRecord:
 
     def _full_config(self) -> dict[str, Any]:
         """Return the run's configuration with every default spelled out."""
-        return {**self._parts.tables, **self._config.model_dump(mode="json", include={"ingest", "safety", "mode"})}
+        return {
+            **self._parts.tables,
+            **self._config.model_dump(mode="json", include={"ingest", "safety", "mode", "roi", "mask"}),
+        }

@@ -268,7 +268,8 @@ class Session:
 
     def _loop(self, channel: Channel[Frame], fanout: Fanout, on_progress: Callable[[Progress], None]) -> None:
         parts, record = self._parts, self._record
-        step = Step(self._engine, self._linker, parts.rules, fanout.wants_denoised, measures=parts.measures)
+        wants = fanout.wants_denoised
+        step = Step(self._engine, self._linker, parts.rules, wants, measures=parts.measures, area=parts.area)
         while (frame := self._next(channel)) is not None:
             try:
                 result = step(frame)

@@ -6,15 +6,14 @@ Live runs and replays call the same step; given the same frames it returns the s
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-import numpy as np
-
 from streamtrack.clock import Clock, monotonic_ns
 from streamtrack.errors import EngineError
 from streamtrack.measures.tracks import TrackMeasures
 from streamtrack.protocols import Engine, Linker, Measure
+from streamtrack.search_area import SearchArea, mask_unseen
 from streamtrack.triggers.rule import Rule
 from streamtrack.triggers.view import TrackViews
-from streamtrack.types import Command, Detections, Frame, FrameResult, Pixels, Stamps, TrackUpdate, Values
+from streamtrack.types import Command, Detections, Frame, FrameResult, Stamps, TrackUpdate, Values
 
 
 class Step:
@@ -30,6 +29,8 @@ class Step:
         Tells whether anyone needs the denoised image of the frame of this index.
     measures
         By name; already prepared.
+    area
+        Where particles are looked for, by default everywhere.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Step:
         wants_denoised: Callable[[int], bool] = lambda index: False,
         clock: Clock = monotonic_ns,
         measures: Mapping[str, Measure] = MappingProxyType({}),
+        area: SearchArea | None = None,
     ) -> None:
         self._engine = engine
         self._columns, self._frame_columns = names_declared(engine)
         self._measures = TrackMeasures(measures) if measures else None
         self._linker = linker
+        self._area = area
         self._rules = tuple(rules)
         shown = {(rule.confirmed, rule.where) for rule in rules}
         self._views = {(confirmed, where): TrackViews(confirmed=confirmed, where=where) for confirmed, where in shown}
@@ -55,7 +58,7 @@ class Step:
     def __call__(self, frame: Frame) -> FrameResult:
         """Detect, link, measure and decide; errors of the plug-ins pass through."""
         dequeued = self._clock()
-        pixels, masked_pixels = mask_non_finite(frame.pixels)
+        pixels, masked_pixels = mask_unseen(frame.pixels)
         if frame.index != self._next_index:
             self._engine.reset()
         detections, denoised = self._engine.detect(pixels, denoise=self._wants_denoised(frame.index))
@@ -63,6 +66,8 @@ class Step:
         self._next_index = frame.index + 1
         if detections.extra.keys() != self._columns or detections.frame_values.keys() != self._frame_columns:
             self._refuse(detections)
+        if self._area is not None:
+            detections = self._area.of(detections)
         tracks = self._linker.update(detections, frame.index, frame.time_s)
         linked = measured = self._clock()
         if self._measures is not None:
@@ -91,15 +96,3 @@ def names_declared(engine: Engine) -> tuple[set[str], set[str]]:
     """Return the names of what an engine measures of each detection, and of each frame."""
     columns, frame_columns = (getattr(engine, name, ()) for name in ("columns", "frame_columns"))
     return {column.name for column in columns}, {column.name for column in frame_columns}
-
-
-def mask_non_finite(pixels: Pixels) -> tuple[Pixels, int]:
-    """Replace NaN and infinite pixels by the mean of the others, or by 0 where there are none.
-
-    Returns the image, copied only when something had to be replaced, and how many pixels were.
-    """
-    if pixels.dtype != np.float32 or np.isfinite(pixels).all():
-        return pixels, 0
-    finite = np.isfinite(pixels)
-    mean = pixels[finite].mean(dtype=np.float64) if finite.any() else 0.0
-    return np.where(finite, pixels, np.float32(mean)), int(finite.size - np.count_nonzero(finite))

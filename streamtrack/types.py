@@ -405,7 +405,7 @@ class FrameResult:
     denoised
         Shape (H, W), float32, camera counts; None unless a sink asked for it.
     masked_pixels
-        NaN or infinite pixels that were replaced by the frame's mean before detection.
+        Pixels that were replaced by the mean of the others before detection: NaN, infinite, or in a constant border.
     values
         What microscope and engine said of the frame as a whole, by the names of ``SourceInfo.frame_columns``.
     """

@@ -33,6 +33,7 @@ def make_config(
     engine: dict[str, Any] | None = None,
     linker: str | None = None,
     mode: str | None = None,
+    area: dict[str, Any] | None = None,
 ) -> RunConfig:
     """Return the run's configuration: the file's, with what the command line says on top; None says nothing."""
     data = read_toml(config) if config else {}
@@ -46,6 +47,7 @@ def make_config(
         data["linker"] = {"kind": linker}
     if mode is not None:
         data["mode"] = mode
+    data |= {key: value for key, value in (area or {}).items() if value is not None}
     run_config = validate(RunConfig, data, str(config) if config else "command line")
     return run_config.from_file(config) if config else run_config
 
@@ -109,7 +111,8 @@ def report_lines(report: dict[str, Any], out: Path) -> list[str]:
         lines.append(f"  and {len(causes) - MOST_CAUSES} more causes, see report.json")
     if frames["masked_pixels"]:
         lines.append(
-            f"  {frames['masked_pixels']} NaN or infinite pixels in {frames['with_masked_pixels']} frames masked"
+            f"  {frames['masked_pixels']} pixels in {frames['with_masked_pixels']} frames masked: not finite, or in a "
+            "constant border"
         )
     if frames["processed"]:
         stages = ", ".join(f"{stage} {latency[stage]['p50']:.2f}" for stage in ("read", "detect", "link"))

@@ -25,6 +25,10 @@ def track(
         str | None, typer.Option(help="Frames A:B, A included and B not; either may be left out.")
     ] = None,
     axes: Annotated[str | None, typer.Option(help="Order of the axes, e.g. TCYX, where the file does not say.")] = None,
+    roi: Annotated[str | None, typer.Option(help="Search only this rectangle, Y0:Y1,X0:X1 in px.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Search only where this image is not 0: labels or 0/1, TIFF, PNG, npy or zarr.")
+    ] = None,
     engine: Annotated[str | None, typer.Option(help=ENGINE_HELP)] = None,
     weights: Annotated[str | None, typer.Option(help=WEIGHTS_HELP)] = None,
     threshold: Annotated[float | None, typer.Option(help="Detection score to reach, 0 to 1.")] = None,
@@ -44,7 +48,8 @@ def track(
         "axes": axes,
     }
     detection = {"kind": engine, "weights": weights, "threshold": threshold}
-    report = run(lambda: make_config(source, config, chosen, detection, linker), out, overwrite, under_a_bar)
+    area = {"roi": roi, "mask": None if mask is None else mask.expanduser().absolute()}
+    report = run(lambda: make_config(source, config, chosen, detection, linker, area=area), out, overwrite, under_a_bar)
     raise typer.Exit(EXIT_CODES[report["status"]])
 
 

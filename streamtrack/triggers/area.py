@@ -9,6 +9,7 @@ from pydantic import Field
 from scipy.ndimage import distance_transform_edt
 
 from streamtrack.errors import ConfigError
+from streamtrack.mask_file import read_mask, size
 from streamtrack.triggers.checks import require, require_one
 
 Range = tuple[float, float]
@@ -26,7 +27,7 @@ class Area:
     polygon_px
         Corners (y, x), three or more.
     mask
-        PNG or TIFF of the size of the image; pixels that are not 0 belong to the area.
+        TIFF, PNG, ``.npy`` or zarr of the size of the image; pixels that are not 0 belong to the area.
 
     Raises
     ------
@@ -46,7 +47,7 @@ class Area:
         """Lay the area over images of (H, W) px."""
         inside = self._inside(shape)
         if not inside.any():
-            raise ConfigError(f"the area holds no pixel of an image of {_size(shape)}: positions are px, y before x")
+            raise ConfigError(f"the area holds no pixel of an image of {size(shape)}: positions are px, y before x")
         self._distance_px = distance_transform_edt(~inside).astype(np.float32)
 
     def distance_px(self, y: NDArray[np.float32], x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -59,7 +60,7 @@ class Area:
 
     def _inside(self, shape: tuple[int, int]) -> Mask:
         if self._mask is not None:
-            return _read_mask(self._mask, shape)
+            return read_mask(self._mask, shape)
         y, x = np.indices(shape)
         if self._polygon_px is not None:
             return _in_polygon(y, x, self._polygon_px)
@@ -73,37 +74,3 @@ def _in_polygon(y: NDArray[np.intp], x: NDArray[np.intp], corners: list[tuple[fl
 
     points = np.column_stack((y.ravel(), x.ravel()))
     return np.asarray(Outline(corners).contains_points(points).reshape(y.shape))
-
-
-def _read_mask(path: Path, shape: tuple[int, int]) -> Mask:
-    try:
-        image = _read_image(path)
-    except Exception as error:  # readers of damaged files raise all sorts
-        raise ConfigError(f"cannot read the mask {path}: {error or type(error).__name__}") from error
-    if image.shape != shape:
-        raise ConfigError(f"the mask {path} has {_size(image.shape)}, the image {_size(shape)}: they must be the same")
-    return np.asarray(image != 0)
-
-
-def _read_image(path: Path) -> NDArray[np.generic]:
-    """Return the image of a file: shape (H, W), 0 where it is black or transparent."""
-    if path.suffix.lower() in (".tif", ".tiff"):
-        import tifffile
-
-        image: NDArray[np.generic] = np.squeeze(tifffile.imread(path))
-    elif path.suffix.lower() == ".png":
-        from matplotlib.image import imread
-
-        image = np.asarray(imread(path))
-    else:
-        raise ConfigError("it must be a .png, .tif or .tiff file")
-    if image.ndim == 3 and image.shape[2] in (3, 4):
-        colours, opacity = image[..., :3], image[..., 3:]
-        image = (colours != 0).any(axis=2) & (opacity != 0).all(axis=2)
-    if image.ndim != 2:
-        raise ConfigError(f"it has the shape {image.shape}, not that of one image")
-    return image
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape)) + " px"

@@ -3,7 +3,7 @@ import pytest
 
 from streamtrack.config import PluginConfig
 from streamtrack.registry import build
-from streamtrack.step import Step, mask_non_finite
+from streamtrack.step import Step
 from streamtrack.testing import FakeClock
 from streamtrack.types import Frame, Stamps
 
@@ -61,35 +61,3 @@ def test_a_frame_on_which_the_engine_failed_is_missing():
     engine.calls += 1  # past its fault
     step(frames[3])
     assert engine.in_a_row == 1
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_non_finite_pixels_become_the_mean_of_the_others(bad):
-    pixels = np.full((32, 32), 5, np.float32)
-    pixels[0, :4] = 9
-    pixels[1, 1] = pixels[2, 2] = bad
-    masked, count = mask_non_finite(pixels)
-    assert count == 2
-    assert masked[1, 1] == masked[2, 2] == pytest.approx((5 * (1024 - 6) + 9 * 4) / 1022)
-    assert masked.dtype == np.float32
-    assert not np.isfinite(pixels[1, 1]), "the source's frame is never written into"
-
-
-def test_opposite_infinities_are_both_found():
-    pixels = np.zeros((32, 32), np.float32)
-    pixels[0, 0], pixels[0, 1] = np.inf, -np.inf
-    assert mask_non_finite(pixels)[1] == 2
-
-
-def test_a_frame_of_nothing_but_nan_becomes_zero():
-    masked, count = mask_non_finite(np.full((32, 32), np.nan, np.float32))
-    assert count == 1024
-    assert not masked.any()
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_finite_frames_are_not_copied(dtype):
-    pixels = np.full((32, 32), 200, dtype)
-    masked, count = mask_non_finite(pixels)
-    assert masked is pixels
-    assert count == 0
