@@ -41,7 +41,7 @@ def _read_image(path: Path) -> NDArray[np.generic]:
     """Return the image of a file: shape (H, W), 0 where it is black or transparent."""
     kind = path.suffix.lower()
     if not path.exists():
-        raise ConfigError("there is no such file")
+        raise ConfigError("No such file or folder")
     if kind in (".tif", ".tiff"):
         import tifffile
 

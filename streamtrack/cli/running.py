@@ -110,10 +110,8 @@ def report_lines(report: dict[str, Any], out: Path) -> list[str]:
     if len(causes) > MOST_CAUSES:
         lines.append(f"  and {len(causes) - MOST_CAUSES} more causes, see report.json")
     if frames["masked_pixels"]:
-        lines.append(
-            f"  {frames['masked_pixels']} pixels in {frames['with_masked_pixels']} frames masked: not finite, or in a "
-            "constant border"
-        )
+        masked = f"{frames['masked_pixels']} pixels in {frames['with_masked_pixels']} frames masked"
+        lines.append(f"  {masked}: NaN, infinite, or in a constant border")
     if frames["processed"]:
         stages = ", ".join(f"{stage} {latency[stage]['p50']:.2f}" for stage in ("read", "detect", "link"))
         lines.append(f"  median ms per frame: {stages}")

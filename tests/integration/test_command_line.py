@@ -126,7 +126,7 @@ def test_nan_and_infinite_pixels_are_masked_and_counted(cli, tmp_path):
     zarr.create_array(tmp_path / "m.zarr", data=movie, chunks=(1, 64, 80))
     code, out, _ = cli("track", tmp_path / "m.zarr", "--out", tmp_path / "out")
     assert code == 0
-    assert "5 NaN or infinite pixels in 2 frames masked" in out
+    assert "5 pixels in 2 frames masked: NaN, infinite" in out
     assert read_report(tmp_path / "out")["frames"]["masked_pixels"] == 5
     assert np.isfinite(pd.read_parquet(tmp_path / "out" / "detections.parquet")).all(axis=None)
 

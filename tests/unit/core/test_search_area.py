@@ -141,7 +141,7 @@ def test_a_mask_of_another_size_is_said_in_a_line(tmp_path):
     np.save(tmp_path / "m.npy", np.ones((4, 4)))
     with pytest.raises(ConfigError, match="has 4 x 4 px, the image 40 x 60 px"):
         SearchArea((40, 60), None, tmp_path / "m.npy")
-    with pytest.raises(ConfigError, match="there is no such file"):
+    with pytest.raises(ConfigError, match="No such file"):
         SearchArea((40, 60), None, tmp_path / "none.tif")
 
 
