@@ -5,8 +5,10 @@ Settings are those of a run's TOML file: a keyword is a table, or the name of a 
 
 import inspect
 import math
+import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from numbers import Integral, Real
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrack.arrays import ArraySource, frame_dtype, refuse_masked
+from streamtrack.arrays import ArraySource, announced, frame_dtype, refuse_masked
 from streamtrack.clock import monotonic_ns
 from streamtrack.columns import measured_by
 from streamtrack.config import PluginConfig, RunConfig, engine_kind, validate
@@ -78,13 +80,13 @@ def track(
             stack.enter_context(closing(source))
         if out is None:
             return _track_in_memory(config, source, progress)
-        report = _run(Session(config, Path(out), overwrite=overwrite, source=source), progress)
-        return _checked(Results(Path(out)), report)
+        report = _run(Session(config, _folder(out), overwrite=overwrite, source=source), progress)
+        return _checked(Results(_folder(out)), report)
 
 
 def read(folder: str | Path) -> Results:
     """Return the results that a run left in its folder; raises ConfigError where there are none."""
-    return Results(Path(folder))
+    return Results(_folder(folder))
 
 
 def detect(image: NDArray[Any], engine: str | Mapping[str, Any] = "denodet") -> "pd.DataFrame":
@@ -197,7 +199,7 @@ class Tracker:
     engine, linker
         Name of a plug-in, or a table of its settings: ``{"threshold": 0.5}``.
     measures
-        What else to measure, into ``result.detections.extra``: names, or tables.
+        What else to measure, into ``result.detections.extra``: one or several, by name or as tables.
 
     Raises
     ------
@@ -213,13 +215,9 @@ class Tracker:
         denoise: bool = False,
         engine: str | Mapping[str, Any] = "denodet",
         linker: str | Mapping[str, Any] = "imm",
-        measures: Sequence[str | Mapping[str, Any]] = (),
+        measures: str | Sequence[str | Mapping[str, Any]] = (),
     ) -> None:
-        if not (isinstance(shape, Sequence) and len(shape) == 2 and all(isinstance(side, Integral) for side in shape)):
-            raise ConfigError(f"shape = {shape!r} is not that of an image: give (height, width) in whole px")
-        with foreign_errors(ConfigError, f"dtype {dtype!r}"):
-            self._stored = np.dtype(dtype)
-        self._shape = (int(shape[0]), int(shape[1]))
+        self._shape, self._stored = announced(shape, dtype)
         self._dtype = frame_dtype(self._stored)
         self._next = 0
         self._last_s = -math.inf
@@ -285,7 +283,7 @@ def _configured(movie: Any, settings: Mapping[str, Any]) -> tuple[RunConfig, Fra
     """Return the run's configuration, and the source where it is not the configuration's."""
     _refuse_unknown(settings)
     tables = {name: _table(name, value) for name, value in settings.items()}
-    about_source = dict(tables.pop("source", {}))
+    about_source = tables.pop("source", {})
     if isinstance(movie, str | Path):
         tables["source"] = {**source_from_text(str(movie)), **about_source}
         return validate(RunConfig, tables, "track"), None
@@ -317,12 +315,19 @@ def _refuse_unknown(settings: Mapping[str, Any]) -> None:
 
 
 def _table(name: str, value: Any) -> Any:
-    """Return a table of the configuration: a name alone stands for a plug-in with its defaults."""
-    if isinstance(value, str) and name in ("engine", "linker", "microscope", "source"):
+    """Return a table of the configuration: a name alone stands for a plug-in with its defaults; raises ConfigError."""
+    if name in ("measures", "sinks"):
+        several = [value] if isinstance(value, str | Mapping) else value
+        if not isinstance(several, Sequence):
+            raise ConfigError(f"{name} = {value!r}: give names of plug-ins, or tables with their kind and settings")
+        return [{"kind": each} if isinstance(each, str) else each for each in several]
+    if name not in ("engine", "linker", "microscope", "source"):
+        return value
+    if isinstance(value, str):
         return {"kind": value}
-    if name == "measures" and not isinstance(value, str | Mapping):
-        return [{"kind": each} if isinstance(each, str) else each for each in value]
-    if isinstance(value, Mapping) and name in DEFAULT_KIND:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} = {value!r}: give the name of a plug-in, or a table of its settings")
+    if name in DEFAULT_KIND:
         return {"kind": engine_kind(value) if name == "engine" else DEFAULT_KIND[name], **value}
     return value
 
@@ -333,13 +338,23 @@ def _build(group: Group, name: str, value: str | Mapping[str, Any]) -> Any:
 
 def _track_in_memory(config: RunConfig, source: FrameSource | None, progress: bool) -> Results:
     """Run in a temporary folder that goes with the results; the overview is drawn when it is asked for."""
-    folder = tempfile.TemporaryDirectory(prefix="streamtrack-", ignore_cleanup_errors=True)
     overview = KeptOverview()
     sinks = tuple(sink for sink in config.sinks if sink.kind != "overview")
     config = config.model_copy(update={"sinks": sinks})
-    session = Session(config, Path(folder.name), source=source, sinks={"overview": overview})
-    report = _run(session, progress)
-    return _checked(Results(Path(folder.name), figure=overview.draw, owner=folder), report)
+    with ExitStack() as failed:
+        folder = Path(tempfile.mkdtemp(prefix="streamtrack-"))
+        failed.callback(shutil.rmtree, folder, ignore_errors=True)
+        session = Session(config, folder, source=source, sinks={"overview": overview})
+        report = _run(session, progress)
+        results = _checked(Results(folder, figure=overview.draw), report)
+        weakref.finalize(results, shutil.rmtree, folder, ignore_errors=True)
+        failed.pop_all()
+        return results
+
+
+def _folder(name: str | Path) -> Path:
+    with foreign_errors(ConfigError, f"folder = {name!r}"):
+        return Path(name)
 
 
 def _run(session: Session, progress: bool) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """Movies that are in Python already: arrays, and anything that yields images."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.clock import monotonic_ns
-from streamtrack.errors import SourceError
+from streamtrack.errors import ConfigError, SourceError, foreign_errors
 from streamtrack.types import MIN_FRAME_PX, Frame, LostFrame, SourceInfo
 
 
@@ -42,6 +44,7 @@ class ArraySource:
     ) -> None:
         self._closed = threading.Event()
         refuse_masked(movie)
+        movie = np.asarray(movie) if isinstance(movie, memoryview) else movie
         self._blocks, shape, stored, n_frames = _array(movie) if hasattr(movie, "ndim") else _iterable(movie)
         if min(shape) < MIN_FRAME_PX:
             least = f"at least {MIN_FRAME_PX} x {MIN_FRAME_PX} px are needed"
@@ -91,6 +94,14 @@ def refuse_masked(movie: Any) -> Any:
     if isinstance(movie, np.ma.MaskedArray):
         raise SourceError("a masked array: fill what is masked first, for example movie.astype('float32').filled(nan)")
     return movie
+
+
+def announced(shape: Any, dtype: Any) -> tuple[tuple[int, int], np.dtype[Any]]:
+    """Return what somebody says that images will be: height and width, px, and dtype; raises ConfigError."""
+    if not (isinstance(shape, Sequence) and len(shape) == 2 and all(isinstance(side, Integral) for side in shape)):
+        raise ConfigError(f"shape = {shape!r} is not that of an image: give (height, width) in whole px")
+    with foreign_errors(ConfigError, f"dtype {dtype!r}"):
+        return (int(shape[0]), int(shape[1])), np.dtype(dtype)
 
 
 def frame_dtype(stored: np.dtype[Any]) -> np.dtype[Any]:
@@ -150,10 +161,11 @@ def _iterable(movie: Any) -> _Opened:
     if not hasattr(movie, "__iter__") or isinstance(movie, str | bytes):
         raise SourceError(f"{type(movie).__name__} is no movie: give a path, an array (T, Y, X), or images one by one")
     images = iter(movie)
-    try:
-        first = np.array(next(images))
-    except StopIteration:
-        raise SourceError("there is no image: the movie ended before its first frame") from None
+    with foreign_errors(SourceError, "the movie failed before its first image"):
+        began = [np.array(image) for image in islice(images, 1)]
+    if not began:
+        raise SourceError("there is no image: the movie ended before its first frame")
+    first = began[0]
     if first.ndim != 2:
         raise SourceError(f"the first image has the shape {first.shape}: give images of (Y, X)")
     n_frames = len(movie) if hasattr(movie, "__len__") else None

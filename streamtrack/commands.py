@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from streamtrack.channel import Policy
 from streamtrack.clock import Clock
 from streamtrack.config import Mode
-from streamtrack.errors import CommandRefused
+from streamtrack.errors import CommandRefused, described
 from streamtrack.latency import LatencyHistogram
 from streamtrack.plain import plain
 from streamtrack.protocols import Actuator
@@ -112,7 +112,7 @@ class ActuatorWorker(Worker[Command]):
         except CommandRefused as refusal:
             self._settle(command, "refused", error=self._problem(str(refusal)))
         except (Exception, SystemExit) as error:  # sys.exit() in a plug-in of the lab's does not end the worker
-            self._settle(command, "failed", error=self._problem(f"{type(error).__name__}: {error}"))
+            self._settle(command, "failed", error=self._problem(described(error)))
         else:
             fate = "skipped" if "skipped" in result else self._done
             self._settle(command, fate, **self._timing(command, commanded_ns), result=result)

@@ -92,6 +92,12 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
+def described(error: BaseException) -> str:
+    """Return type and message of an exception on one line, ``"ValueError: ..."``; the type alone if it says nothing."""
+    name, text = type(error).__name__, one_line(error)
+    return name if text == name else f"{name}: {text}"
+
+
 def _printable(text: str) -> str:
     """Return a text on one line that any terminal and file can take: names in foreign files hold anything."""
     line = re.sub(r"[ \t\r\n\f\v]+", " ", text).strip()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrack.arrays import frame_dtype
+from streamtrack.arrays import announced, frame_dtype
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import ConfigError, SourceError
 from streamtrack.types import Frame, LostFrame, SourceInfo
@@ -52,6 +52,8 @@ class Feed:
 
     Raises
     ------
+    ConfigError
+        If the shape is none, or the dtype.
     SourceError
         If images of this dtype cannot be tracked.
     """
@@ -66,10 +68,11 @@ class Feed:
         frame_interval_s: float | None = None,
         capacity: int = 64,
     ) -> None:
+        size, stored = announced(shape, dtype)
         self._info = SourceInfo(
             name,
-            (int(shape[0]), int(shape[1])),
-            frame_dtype(np.dtype(dtype)).name,
+            size,
+            frame_dtype(stored).name,
             live=True,
             pixel_size_um=pixel_size_um,
             frame_interval_s=frame_interval_s,

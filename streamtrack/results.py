@@ -29,8 +29,6 @@ class Results:
         The run's folder, with ``report.json`` in it.
     figure
         Draws the overview, where the folder holds no picture of it.
-    owner
-        Whatever has to live as long as the folder is needed.
 
     Raises
     ------
@@ -38,10 +36,9 @@ class Results:
         If the folder holds no readable report, or the run has not ended.
     """
 
-    def __init__(self, folder: Path, *, figure: "Callable[[], Figure] | None" = None, owner: object = None) -> None:
+    def __init__(self, folder: Path, *, figure: "Callable[[], Figure] | None" = None) -> None:
         self._folder = folder
         self._figure = figure
-        self._owner = owner
         self.report: dict[str, Any] = read_report(folder)
         if self.report["status"] == "running":
             raise ConfigError(

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from streamtrack.config import RunConfig
+from streamtrack.errors import described
 from streamtrack.latency import LatencyHistogram
 from streamtrack.parts import Parts
 from streamtrack.protocols import Remarking
@@ -154,7 +155,7 @@ class RunRecord:
         try:
             return engine.remarks() if isinstance(engine, Remarking) else ()
         except Exception as error:  # the report is worth more
-            return [f"the engine failed to say what it remarks: {type(error).__name__}: {error}"]
+            return [f"the engine failed to say what it remarks: {described(error)}"]
 
     def _frames(self) -> dict[str, Any]:
         counts, ledger = self._counts, self._ledger

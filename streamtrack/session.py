@@ -15,7 +15,7 @@ from streamtrack.actuators.guard import Guard
 from streamtrack.channel import Channel, ChannelClosed, Policy, Put
 from streamtrack.clock import monotonic_ns
 from streamtrack.config import RunConfig
-from streamtrack.errors import SinkError, SourceError, StreamtrackError
+from streamtrack.errors import SinkError, SourceError, StreamtrackError, described
 from streamtrack.fanout import Fanout
 from streamtrack.garbage import frozen_gc
 from streamtrack.interrupts import Stop
@@ -230,7 +230,7 @@ class Session:
             self._interrupted = True
         except BaseException as failure:  # sys.exit() in a plug-in is an error of that plug-in
             self._traceback = traceback.format_exc()
-            return f"{type(failure).__name__}: {failure}"
+            return described(failure)
         return None
 
     def _status(self, error: str | None) -> Status:
@@ -258,7 +258,7 @@ class Session:
         except StreamtrackError as error:
             self._source_error = str(error)
         except BaseException as error:
-            self._source_error = f"the source failed: {type(error).__name__}: {error}"
+            self._source_error = f"the source failed: {described(error)}"
         finally:
             channel.close()
 

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from streamtrack.channel import Channel, ChannelClosed, Policy, Put
 from streamtrack.clock import monotonic_ns
+from streamtrack.errors import described
 from streamtrack.latency import LatencyHistogram
 from streamtrack.protocols import Sink
 from streamtrack.sinks.revisions import joined
@@ -90,7 +91,7 @@ class Worker(ABC, Generic[T]):
             self.busy.add(monotonic_ns() - started)
 
     def _fail(self, error: Exception) -> None:
-        self.error = self.error or f"{type(error).__name__}: {error}"
+        self.error = self.error or described(error)
         self.channel.fail(self.error)
 
     def _count_drop(self, item: T, cause: str) -> None:

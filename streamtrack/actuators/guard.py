@@ -19,7 +19,7 @@ from streamtrack.actuators.names import Names
 from streamtrack.actuators.trial import Trial
 from streamtrack.clock import Clock, monotonic_ns
 from streamtrack.config import Mode, SafetyConfig
-from streamtrack.errors import CommandRefused, one_line
+from streamtrack.errors import CommandRefused, described
 from streamtrack.protocols import Microscope
 from streamtrack.types import NameKind
 from streamtrack.waiting import joined_within
@@ -343,7 +343,7 @@ class Guard:
             if self._mode == "armed":
                 set_source(self._microscope, source, switch.value)
         except Exception as error:  # the next source still has to be tried
-            outcome = f"{type(error).__name__}: {one_line(error)}"
+            outcome = described(error)
         with self._lock:
             outcomes[source] = outcome
             if outcome == SAFE[source[0]]:

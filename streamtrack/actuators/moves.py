@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 from streamtrack.clock import monotonic_ns
-from streamtrack.errors import one_line
+from streamtrack.errors import described
 from streamtrack.waiting import joined_within
 
 EVERY_S = 0.05
@@ -64,7 +64,7 @@ class Moves:
                 self._halt()
                 self.outcome = "halted"
             except Exception as error:  # the next try may do it
-                self.outcome = f"{type(error).__name__}: {one_line(error)}"
+                self.outcome = described(error)
             pause.wait(EVERY_S)
         with self._lock:
             self._halter = None

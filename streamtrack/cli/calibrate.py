@@ -18,7 +18,7 @@ from streamtrack.cli.running import EXIT_CODES
 from streamtrack.cli.saying import say, say_error
 from streamtrack.clock import monotonic_ns
 from streamtrack.config import RunConfig, read_toml, validate
-from streamtrack.errors import ConfigError, MicroscopeError, SourceError, StreamtrackError
+from streamtrack.errors import ConfigError, MicroscopeError, SourceError, StreamtrackError, described
 from streamtrack.interrupts import Stop
 from streamtrack.protocols import FrameSource, Microscope
 from streamtrack.types import Frame
@@ -175,7 +175,7 @@ class Newest:
         except StreamtrackError as error:
             self._error = str(error)
         except Exception as error:
-            self._error = f"the source failed: {type(error).__name__}: {error}"
+            self._error = f"the source failed: {described(error)}"
 
 
 def _number(matrix: NDArray[np.float64]) -> Callable[[float], str]:

@@ -2,6 +2,7 @@
 
 from streamtrack import registry
 from streamtrack.diagnostics import Finding
+from streamtrack.errors import described
 from streamtrack.report import machine, versions
 
 STYLES = {"ok": "green", "missing": "yellow", "broken": "red"}
@@ -30,5 +31,5 @@ def all_findings() -> list[Finding]:
         try:
             findings += registry.load("diagnostics", name)()
         except Exception as error:
-            findings.append(Finding(name, "broken", f"{type(error).__name__}: {error}"))
+            findings.append(Finding(name, "broken", described(error)))
     return findings

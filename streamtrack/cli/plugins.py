@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from streamtrack.clock import monotonic_ns
 from streamtrack.config import PluginConfig, did_you_mean
-from streamtrack.errors import ConfigError, StreamtrackError
+from streamtrack.errors import ConfigError, StreamtrackError, described
 from streamtrack.registry import Group, build, load, names
 from streamtrack.settings import GIVEN
 
@@ -112,7 +112,7 @@ def _about(name: str, time: bool) -> Iterator[str]:
     except StreamtrackError as error:
         yield f"not measured: {error}"
     except Exception as error:  # a plug-in that is broken must not hide the others
-        yield f"broken: {type(error).__name__}: {error}"
+        yield f"broken: {described(error)}"
 
 
 def _measured(name: str) -> str:
@@ -171,7 +171,7 @@ def _what_it_does(kind: str, name: str) -> str:
     except StreamtrackError as error:
         return f"not usable here: {error}"
     except Exception as error:  # a plug-in that is broken must not hide the others
-        return f"broken: {type(error).__name__}: {error}"
+        return f"broken: {described(error)}"
 
 
 def _first_paragraph(plugin: Any) -> str:

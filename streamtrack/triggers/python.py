@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from streamtrack.config import RunConfig
-from streamtrack.errors import ConfigError, one_line
+from streamtrack.errors import ConfigError, described
 from streamtrack.types import Event, Frame, LiveTracks, SourceInfo
 
 Answer = bool | Event | Iterable[Event] | None
@@ -91,7 +91,7 @@ class FunctionPath:
             try:
                 module = importlib.import_module(self._module)
             except (Exception, SystemExit) as error:  # the lab's code runs here: anything may happen
-                reason = f"{type(error).__name__}: {one_line(error)}"
+                reason = described(error)
                 raise ConfigError(f"cannot import {self._module}: {reason}") from error
         if str(self._folder) not in sys.path:
             sys.path.append(str(self._folder))  # the function may import more when it is called

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamtrack.config import RuleConfig
-from streamtrack.errors import ConfigError
+from streamtrack.errors import ConfigError, described
 from streamtrack.plain import plain_number
 from streamtrack.protocols import Trigger
 from streamtrack.triggers.conditions import Condition, conditions
@@ -130,7 +130,7 @@ class Rule:
                 raise ConfigError(f"trigger {self.name!r}: {error}") from error
             self._counts["failures"] += 1
             self._failures_in_a_row += 1
-            self._last_error = f"frame {frame.index}: {type(error).__name__}: {error}"
+            self._last_error = f"frame {frame.index}: {described(error)}"
             return ()
         self._failures_in_a_row = 0
         return events

@@ -164,3 +164,42 @@ def test_a_picture_of_any_byte_order_is_taken_and_a_masked_one_refused():
 def test_a_density_that_no_memory_holds_is_refused():
     with pytest.raises(ConfigError, match="density"):
         streamtrack.simulate(density=1e9, size=64, frames=4)
+
+
+def off():
+    raise RuntimeError("the camera\nis off")
+    yield
+
+
+def soon_off():
+    yield from MOVIE[:2]
+    raise RuntimeError("the camera\nis off")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: streamtrack.read(5), "folder = 5: expected str, bytes or os.PathLike object, not int"),
+        (lambda: streamtrack.track(MOVIE, 5), "folder = 5: expected str"),
+        (lambda: streamtrack.track(MOVIE, engine=5), "engine = 5: give the name of a plug-in, or a table"),
+        (lambda: streamtrack.detect(MOVIE[0], engine=None), "engine = None: give the name of a plug-in"),
+        (lambda: streamtrack.track(MOVIE, source=3), "source = 3: give the name"),
+        (lambda: streamtrack.track(MOVIE, measures=5), "measures = 5: give names of plug-ins"),
+        (lambda: streamtrack.Feed(5, "uint16"), "shape = 5 is not that of an image"),
+        (lambda: streamtrack.Feed((64, 64), "uint15"), "dtype 'uint15'"),
+        (lambda: streamtrack.track(off()), "the movie failed before its first image: the camera is off"),
+        (lambda: streamtrack.track(soon_off(), progress=False), "the source failed: RuntimeError: the camera is off"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_one_line_and_leaves_nothing(call, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(streamtrack.StreamtrackError) as said:
+        call()
+    assert message in str(said.value)
+    assert "\n" not in str(said.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_measure_or_sink_is_named_without_a_list_and_a_buffer_is_an_array():
+    results = streamtrack.track(memoryview(MOVIE), measures="intensity", sinks="tables", progress=False)
+    assert "snr" in results.detections

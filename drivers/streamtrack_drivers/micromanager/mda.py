@@ -9,7 +9,7 @@ import useq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from streamtrack.errors import MicroscopeError, SourceError, one_line
+from streamtrack.errors import MicroscopeError, SourceError, described
 from streamtrack_drivers.micromanager.streams import Labels, Stream, Where, camera
 from streamtrack_drivers.micromanager.tap import Tap
 
@@ -94,7 +94,7 @@ class MdaTap(Tap):
         except SourceError as error:
             self._source.fail(str(error))
         except Exception as error:  # an exception here would end the acquisition
-            self._source.fail(f"the acquisition cannot be read, {type(error).__name__}: {one_line(error)}")
+            self._source.fail(f"the acquisition cannot be read, {described(error)}")
 
     def _on_frame(self, image: NDArray[Any], event: useq.MDAEvent, metadata: Mapping[str, Any]) -> None:
         self._source.push(image, metadata.get("camera_metadata") or {}, _where(event, metadata), event)

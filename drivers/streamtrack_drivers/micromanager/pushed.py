@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from streamtrack.clock import monotonic_ns
-from streamtrack.errors import SourceError, one_line
+from streamtrack.errors import SourceError, described
 from streamtrack.feed import Feed
 from streamtrack.types import Frame, LostFrame, SourceInfo
 from streamtrack_drivers.micromanager.numbering import RECEIVED_TAG, ImageTimes, Numbering, image_number
@@ -69,7 +69,7 @@ class PushedSource:
         except SourceError as error:
             self.fail(str(error))
         except Exception as error:  # an exception here would abort the acquisition
-            self.fail(f"an image could not be taken, {type(error).__name__}: {one_line(error)}")
+            self.fail(f"an image could not be taken, {described(error)}")
 
     def begin(self, *, planned: bool) -> None:
         """Say that an acquisition begins: its clock starts anew, and if it is planned its time points count from 0."""

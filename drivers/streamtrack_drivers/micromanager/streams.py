@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from streamtrack.config import did_you_mean
-from streamtrack.errors import ConfigError, SourceError, one_line
+from streamtrack.errors import ConfigError, SourceError, described
 
 Label = int | str
 Labels = tuple[Label, ...]
@@ -139,7 +139,7 @@ class OneStream:
         try:
             return bool(self._asks(asked))
         except Exception as error:  # the user's function may raise anything
-            raise SourceError(f"only failed, {type(error).__name__}: {one_line(error)}") from error
+            raise SourceError(f"only failed, {described(error)}") from error
 
     def _matches(self, stream: Stream) -> bool:
         return all(wanted in stream.get(axis, (0,)) for axis, wanted in self._chosen.items())

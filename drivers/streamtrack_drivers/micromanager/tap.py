@@ -23,7 +23,7 @@ import pymmcore
 from numpy.typing import NDArray
 
 from streamtrack.config import PluginConfig, RunConfig, read_toml, validate
-from streamtrack.errors import ConfigError, MicroscopeError, StreamtrackError
+from streamtrack.errors import ConfigError, MicroscopeError, StreamtrackError, described
 from streamtrack.interrupts import Stop, instead_of_dying
 from streamtrack.protocols import Microscope
 from streamtrack.registry import build
@@ -197,7 +197,7 @@ class Tap:
         except StreamtrackError as error:
             self._error = str(error)
         except Exception as error:
-            self._error = f"the run broke off: {type(error).__name__}: {error}"
+            self._error = f"the run broke off: {described(error)}"
         finally:
             if self._error is not None and self._source.started.is_set() and not self._closing:
                 _tell(f"{self._error} (the acquisition goes on)")  # perhaps for hours

@@ -185,7 +185,8 @@ def test_an_unknown_frame_interval_is_said(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("remark", "said"), [("the lamp flickers", "the lamp flickers"), ("fail", "MemoryError: no room for a remark")]
+    ("remark", "said"),
+    [("the lamp flickers", "the lamp flickers"), ("fail", "MemoryError: it needs more memory than there is")],
 )
 def test_what_an_engine_remarks_is_in_the_report_and_its_failure_costs_nothing_else(tmp_path, remark, said):
     report = run(tmp_path, engine={"remark": remark})
