@@ -1,4 +1,4 @@
-"""``streamtrack relink``: the most probable tracks of a finished run."""
+"""``streamtrack relink``: tracks of a finished run, linked with what the whole movie tells."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from streamtrack.errors import ConfigError
 from streamtrack.formats.tables import read_tracks, write_parquet
-from streamtrack.linking.offline import relink as relink_table
+from streamtrack.linking.relinking import relink as relink_table
 from streamtrack.output import check_output, output_file
 
 
@@ -19,10 +19,10 @@ def relink(
     out: Annotated[Path, typer.Option(help="File to write, .parquet.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
 ) -> None:
-    """Link detections anew, all frames at once, in place of frame by frame.
+    """Link detections anew, with all that the movie tells from its first frame on.
 
-    Finds the tracks that are together most probable, by min-cost flow, for particles that diffuse; the online linker
-    knows directed motion as well. Detections that are more probably false are left out.
+    The online linker goes through it twice, the second time with what it learnt: how particles move, how often they are
+    missed and for how long they stay dark. Detections that are more probably false are left out.
     """
     if out.suffix.lower() != ".parquet":
         raise ConfigError(f"cannot write {out}: its name must end in .parquet; 'streamtrack convert' makes the rest")

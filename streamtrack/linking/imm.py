@@ -139,6 +139,12 @@ class ImmLinker:
         self._find_shift(self._tracks.live, self._tracks.measured[0, :0].T.copy())
         self._start_over(shape)
 
+    def begin_again(self) -> None:
+        """Forget all tracks and go through a movie anew, with what was learnt of it."""
+        calibration = self._calibration
+        self._start_over(self._shape)
+        self._calibration = calibration
+
     def update(self, detections: Detections, frame_index: int, time_s: float) -> TrackUpdate:
         """Link the detections of the next frame.
 

@@ -50,13 +50,8 @@ LEAST_STEP_PX = 0.1
 STEP_TOLERANCE, MOST_ROUNDS = 0.02, 6
 """Tracks and step are estimated from each other until the step changes by no more than this share."""
 
-SCORE, SIGMA_PX = 0.95, 0.3
-"""Taken where the table does not say."""
 COSTS_PER_NAT = 10_000
 """The solver counts in whole numbers."""
-
-OF_OLD_TRACKS = ("existence", "vy", "vx", "diffusion", "directed")
-"""Columns of the tables that `streamtrack track` writes that say something of the tracks as they were."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -133,48 +128,6 @@ def link_offline(
         if abs(step_px - before_px) <= STEP_TOLERANCE * before_px:
             break
     return OfflineTracks(_number(scene.frame, real, links), step_px)
-
-
-def relink(table: pd.DataFrame, area_px: float | None = None) -> pd.DataFrame:
-    """Link the detections of a table anew; see :func:`link_offline`.
-
-    Parameters
-    ----------
-    table
-        Columns ``frame, y, x`` (px) and, if known, ``score`` and ``sigma``, as in ``detections.parquet`` or
-        ``tracks.parquet``.
-    area_px
-        Size of the image, px²; by default that of the rectangle around all positions.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The rows on tracks, sorted by frame, then ``particle``, with the other columns as they were, but for those that
-        tell of the old tracks, which are left out. ``attrs`` has ``step_px``, the estimated step per frame and axis.
-
-    Raises
-    ------
-    ConfigError
-        If a column is missing, a number is not finite, or the area not positive.
-    PluginNotFoundError
-        If ortools is not installed.
-    """
-    missing = [name for name in ("frame", "y", "x") if name not in table.columns]
-    if missing:
-        raise ConfigError(f"the table lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}")
-    columns = {"score": table.get("score", SCORE), "sigma": table.get("sigma", SIGMA_PX)}
-    area_px = _extent_px(table) if area_px is None else area_px
-    tracks = link_offline(table["frame"], table["y"], table["x"], **columns, area_px=area_px)
-    rows = table.drop(columns=["particle", *OF_OLD_TRACKS], errors="ignore")
-    rows.insert(1, "particle", tracks.particle)
-    rows = rows[rows["particle"] >= 0].sort_values(["frame", "particle"], ignore_index=True)
-    rows.attrs = {**table.attrs, "step_px": tracks.step_px}
-    return rows
-
-
-def _extent_px(table: pd.DataFrame) -> float:
-    """Return the area of the pixels from the first to the last row and column with a detection."""
-    return float(np.prod(np.ptp(table[["y", "x"]].to_numpy(np.float64), axis=0) + 1)) if len(table) else 1.0
 
 
 def _scene(columns: Floats, area_px: float) -> _Scene:

@@ -8,9 +8,7 @@ import pytest
 
 from streamtrack.errors import ConfigError, PluginNotFoundError
 from streamtrack.linking import offline
-from streamtrack.linking.nearest import NearestLinker
-from streamtrack.linking.offline import link_offline, relink
-from streamtrack.metrics.ptc import fill_gaps, score_ptc
+from streamtrack.linking.offline import link_offline
 
 pytest.importorskip("ortools", reason="linking offline needs ortools (extra 'offline')")
 
@@ -112,7 +110,9 @@ def test_tracks_are_numbered_as_they_begin_whatever_the_order_of_rows():
 @pytest.mark.parametrize("step_px", [0.5, 2.0, 6.0])
 def test_the_step_is_found(simulate, step_px):
     rows = as_table(simulate("brownian", n=100, frames=50, step_px=step_px))
-    assert relink(rows, 512.0**2).attrs["step_px"] == pytest.approx(step_px, rel=0.08)
+    columns = (rows[name] for name in ("frame", "y", "x"))
+    found = link_offline(*columns, score=0.95, sigma=0.3, area_px=512.0**2)
+    assert found.step_px == pytest.approx(step_px, rel=0.08)
 
 
 def as_table(movie, particle=None):
@@ -120,43 +120,6 @@ def as_table(movie, particle=None):
     y, x = (np.concatenate([getattr(d, name) for d, _ in movie]).astype(float) for name in ("y", "x"))
     columns = pd.DataFrame({"frame": frame, "y": y, "x": x})
     return columns if particle is None else columns.assign(particle=particle)
-
-
-@pytest.mark.parametrize("n", [100, 500])
-def test_crossing_particles_are_linked_better_than_by_the_nearest(simulate, n):
-    movie = simulate("brownian", n=n, frames=50)
-    truth = as_table(movie, np.concatenate([identity for _, identity in movie]))
-    truth = fill_gaps(truth[truth.particle >= 0])
-    linker = NearestLinker()
-    linker.prepare((512, 512))
-    updates = [linker.update(detections, t, t) for t, (detections, _) in enumerate(movie)]
-    nearest = as_table(movie, np.concatenate([update.particle for update in updates]))
-    ours, theirs = (score_ptc(truth, fill_gaps(tracks)) for tracks in (relink(as_table(movie)), nearest))
-    assert ours.alpha > theirs.alpha
-    assert ours.jsc > theirs.jsc
-    assert ours.jsc_theta > theirs.jsc_theta
-
-
-def test_relink_keeps_what_is_known_of_detections_and_drops_what_was_of_tracks():
-    rows = table(*line(range(9), 3.0), *line(range(9), 17.0), (4, 10.0, 15.0), sigma=0.2, score=0.9, mass=300.0)
-    old = rows.assign(mass=np.arange(19.0), particle=7, existence=0.5, vy=1.0, vx=1.0, diffusion=1.0, directed=0.1)
-    old.attrs["pixel_size_um"] = 0.1
-    new = relink(old)
-    assert list(new.columns) == ["frame", "particle", "y", "x", "sigma", "score", "mass"]
-    assert new.frame.tolist() == np.repeat(range(9), 2).tolist()
-    assert new.particle.tolist() == [0, 1] * 9
-    assert new.mass.tolist() == np.column_stack((range(9), range(9, 18))).ravel().tolist()
-    assert new.attrs["pixel_size_um"] == 0.1
-
-
-@pytest.mark.usefixtures("two_pixel_steps")
-def test_score_and_sigma_of_the_table_are_used():
-    rows = table(*line(range(20), 3.0), *line(range(8, 12), 17.0))
-    assert relink(rows, AREA_PX).particle.nunique() == 2
-    assert relink(rows.assign(score=[0.95] * 20 + [0.1] * 4), AREA_PX).particle.nunique() == 1
-    shaky = rows.assign(y=rows.y + np.tile([-1.0, 1.0], 12))
-    assert relink(shaky, AREA_PX).attrs["step_px"] == pytest.approx((2 - 2 * 0.3**2) ** 0.5, rel=0.01)
-    assert relink(shaky.assign(sigma=0.8), AREA_PX).attrs["step_px"] == pytest.approx(0.72**0.5, rel=0.01)
 
 
 def test_detections_on_the_same_spot_and_lost_frames():
@@ -167,21 +130,19 @@ def test_detections_on_the_same_spot_and_lost_frames():
 
 
 def test_nothing_to_link():
-    assert len(relink(table())) == 0
-    assert relink(table((0, 1.0, 1.0), score=0.05)).empty
-    assert relink(table((0, 1.0, 1.0), score=0.95)).particle.tolist() == [0]
+    assert link(table()) == []
+    assert link(table((0, 1.0, 1.0)), score=0.05) == [-1]
+    assert link(table((0, 1.0, 1.0))) == [0]
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(ConfigError, match=r"lacks the column\(s\) x; it has frame, y"):
-        relink(table((0, 1.0, 1.0)).drop(columns="x"))
     with pytest.raises(ConfigError, match="not finite"):
-        relink(table((0, np.nan, 1.0)))
+        link(table((0, np.nan, 1.0)))
     with pytest.raises(ConfigError, match="area_px is 0"):
-        relink(table((0, 1.0, 1.0)), 0.0)
+        link(table((0, 1.0, 1.0)), area_px=0.0)
 
 
 def test_without_ortools_the_cure_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ortools.graph.python.min_cost_flow", None)
     with pytest.raises(PluginNotFoundError, match=r'pip install "streamtrack\[offline\]"'):
-        relink(table((0, 1.0, 1.0)))
+        link(table((0, 1.0, 1.0)))
