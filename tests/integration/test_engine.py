@@ -25,13 +25,7 @@ from streamtrack_engines.heads.presence import Presence
 K = 512
 THRESHOLD = 0.5
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_pairs():
-    """A network that was never trained is always at the edge of seeing two; rounding would decide. See test_peaks."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streamtrack_engines.heads.presence._PAIR_SUM", 99.0)
-        yield
+pytestmark = pytest.mark.usefixtures("no_pairs")
 
 
 def lively_graph(**settings):
