@@ -1,7 +1,7 @@
-"""Which part of a stored array is the movie: its axes, one channel, one z plane, a range of frames.
+"""Which part of a stored array is the movie: its axes, one position, one channel, one z plane, a range of frames.
 
-Shared by all sources that read from disk. Axes are the letters T, C, Z, Y, X in the order in which the array is
-stored. The messages of the errors raised here do not name the file: the sources put it in front.
+Shared by all sources that read from disk. Axes are the letters P (position), T, C, Z, Y, X in the order in which the
+array is stored. The messages of the errors raised here do not name the file: the sources put it in front.
 """
 
 import math
@@ -24,24 +24,34 @@ MAX_PIXELS = 2**28
 """Of a frame; no network takes more."""
 
 _MOST_NAMED = 50
-EXAMPLES = {2: "YX", 3: "TYX", 4: "TCYX", 5: "TCZYX"}
+EXAMPLES = {2: "YX", 3: "TYX", 4: "TCYX", 5: "TCZYX", 6: "PTCZYX"}
+ALONE = "?"
+"""Stands for an axis of length 1 of which nobody says what it is: there may be several."""
 
-# "i" and "q" are tifffile's letters for an axis of which the file says nothing: in a movie that is time.
-_LETTERS = {"t": "T", "time": "T", "frame": "T", "i": "T", "q": "T"} | {"c": "C", "channel": "C"}
-_LETTERS |= {"z": "Z", "y": "Y", "x": "X"}
-# "r" is tifffile's letter for the positions of Micro-Manager.
-_PLACES = frozenset(("p", "pos", "position", "r", "s", "scene", "m", "g", "fov", "well", "series"))
+_NAMES = {
+    # "i" and "q" are tifffile's letters for an axis of which the file says nothing: in a movie that is time.
+    "T": ("t", "time", "times", "timepoint", "frame", "frames", "i", "q"),
+    "C": ("c", "ch", "channel", "channels"),
+    "Z": ("z", "slice", "plane"),
+    "Y": ("y", "row", "rows"),
+    "X": ("x", "col", "column", "columns"),
+    # "r" is tifffile's letter for the positions of Micro-Manager.
+    "P": ("p", "pos", "position", "r", "s", "scene", "m", "g", "fov", "well", "series"),
+}
+_LETTERS = {name: letter for letter, names in _NAMES.items() for name in names}
+_NO_NAME = re.compile(r"(?:(?:dim|axis|d)_?\d+)?")
+"""What libraries call axes of which they know nothing."""
 
 
 def resolve_axes(override: str | None, names: Sequence[str] | None, shape: tuple[int, ...]) -> str:
-    """Return the axes of an array as letters, in stored order.
+    """Return the axes of an array as letters, in stored order; `ALONE` for those of length 1 that have no part in it.
 
     Parameters
     ----------
     override
-        What the user says, for example ``"TCYX"``; goes before everything else.
+        What the user says, for example ``"TCYX"``; goes before everything else. Axes of length 1 may be left out.
     names
-        The axis names in the file's metadata, None where it has none.
+        The axis names in the file's metadata, None where it has none; an empty one is unknown.
     shape
         Shape of the array. Without any names, 2-D is one frame (YX) and 3-D a movie (TYX).
 
@@ -50,43 +60,69 @@ def resolve_axes(override: str | None, names: Sequence[str] | None, shape: tuple
     SourceError
         The axes are ambiguous, or do not fit the shape.
     """
-    hint = f"for example --axes {EXAMPLES.get(len(shape), 'TCZYX')}"
     if override is not None:
-        if _fits(override.upper(), shape):
-            return override.upper()
-        raise SourceError(
-            f"axes {override!r} do not fit the shape {shape}: give each axis one of T, C, Z, Y, X, with Y and X, {hint}"
-        )
-    if names is None and len(shape) in (2, 3):
-        return EXAMPLES[len(shape)]
-    if names is None:
-        raise SourceError(f"an array of shape {shape} without axis names is ambiguous: say what its axes are, {hint}")
-    letters = "".join(_LETTERS.get(name.lower(), "?") for name in names)
+        return _as_said(override, shape)
+    said = [("" if _NO_NAME.fullmatch(name.lower()) else name) for name in names or ()]
+    if not any(said):
+        return _by_length(shape)
+    letters = _alone([_LETTERS.get(name.lower(), ALONE) for name in said], shape)
+    if letters.count(ALONE) == 1 and "" in said and "T" not in letters and len(shape) == 3:
+        letters = letters.replace(ALONE, "T")  # as without names
     if _fits(letters, shape):
         return letters
-    if cure := _choose_a_place(names, letters, shape):
-        raise SourceError(f"axes named {', '.join(names)} of shape {shape} have one of positions: {cure}")
-    raise SourceError(f"axes named {', '.join(names)} of shape {shape} are ambiguous: say what they are, {hint}")
+    listed = ", ".join(name or "(none)" for name in said)
+    raise SourceError(f"axes named {listed} of shape {shape} are ambiguous: {_say_axes(shape)}")
 
 
-def _choose_a_place(names: Sequence[str], letters: str, shape: tuple[int, ...]) -> str | None:
-    """Return how to choose one position where one axis is of these: it goes by a letter that is free."""
-    free = next((letter for letter in "ZC" if letter not in letters), "?")
-    axes = letters.replace("?", free)
-    if letters.count("?") != 1 or not _fits(axes, shape) or names[letters.index("?")].lower() not in _PLACES:
-        return None
-    option = "--z" if free == "Z" else "--channel"
-    return f"choose one, with --axes {axes} {option} 0 to {shape[letters.index('?')] - 1}"
+def _as_said(override: str, shape: tuple[int, ...]) -> str:
+    letters = override.upper()
+    long = [size > 1 for size in shape]
+    if len(letters) == sum(long) < len(shape):
+        of_long = iter(letters)
+        letters = "".join(next(of_long) if is_long else ALONE for is_long in long)
+    if ALONE not in override and _fits(letters, shape):
+        return letters
+    choice = "give each axis one of P, T, C, Z, Y, X, with Y and X"
+    raise SourceError(f"axes {override!r} do not fit the shape {shape}: {choice}{_example(shape)}")
+
+
+def _by_length(shape: tuple[int, ...]) -> str:
+    """Return the axes of an array of which only the shape is known."""
+    if len(shape) in (2, 3):
+        return EXAMPLES[len(shape)]
+    raise SourceError(f"an array of shape {shape} without axis names is ambiguous: {_say_axes(shape)}")
+
+
+def _alone(letters: list[str], shape: tuple[int, ...]) -> str:
+    """Return the letters, with `ALONE` for what is of length 1 where another axis has its letter."""
+    return "".join(
+        ALONE if size == 1 and letters.count(letter) > 1 else letter
+        for letter, size in zip(letters, shape, strict=False)
+    )
+
+
+def _say_axes(shape: tuple[int, ...]) -> str:
+    if sum(size > 1 for size in shape) > max(EXAMPLES):
+        return "save the part to track as an array of its own"
+    return f"say what they are{_example(shape)}"
+
+
+def _example(shape: tuple[int, ...]) -> str:
+    n = len(shape) if len(shape) in EXAMPLES else sum(size > 1 for size in shape)
+    return f", for example --axes {EXAMPLES[n]}" if n in EXAMPLES else ""
 
 
 def _fits(axes: str, shape: tuple[int, ...]) -> bool:
-    letters = set(axes)
-    return len(axes) == len(letters) == len(shape) and {"Y", "X"} <= letters <= set("TCZYX")
+    """Return whether these can be the axes; those of which nothing is known have to be of length 1."""
+    known = axes.replace(ALONE, "")
+    if len(axes) != len(shape) or any(size != 1 for axis, size in zip(axes, shape, strict=True) if axis == ALONE):
+        return False
+    return len(set(known)) == len(known) and {"Y", "X"} <= set(known) <= set("PTCZYX")
 
 
 @dataclass(frozen=True, slots=True)
 class MovieView:
-    """The frames that were asked for, in an array of up to five dimensions.
+    """The frames that were asked for, in an array of up to six dimensions, those of length 1 not counted.
 
     Attributes
     ----------
@@ -98,6 +134,8 @@ class MovieView:
         Index of the z plane, or ``"max"`` for the maximum over z.
     frames
         Indices along T; they stay the frames' numbers.
+    position
+        Index along P.
     """
 
     axes: str
@@ -105,6 +143,7 @@ class MovieView:
     channel: int
     z: int | Literal["max"]
     frames: range
+    position: int = 0
 
     @classmethod
     def select(
@@ -116,6 +155,7 @@ class MovieView:
         z: int | Literal["max"] | None,
         frames: str | None,
         channel_names: Sequence[str] = (),
+        position: int | str | None = None,
     ) -> "MovieView":
         """Check the user's choices against what is there; raises SourceError."""
         size = dict(zip(axes, shape, strict=True))
@@ -131,9 +171,10 @@ class MovieView:
         return cls(
             axes,
             shape,
-            _select_channel(channel, size.get("C", 1), channel_names),
+            select_named("channel", channel, size.get("C", 1), channel_names, _perhaps_time(axes, "C")),
             _select_plane(z, size.get("Z", 1), axes),
             _select_frames(frames, size.get("T", 1)),
+            select_named("position", position, size.get("P", 1)),
         )
 
     @property
@@ -150,13 +191,16 @@ class MovieView:
     def details(self) -> dict[str, Any]:
         """Return what was selected, for the report."""
         frames = [self.frames.start, self.frames.stop]
-        return {"axes": self.axes, "shape": list(self.shape), "channel": self.channel, "z": self.z, "frames": frames}
+        chosen = {"channel": self.channel, "z": self.z, "frames": frames}
+        position = {"position": self.position} if "P" in self.axes else {}
+        return {"axes": self.axes, "shape": list(self.shape), **position, **chosen}
 
     def key(self, start: int, stop: int) -> tuple[int | slice, ...]:
         """Return the basic index that takes frames ``start`` to ``stop`` (exclusive) out of the array."""
         whole = slice(None)
         plane = whole if self.z == "max" else self.z
         chosen: dict[str, int | slice] = {"T": slice(start, stop), "C": self.channel, "Z": plane}
+        chosen |= {"P": self.position, ALONE: 0}
         return tuple(chosen.get(axis, whole) for axis in self.axes)
 
     def images(self, block: NDArray[Any]) -> NDArray[Any]:
@@ -168,18 +212,23 @@ class MovieView:
         return images.max(axis=1) if "Z" in left else images
 
 
-def _select_channel(channel: int | str | None, count: int, names: Sequence[str]) -> int:
+def select_named(kind: str, chosen: int | str | None, count: int, names: Sequence[str] = (), hint: str = "") -> int:
+    """Return which of the channels or positions is chosen, by index or name; raises SourceError that lists them."""
     labels = [f"{i} ({names[i]})" if i < len(names) and names[i] else str(i) for i in range(min(count, _MOST_NAMED))]
     choices = ", ".join(labels + ["..."] * (count > _MOST_NAMED))
-    if channel is None and count == 1:
+    if chosen is None and count == 1:
         return 0
-    if channel is None:
-        raise SourceError(f"the movie has {count} channels: choose one with --channel, of {choices}")
-    if isinstance(channel, str) and channel in names[:count]:
-        return names.index(channel)
-    if str(channel).isdecimal() and int(channel) < count:
-        return int(channel)
-    raise SourceError(f"there is no channel {channel!r}: choose one with --channel, of {choices}")
+    if chosen is None:
+        raise SourceError(f"the movie has {count} {kind}s: choose one with --{kind}, of {choices}{hint}")
+    if isinstance(chosen, str) and chosen in names[:count]:
+        return names.index(chosen)
+    if str(chosen).isdecimal() and int(chosen) < count:
+        return int(chosen)
+    raise SourceError(f"there is no {kind} {chosen!r}: choose one with --{kind}, of {choices}")
+
+
+def _perhaps_time(axes: str, axis: str) -> str:
+    return "" if "T" in axes else f" (or --axes {axes.replace(axis, 'T').replace(ALONE, '')} if they are time points)"
 
 
 def _select_plane(z: int | Literal["max"] | None, count: int, axes: str) -> int | Literal["max"]:
@@ -188,7 +237,7 @@ def _select_plane(z: int | Literal["max"] | None, count: int, axes: str) -> int 
     if z is None and count == 1:
         return 0
     if z is None:
-        time = "" if "T" in axes else f" (or --axes {axes.replace('Z', 'T')} if they are time points)"
+        time = _perhaps_time(axes, "Z")
         raise SourceError(f"the movie has {count} z planes: choose one with --z 0 to {count - 1}, or --z max{time}")
     if 0 <= z < count:
         return z

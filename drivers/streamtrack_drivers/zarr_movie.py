@@ -28,6 +28,7 @@ from streamtrack_drivers.axes import (
     length_um,
     naming,
     resolve_axes,
+    select_named,
     square_pixel_um,
 )
 from streamtrack_drivers.zarr_chunks import MissingChunkError, checked
@@ -86,6 +87,7 @@ class StoredArraySource:
         z: int | Literal["max"] | None,
         frames: str | None,
         axes: str | None,
+        position: int | str | None,
         details: Mapping[str, Any],
         files: ExitStack,
         part: str,
@@ -95,7 +97,13 @@ class StoredArraySource:
         self._dtype = frame_dtype(array.dtype)
         stored_axes = resolve_axes(axes, image.axis_names, array.shape)
         self._view = MovieView.select(
-            stored_axes, array.shape, channel=channel, z=z, frames=frames, channel_names=image.channel_names
+            stored_axes,
+            array.shape,
+            channel=channel,
+            z=z,
+            frames=frames,
+            channel_names=image.channel_names,
+            position=position,
         )
         self._info = SourceInfo(
             name=str(path),
@@ -211,6 +219,8 @@ class ZarrSource(StoredArraySource):
         the movie.
     axes
         Axes in stored order, for example ``"TCYX"``; goes before what the metadata says.
+    position
+        Index of a position along the axis ``P``, or which of the images in a group, by its index or its path there.
 
     Raises
     ------
@@ -227,11 +237,15 @@ class ZarrSource(StoredArraySource):
         level: Annotated[int, Field(ge=0)] = 0,
         frames: str | None = None,
         axes: str | None = None,
+        position: int | str | None = None,
     ) -> None:
         with naming(path), ExitStack() as files:
             store, inner = _open_store(Path(path).expanduser())
             files.callback(store.close)
-            image = _find_image(_open_node(store, inner), level)
+            node = _open_node(store, inner)
+            if isinstance(node, zarr.Group) and _ome(node) is None:
+                node, position = _image_in(node, position)
+            image = _find_image(node, level)
             stored = image.array
             frame_dtype(stored.dtype)
             details = {"format": f"zarr {stored.metadata.zarr_format}", "array": stored.path, "level": level}
@@ -242,6 +256,7 @@ class ZarrSource(StoredArraySource):
                 z=z,
                 frames=frames,
                 axes=axes,
+                position=position,
                 details=details,
                 files=files,
                 part="chunk",
@@ -273,8 +288,6 @@ def _open_node(store: Store, inner: str) -> zarr.Array[Any] | zarr.Group:
 
 
 def _find_image(node: zarr.Array[Any] | zarr.Group, level: int) -> StoredImage:
-    if isinstance(node, zarr.Group) and _ome(node) is None:
-        node = _only_image(node)
     if isinstance(node, zarr.Group):
         try:
             return _multiscale_image(node, level)
@@ -292,16 +305,20 @@ def _ome(group: zarr.Group) -> dict[str, Any] | None:
     return ome if isinstance(ome, dict) and ome.get("multiscales") else None
 
 
-def _only_image(group: zarr.Group) -> zarr.Array[Any] | zarr.Group:
-    """Return the one image in a group; raises SourceError that lists what is there."""
-    inside = list(islice(_walk(group), 20))
-    listing = ", ".join(f"{path} {getattr(node, 'shape', '(multiscale)')}" for path, node in inside)
-    images = [node for _, node in inside if isinstance(node, zarr.Group) or 2 <= node.ndim <= 5]
+def _image_in(group: zarr.Group, position: int | str | None) -> tuple[zarr.Array[Any] | zarr.Group, int | str | None]:
+    """Return the image in a group and what is left to choose; raises SourceError that lists what is there."""
+    inside = list(_walk(group) if position is not None else islice(_walk(group), 20))
+    listing = ", ".join(f"{path} {getattr(node, 'shape', '(multiscale)')}" for path, node in inside[:20])
+    images = [(path, node) for path, node in inside if isinstance(node, zarr.Group) or node.ndim >= 2]
     if len(images) == 1:
-        return images[0]
-    if images:
-        raise SourceError(f"holds {len(images)} images: add the name of one to the path, of {listing}")
-    raise SourceError(f"holds no image: this zarr group has {listing or 'nothing'} inside")
+        return images[0][1], position
+    if not images:
+        raise SourceError(f"holds no image: this zarr group has {listing or 'nothing'} inside")
+    if position is None:
+        cure = f"choose one with --position, by its name or 0 to {len(images) - 1}, or add its name to the path"
+        raise SourceError(f"holds {len(images)} images: {cure}, of {listing}")
+    names = [path for path, _ in images]
+    return images[select_named("position", position, len(images), names)][1], None
 
 
 def _walk(group: zarr.Group, prefix: str = "") -> Iterator[tuple[str, zarr.Array[Any] | zarr.Group]]:
@@ -317,7 +334,7 @@ def _walk(group: zarr.Group, prefix: str = "") -> Iterator[tuple[str, zarr.Array
 def _dimension_names(array: zarr.Array[Any]) -> list[str] | None:
     """Return what format 3, or xarray in format 2, calls the axes."""
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
-    return [str(name) for name in names] if isinstance(names, (list, tuple)) and any(names) else None
+    return [str(name or "") for name in names] if isinstance(names, (list, tuple)) and any(names) else None
 
 
 def _multiscale_image(group: zarr.Group, level: int) -> StoredImage:

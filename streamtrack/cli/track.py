@@ -20,6 +20,9 @@ def track(
     config: Annotated[Path | None, typer.Option(help="TOML file of the run; the arguments here override it.")] = None,
     channel: Annotated[str | None, typer.Option(help="Channel, by index or label.")] = None,
     z: Annotated[str | None, typer.Option(help="Z plane by index, or 'max' for the maximum projection.")] = None,
+    position: Annotated[
+        str | None, typer.Option(help="Stage position (or image of several), by index or name.")
+    ] = None,
     level: Annotated[int | None, typer.Option(help="Resolution level of an OME-Zarr pyramid, 0 is the finest.")] = None,
     frames: Annotated[
         str | None, typer.Option(help="Frames A:B, A included and B not; either may be left out.")
@@ -43,6 +46,7 @@ def track(
     chosen = {
         "channel": _index_or_text(channel),
         "z": _index_or_text(z),
+        "position": _index_or_text(position),
         "level": level,
         "frames": frames,
         "axes": axes,

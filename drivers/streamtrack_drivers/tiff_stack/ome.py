@@ -10,7 +10,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from streamtrack.errors import SourceError, foreign_errors
-from streamtrack_drivers.axes import duration_s, length_um, square_pixel_um
+from streamtrack_drivers.axes import duration_s, length_um, select_named, square_pixel_um
 from streamtrack_drivers.tiff_stack.files import FileSet
 from streamtrack_drivers.tiff_stack.movies import PagedMovie, squeezed, the_only
 from streamtrack_drivers.tiff_stack.pages import Pages
@@ -49,6 +49,7 @@ class OmeImage(NamedTuple):
     channel_names: Sequence[str]
     pixel_size_um: float | None
     frame_interval_s: float | None
+    name: str = ""
 
 
 def is_ome(text: str) -> bool:
@@ -65,12 +66,19 @@ def read_images(text: str, file_name: str) -> list[OmeImage]:
         if (elsewhere := root.find("{*}BinaryOnly")) is not None:
             raise SourceError(f"its OME-XML is in {elsewhere.get('MetadataFile')}: give that file")
         uuid = root.get("UUID")
-        return [_read_image(pixels, uuid, file_name) for pixels in root.iterfind("{*}Image/{*}Pixels")]
+        return [
+            _read_image(pixels, uuid, file_name)._replace(name=image.get("Name", ""))
+            for image in root.iterfind("{*}Image")
+            for pixels in image.iterfind("{*}Pixels")
+        ]
 
 
-def movie(files: FileSet, images: Sequence[OmeImage]) -> tuple[PagedMovie, OmeImage]:
-    """Return the movie of an OME-TIFF, and which of its images that is."""
-    image = the_only(images, [squeezed(each.axes, each.shape) for each in images])
+def movie(
+    files: FileSet, images: Sequence[OmeImage], position: int | str | None = None
+) -> tuple[PagedMovie, OmeImage, int | str | None]:
+    """Return the movie of an OME-TIFF, which of its images that is, and what of the position is left to choose."""
+    image = _chosen(images, position)
+    position = position if len(images) == 1 else None
     stacks = _Stacks(files, image)
     own = stacks.first()
     named = [block for each in images for block in each.blocks if block.file is None]
@@ -81,7 +89,19 @@ def movie(files: FileSet, images: Sequence[OmeImage]) -> tuple[PagedMovie, OmeIm
         missing = f"its OME-XML names more planes than the {stacks.n} of its sizes"
     n_there = sum(min(block.n_planes or stacks.n, stacks.n) for block in image.blocks)
     whole = Stack(stacks.plane, own.reference, n_there)
-    return PagedMovie.of("ome", *squeezed(image.axes, image.shape), whole, missing), image
+    return PagedMovie.of("ome", *squeezed(image.axes, image.shape), whole, missing), image, position
+
+
+def _chosen(images: Sequence[OmeImage], position: int | str | None) -> OmeImage:
+    """Return the image of a position; without one the only image that is no thumbnail."""
+    if position is not None and len(images) > 1:
+        return images[select_named("position", position, len(images), [image.name for image in images])]
+    try:
+        return the_only(images, [squeezed(each.axes, each.shape) for each in images])
+    except SourceError:
+        if len({each.shape for each in images}) == 1 and len(images) > 1:  # positions, and not different images
+            select_named("position", None, len(images), [image.name for image in images])
+        raise
 
 
 class _Stacks:

@@ -17,7 +17,7 @@ from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SourceError, one_line
 from streamtrack.settings import checks_settings
 from streamtrack.types import Frame, LostFrame, SourceInfo
-from streamtrack_drivers.axes import MovieView, duration_s, length_um, naming, resolve_axes, square_pixel_um
+from streamtrack_drivers.axes import ALONE, MovieView, duration_s, length_um, naming, resolve_axes, square_pixel_um
 from streamtrack_drivers.tiff_stack import mmstack, ome
 from streamtrack_drivers.tiff_stack.files import FileSet
 from streamtrack_drivers.tiff_stack.movies import (
@@ -63,6 +63,8 @@ class TiffSource:
     axes
         Axes in stored order, for example ``"TCYX"``; goes before what the metadata says. Pages of a plain stack are
         taken as time points.
+    position
+        Index of a position, or which of the images of an OME-TIFF, by its index or its name.
 
     Raises
     ------
@@ -78,17 +80,25 @@ class TiffSource:
         z: int | Literal["max"] | None = None,
         frames: str | None = None,
         axes: str | None = None,
+        position: int | str | None = None,
     ) -> None:
         with naming(path), ExitStack() as opened:
             files = FileSet(Path(path).expanduser())
             opened.callback(files.close)
-            movie, scale = _find_movie(files, axes)
+            movie, scale, position = _find_movie(files, axes, position)
             self._movie, self._stored = movie, _stored_dtype(movie)
             self._dtype = frame_dtype(self._stored)
             self._axes = _page_axes(axes, movie)
             shape, missing = _without_end(movie, self._axes)
-            names = scale.channel_names
-            self._view = MovieView.select(self._axes, shape, channel=channel, z=z, frames=frames, channel_names=names)
+            self._view = MovieView.select(
+                self._axes,
+                shape,
+                channel=channel,
+                z=z,
+                frames=frames,
+                channel_names=scale.channel_names,
+                position=position,
+            )
             self._missing = missing if frames is None or frames.rstrip().endswith(":") else None
             self._info = self._describe(str(path), scale)
             self._closed = threading.Event()
@@ -155,7 +165,7 @@ class TiffSource:
         """Yield the numbers of the planes of a frame."""
         sizes = dict(zip(self._axes[:-2], self._movie.shape, strict=False))
         for z in range(sizes.get("Z", 1)) if self._view.z == "max" else (self._view.z,):
-            place = {"T": index, "C": self._view.channel, "Z": z}
+            place = {"T": index, "C": self._view.channel, "Z": z, "P": self._view.position, ALONE: 0}
             yield reduce(lambda number, axis: number * sizes[axis] + place[axis], sizes, 0)
 
     def _plane(self, number: int) -> NDArray[Any]:
@@ -175,17 +185,23 @@ class _Scale:
     channel_names: Sequence[str] = ()
 
 
-def _find_movie(files: FileSet, axes: str | None) -> tuple[PagedMovie, _Scale]:
-    """Return the movie by what its writer says in the first page; the user's axes make up for broken OME-XML."""
+_Position = int | str | None
+
+
+def _find_movie(files: FileSet, axes: str | None, position: _Position) -> tuple[PagedMovie, _Scale, _Position]:
+    """Return the movie by what its writer says in the first page, and which position is still to be chosen in it.
+
+    The user's axes make up for broken OME-XML.
+    """
     pages = files.first
     texts = pages.descriptions(pages.first)
     said = [text for text in texts if text]
     of_ome = next(filter(ome.is_ome, said), None)
     of_imagej = next((text for text in said if text.startswith(("ImageJ=", "SCIFIO="))), None)
     if any(map(is_shaped, said)):
-        return shaped(pages), _imagej_scale(pages.file)
+        return shaped(pages), _imagej_scale(pages.file), position
     if mmstack.is_mmstack(pages) and (movie := mmstack.movie(files)) is not None:
-        return movie, _ome_scale(of_ome, files.name) or _imagej_scale(pages.file)
+        return movie, _ome_scale(of_ome, files.name) or _imagej_scale(pages.file), position
     if of_ome is not None:
         try:
             images = ome.read_images(of_ome, files.name)
@@ -193,14 +209,14 @@ def _find_movie(files: FileSet, axes: str | None) -> tuple[PagedMovie, _Scale]:
             if of_imagej is None and axes is None:
                 raise SourceError(f"{error}; if its pages are time points, pass --axes TYX") from error.__cause__
         else:
-            movie, image = ome.movie(files, images)
-            return movie, _Scale(image.pixel_size_um, image.frame_interval_s, image.channel_names)
+            movie, image, left = ome.movie(files, images, position)
+            return movie, _Scale(image.pixel_size_um, image.frame_interval_s, image.channel_names), left
     scale = _imagej_scale(pages.file)
     if of_imagej is not None:
-        return imagej(pages, of_imagej), scale
+        return imagej(pages, of_imagej), scale, position
     if any(getattr(pages.file, f"is_{kind}", False) for kind in _ONLY_TIFFFILE):
-        return of_tifffile(pages), scale
-    return (of_cut_off if None in texts else of_pages)(pages), scale
+        return of_tifffile(pages), scale, position
+    return (of_cut_off if None in texts else of_pages)(pages), scale, position
 
 
 def _ome_scale(text: str | None, file_name: str) -> _Scale | None:

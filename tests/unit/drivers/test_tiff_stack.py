@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tiff_files
 import tifffile
 import zarr
 
@@ -342,3 +343,26 @@ def test_real_telomeres_cut_in_half(shared_data, tmp_path):
     _, items = read(half)
     assert len(items) == 200
     assert_shows(items, tifffile.imread(whole), range(100))
+
+
+@pytest.mark.parametrize("position", [0, "1"])
+def test_a_position_of_one_micro_manager_file_is_chosen(tmp_path, position):
+    movie = make_movie((2, 8, 64, 60))
+    planes, places = zip(*((movie[p, t], (0, 0, t, p)) for t in range(8) for p in (0, 1)), strict=True)
+    path = tmp_path / "cells_1_MMStack.ome.tif"
+    tiff_files.mmstack(path, np.array(planes), places, planned={"Frames": 8, "Positions": 2})
+    with pytest.raises(SourceError, match=r"2 positions: choose one with --position, of 0, 1$"):
+        TiffSource(path=path)
+    assert_shows(read(path, position=position)[1], movie[int(position)])
+
+
+def test_an_image_of_an_ome_tiff_is_chosen_by_its_index_or_name(tmp_path):
+    movies = [make_movie(seed=seed) for seed in (0, 1)]
+    path = tmp_path / "m.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as tif:
+        for name, movie in zip(("left", "right"), movies, strict=True):
+            tif.write(movie, photometric="minisblack", metadata={**TYX, "Name": name})
+    with pytest.raises(SourceError, match=r"2 positions: choose one with --position, of 0 \(left\), 1 \(right\)$"):
+        TiffSource(path=path)
+    for position in (1, "right"):
+        assert_shows(read(path, position=position)[1], movies[1])

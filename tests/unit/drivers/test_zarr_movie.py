@@ -162,11 +162,31 @@ def test_several_channels_are_listed_with_their_labels(tmp_path):
 def test_several_positions_are_refused_and_the_cure_chooses_one(tmp_path):
     movie = make_movie((2, 5, 3, 40, 48))
     path = write_array(tmp_path / "m.zarr", movie, dimension_names=["p", "t", "c", "y", "x"])
-    with pytest.raises(SourceError, match=r"choose one, with --axes ZTCYX --z 0 to 1$"):
-        ZarrSource(path=path)
-    with pytest.raises(SourceError, match="3 channels"):
-        ZarrSource(path=path, axes="ZTCYX", z=1)
-    assert_shows(read(path, axes="ZTCYX", z=1, channel=2)[1], movie[1, :, 2])
+    with pytest.raises(SourceError, match=r"2 positions: choose one with --position, of 0, 1$"):
+        ZarrSource(path=path, channel=0)
+    with pytest.raises(SourceError, match=r"no position 2: choose one with --position, of 0, 1$"):
+        ZarrSource(path=path, channel=0, position=2)
+    info, items = read(path, position=1, channel=2)
+    assert_shows(items, movie[1, :, 2])
+    assert info.details["position"] == 1
+
+
+def test_an_image_in_a_group_is_chosen_by_its_index_or_path(tmp_path):
+    movies = [make_movie((3, 40, 48), seed=seed) for seed in (0, 1)]
+    group = zarr.open_group(tmp_path / "plate.zarr", mode="w")
+    for name, movie in zip(("A/1", "B/2"), movies, strict=True):
+        group.create_array(name, data=movie, dimension_names=["t", "y", "x"])
+    with pytest.raises(SourceError, match=r"2 images: choose one with --position, by its name or 0 to 1, .* A/1 \(3"):
+        ZarrSource(path=tmp_path / "plate.zarr")
+    for position in (1, "B/2"):
+        assert_shows(read(tmp_path / "plate.zarr", position=position)[1], movies[1])
+
+
+def test_axes_of_length_1_have_no_part_in_it(tmp_path):
+    movie = make_movie((5, 40, 48))
+    names = ["p", "t", "c", "z", "laser", "y", "x"]
+    path = write_array(tmp_path / "m.zarr", movie[None, :, None, None, None], dimension_names=names)
+    assert_shows(read(path)[1], movie)
 
 
 def test_the_axes_option_goes_before_the_metadata(tmp_path):
