@@ -304,3 +304,11 @@ def test_names_that_are_no_text_are_escaped_or_refused(cli, tmp_path):
     code, _, error = cli("track", movie, "--out", tmp_path / "\udcff")
     assert code == 2
     assert r"\udcff is not in UTF-8: give --out another" in error
+
+
+def test_a_name_that_a_pipe_on_windows_cannot_take_is_written_all_the_same():
+    """Nothing is lost for it after a complete run."""
+    script = "from streamtrack import cli; cli.make_app = lambda asked: lambda **how: print('Ω.zarr'); cli.main()"
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True)
+    assert done.stdout.split() == [rb"\u03a9.zarr"]

@@ -29,9 +29,12 @@ from streamtrack_engines.export import (
     export_command,
     to_onnx,
 )
+from streamtrack_engines.heads.disc import Disc
 from streamtrack_engines.heads.presence import Presence
+from streamtrack_engines.networks.denodet import Denodet
 from streamtrack_engines.training.checkpoint import new_state, save_checkpoint
 from streamtrack_engines.training.recipe import Recipe
+from streamtrack_engines.training_data.crops import Crops
 
 SETTINGS = ExportSettings(threshold=0.4, max_detections=K)
 pytestmark = pytest.mark.usefixtures("one_torch_thread", "no_pairs")
@@ -292,3 +295,19 @@ def test_the_compact_network_is_the_same_in_torch_and_onnx():
     movie = np.random.default_rng(1).poisson(20.0, (3, 61, 83)).astype(np.uint16)
     check_parity(content, graph, movie, 0.02)
     check_parity(content, from_onnx(content), movie, 0.02)
+
+
+def test_a_head_of_discs_is_in_the_graph_and_calibrates():
+    torch.manual_seed(0)
+    head = Disc()
+    network = Denodet(n_frames=1, head_bias=head.bias)
+    with torch.no_grad():
+        network.found_head.weight *= 30
+    crops = Crops(camera_fraction=0.0)
+    calibration = head.calibrate(network.eval(), crops, n_frames=3, size_px=64)
+    assert len(calibration) == 4
+    assert np.isfinite(calibration).all()
+    graph = DeployGraph(network, head, max_detections=64)
+    metadata = describe(untrained(network, n_frames=1), ExportSettings(0.3, 64))
+    frames = np.random.default_rng(0).poisson(40, (1, 61, 75)).astype(np.uint8)
+    check_parity(to_onnx(graph, metadata), graph, frames, threshold=0.3)

@@ -203,3 +203,24 @@ def test_what_is_of_the_wrong_kind_is_one_line_and_leaves_nothing(call, message,
 def test_one_measure_or_sink_is_named_without_a_list_and_a_buffer_is_an_array():
     results = streamtrack.track(memoryview(MOVIE), measures="intensity", sinks="tables", progress=False)
     assert "snr" in results.detections
+
+
+LOOK_AT_MODULES = """
+import sys
+from pathlib import Path
+from streamtrack.sinks.overview import OverviewSink
+from streamtrack.testing.sinks import example_results, example_source
+
+sink = OverviewSink()
+sink.open(Path(sys.argv[1]), example_source())
+for result in example_results(40):
+    sink.write(result)
+print("matplotlib" in sys.modules)
+sink.close()
+print("matplotlib.pyplot" in sys.modules)
+"""
+
+
+def test_matplotlib_comes_at_the_end_and_without_pyplot(tmp_path):
+    command = [sys.executable, "-c", LOOK_AT_MODULES, str(tmp_path)]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() == ["False", "False"]

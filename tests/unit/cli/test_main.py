@@ -1,5 +1,4 @@
 import os
-import subprocess
 import sys
 
 import pytest
@@ -60,7 +59,6 @@ def test_a_command_that_is_asked_for_is_loaded_alone():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pipe of POSIX")
 def test_output_to_a_reader_that_is_gone_is_no_failure(monkeypatch):
-    import os
 
     read, write = os.pipe()
     os.close(read)
@@ -77,11 +75,3 @@ def test_a_path_that_ends_in_a_backslash_and_a_quote_is_explained_on_windows(mon
     with pytest.raises(SystemExit):
         cli.main()
     assert r"leave out the \ before the closing one" in capsys.readouterr().err
-
-
-def test_a_name_that_a_pipe_on_windows_cannot_take_is_written_all_the_same():
-    """Nothing is lost for it after a complete run."""
-    script = "from streamtrack import cli; cli.make_app = lambda asked: lambda **how: print('Ω.zarr'); cli.main()"
-    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True)
-    assert done.stdout.split() == [rb"\u03a9.zarr"]

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 import warnings
 from collections import Counter
 from dataclasses import replace
@@ -303,27 +301,6 @@ def test_a_folder_that_vanished_is_said_in_one_line(tmp_path):
     rmtree(folder)
     with pytest.raises(SinkError, match=r"cannot write .*overview\.png: .*; check that"):
         sink.close()
-
-
-LOOK_AT_MODULES = """
-import sys
-from pathlib import Path
-from streamtrack.sinks.overview import OverviewSink
-from streamtrack.testing.sinks import example_results, example_source
-
-sink = OverviewSink()
-sink.open(Path(sys.argv[1]), example_source())
-for result in example_results(40):
-    sink.write(result)
-print("matplotlib" in sys.modules)
-sink.close()
-print("matplotlib.pyplot" in sys.modules)
-"""
-
-
-def test_matplotlib_comes_at_the_end_and_without_pyplot(tmp_path):
-    command = [sys.executable, "-c", LOOK_AT_MODULES, str(tmp_path)]
-    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() == ["False", "False"]
 
 
 def test_frames_lost_in_between_stand_in_the_headline(tmp_path):

@@ -3,14 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from networks import untrained
 
-from streamtrack_engines.deploy import DeployGraph
-from streamtrack_engines.export import ExportSettings, check_parity, describe, to_onnx
 from streamtrack_engines.heads.disc import Disc, render_discs
 from streamtrack_engines.heads.head import Points
-from streamtrack_engines.networks.denodet import Denodet
-from streamtrack_engines.training_data.crops import Crops
 
 SPOTS = np.array([[12.0, 20.3], [30.4, 44.0], [50.5, 9.5], [3.0, 60.0]])
 
@@ -52,19 +47,3 @@ def test_discs_weigh_ten_times_as_much_at_first():
     head, found = Disc(), torch.zeros(1, 1, 32, 32)
     first, later = (float(head.loss(found, Points(points((16.0, 16.0))), part)["disc"]) for part in (0.0, 0.5))
     assert first > later * 1.2
-
-
-def test_the_head_is_in_the_graph_and_calibrates():
-    torch.manual_seed(0)
-    head = Disc()
-    network = Denodet(n_frames=1, head_bias=head.bias)
-    with torch.no_grad():
-        network.found_head.weight *= 30
-    crops = Crops(camera_fraction=0.0)
-    calibration = head.calibrate(network.eval(), crops, n_frames=3, size_px=64)
-    assert len(calibration) == 4
-    assert np.isfinite(calibration).all()
-    graph = DeployGraph(network, head, max_detections=64)
-    metadata = describe(untrained(network, n_frames=1), ExportSettings(0.3, 64))
-    frames = np.random.default_rng(0).poisson(40, (1, 61, 75)).astype(np.uint8)
-    check_parity(to_onnx(graph, metadata), graph, frames, threshold=0.3)
