@@ -92,7 +92,7 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Remarking(Protocol):
-    """What an engine may have besides: what it says of the movie."""
+    """What a source or an engine may have besides: what it says of the movie."""
 
     def remarks(self) -> Sequence[str]:
         """Return what a reader of the results has to know, a line each; for summary and report, after the run."""

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -148,14 +148,14 @@ class RunRecord:
         """Return what a reader of the results has to know."""
         no_interval = [NO_INTERVAL] if self._info.time_unit == "frame" else []
         area = [str(self._parts.area)] if self._parts.area is not None else []
-        return [*self._run_folder.remarks(), *area, *self._engine_remarks(), *no_interval]
+        return [*self._run_folder.remarks(), *area, *self._plugin_remarks(), *no_interval]
 
-    def _engine_remarks(self) -> Sequence[str]:
-        engine = self._parts.engine
-        try:
-            return engine.remarks() if isinstance(engine, Remarking) else ()
-        except Exception as error:  # the report is worth more
-            return [f"the engine failed to say what it remarks: {described(error)}"]
+    def _plugin_remarks(self) -> Iterator[str]:
+        for name, plugin in (("source", self._parts.source), ("engine", self._parts.engine)):
+            try:
+                yield from plugin.remarks() if isinstance(plugin, Remarking) else ()
+            except Exception as error:  # the report is worth more
+                yield f"the {name} failed to say what it remarks: {described(error)}"
 
     def _frames(self) -> dict[str, Any]:
         counts, ledger = self._counts, self._ledger

@@ -276,6 +276,11 @@ def duration_s(value: object, unit: object) -> float | None:
     return _convert(value, unit, _S)
 
 
+def moment_s(value: object, unit: object) -> float | None:
+    """Return a time in s, which may be 0 or before that; None if the unit is unknown or the value is not finite."""
+    return _convert(value, unit, _S, least=-math.inf)
+
+
 def square_pixel_um(y_um: float | None, x_um: float | None) -> float | None:
     """Return the side of a pixel in um, None where it is unknown or where pixels are not square."""
     if y_um is None or x_um is None or not math.isclose(y_um, x_um, rel_tol=1e-3):
@@ -283,7 +288,7 @@ def square_pixel_um(y_um: float | None, x_um: float | None) -> float | None:
     return x_um
 
 
-def _convert(value: object, unit: object, units: dict[str, float]) -> float | None:
+def _convert(value: object, unit: object, units: dict[str, float], least: float = 0.0) -> float | None:
     # ImageJ writes the micro sign as an escape; Unicode has two characters that look like it.
     name = str(unit).replace("\\u00B5", "u").replace("\N{MICRO SIGN}", "u").replace("\N{GREEK SMALL LETTER MU}", "u")
     factor = units.get(name.strip().lower())
@@ -291,7 +296,7 @@ def _convert(value: object, unit: object, units: dict[str, float]) -> float | No
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return None
-    return number * factor if factor is not None and math.isfinite(number) and number > 0 else None
+    return number * factor if factor is not None and math.isfinite(number) and number > least else None
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 import tifffile
 
+from streamtrack_drivers.axes import moment_s
 from streamtrack_drivers.tiff_stack.files import FileSet
 from streamtrack_drivers.tiff_stack.movies import PagedMovie, squeezed
 from streamtrack_drivers.tiff_stack.pages import Pages
@@ -107,6 +108,15 @@ def _said(pages: Pages, directory: int) -> Coordinates | None:
     try:
         said = json.loads(pages.text(directory, _METADATA) or "")
         return tuple(_number(said.get(_INDEX_OF[axis])) for axis in _AXES)
+    except (LostPageError, ValueError, AttributeError, RecursionError):
+        return None
+
+
+def elapsed_s(plane: Plane) -> float | None:
+    """Return how long after its start the acquisition had this image; None where its page does not say."""
+    pages, page = plane
+    try:
+        return moment_s(json.loads(pages.text(page.directory, _METADATA) or "").get("ElapsedTime-ms"), "ms")
     except (LostPageError, ValueError, AttributeError, RecursionError):
         return None
 

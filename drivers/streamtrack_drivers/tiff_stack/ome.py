@@ -5,12 +5,12 @@ The Open Microscopy Environment: "OME-TIFF specification" and the OME schema of 
 
 import math
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 from streamtrack.errors import SourceError, foreign_errors
-from streamtrack_drivers.axes import duration_s, length_um, select_named, square_pixel_um
+from streamtrack_drivers.axes import duration_s, length_um, moment_s, select_named, square_pixel_um
 from streamtrack_drivers.tiff_stack.files import FileSet
 from streamtrack_drivers.tiff_stack.movies import PagedMovie, squeezed, the_only
 from streamtrack_drivers.tiff_stack.pages import Pages
@@ -41,7 +41,15 @@ class TiffDataBlock(NamedTuple):
 
 
 class OmeImage(NamedTuple):
-    """One image in OME-XML; ``axes`` and ``shape`` in the order of the planes, the last two are Y and X."""
+    """One image in OME-XML.
+
+    Attributes
+    ----------
+    axes, shape
+        In the order of the planes; the last two are Y and X.
+    times_s
+        Of planes, by their T, C, Z.
+    """
 
     axes: str
     shape: tuple[int, ...]
@@ -49,6 +57,7 @@ class OmeImage(NamedTuple):
     channel_names: Sequence[str]
     pixel_size_um: float | None
     frame_interval_s: float | None
+    times_s: Mapping[tuple[int, int, int], float]
     name: str = ""
 
 
@@ -188,7 +197,16 @@ def _read_image(pixels: ElementTree.Element, uuid: str | None, file_name: str) -
         [channel.get("Name", "") for channel in pixels.iterfind("{*}Channel")],
         square_pixel_um(y_um, x_um),
         duration_s(get("TimeIncrement"), get("TimeIncrementUnit", "s")),
+        dict(_plane_times(pixels)),
     )
+
+
+def _plane_times(pixels: ElementTree.Element) -> Iterator[tuple[tuple[int, int, int], float]]:
+    for plane in pixels.iterfind("{*}Plane"):
+        time_s = moment_s(plane.get("DeltaT"), plane.get("DeltaTUnit", "s"))
+        if time_s is not None:
+            t, c, z = (int(plane.get(f"The{axis}", 0)) for axis in "TCZ")
+            yield (t, c, z), time_s
 
 
 def _first_plane(data: ElementTree.Element, axes: str, shape: tuple[int, ...]) -> int | None:

@@ -1,9 +1,9 @@
 """The source of frames in a TIFF file."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,16 @@ from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SourceError, one_line
 from streamtrack.settings import checks_settings
 from streamtrack.types import Frame, LostFrame, SourceInfo
-from streamtrack_drivers.axes import ALONE, MovieView, duration_s, length_um, naming, resolve_axes, square_pixel_um
+from streamtrack_drivers.axes import (
+    ALONE,
+    MovieView,
+    duration_s,
+    length_um,
+    naming,
+    resolve_axes,
+    select_named,
+    square_pixel_um,
+)
 from streamtrack_drivers.tiff_stack import mmstack, ome
 from streamtrack_drivers.tiff_stack.files import FileSet
 from streamtrack_drivers.tiff_stack.movies import (
@@ -30,6 +39,7 @@ from streamtrack_drivers.tiff_stack.movies import (
     shaped,
 )
 from streamtrack_drivers.tiff_stack.pixels import LostPageError
+from streamtrack_drivers.times import FrameTimes, frame_times
 
 MOST_MISSING = 2**20
 """More missing frames than these at the end are one lost frame: a plan without an end, or a number gone wrong."""
@@ -47,7 +57,8 @@ class TiffSource:
     A page is a lost frame if it is missing, damaged, cut off, never written, or of another size or dtype than the
     others. What the file promises counts: the shape in its description, OME-XML, the frames that were planned. Where
     its list of pages breaks off and nothing tells how many there were, one LostFrame after the last page stands for
-    all that are missing; so it does for pages that the description leaves out.
+    all that are missing; so it does for pages that the description leaves out. Where the file says when each plane was
+    exposed, as OME-XML and Micro-Manager do, these are the times, and the interval is their median.
 
     Parameters
     ----------
@@ -100,6 +111,8 @@ class TiffSource:
                 position=position,
             )
             self._missing = missing if frames is None or frames.rstrip().endswith(":") else None
+            self._times = self._times_of(scale)
+            self._against_plan = self._times.against(scale.frame_interval_s) if self._times else None
             self._info = self._describe(str(path), scale)
             self._closed = threading.Event()
             self._reading = threading.Lock()
@@ -112,7 +125,6 @@ class TiffSource:
 
     def frames(self) -> Iterator[Frame | LostFrame]:
         """Yield every frame once, in order; ``index`` counts from the start of the whole movie."""
-        interval_s = self._info.frame_interval_s or 1.0
         for index in self._view.frames:
             image = self._image(index)
             if self._closed.is_set():
@@ -122,9 +134,13 @@ class TiffSource:
                 continue
             with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which is masked later
                 pixels = np.ascontiguousarray(image, dtype=self._dtype)
-            yield Frame(index, pixels, monotonic_ns(), index * interval_s)
+            yield Frame(index, pixels, monotonic_ns(), self._time_s(index))
         if self._missing is not None and not self._closed.is_set():
             yield LostFrame(self._view.frames.stop, self._missing)
+
+    def remarks(self) -> Sequence[str]:
+        """Return what a reader of the results has to know."""
+        return [self._against_plan] if self._against_plan else []
 
     def close(self) -> None:
         """Close the files, once the frame that is being read is done."""
@@ -141,9 +157,25 @@ class TiffSource:
             dtype=self._dtype.name,
             n_frames=len(view.frames) + (self._missing is not None),
             pixel_size_um=scale.pixel_size_um,
-            frame_interval_s=scale.frame_interval_s,
+            frame_interval_s=self._times.interval_s if self._times else scale.frame_interval_s,
+            clock="camera" if self._times else "nominal",
             details={"stored_dtype": stored, **view.details(), "format": f"tiff {self._movie.kind}"},
         )
+
+    def _time_s(self, index: int) -> float:
+        return self._times[index] if self._times else index * (self._info.frame_interval_s or 1.0)
+
+    def _times_of(self, scale: "_Scale") -> FrameTimes | None:
+        """Return the times of the frames as OME-XML has them, or the pages of Micro-Manager's files."""
+        view = self._view
+        plane = 0 if view.z == "max" else view.z
+        known = {t: time_s for (t, c, z), time_s in scale.times_s.items() if (c, z) == (view.channel, plane)}
+        if not known and self._movie.kind == "mmstack":
+            for index in view.frames:
+                with suppress(LostPageError):
+                    time_s = mmstack.elapsed_s(self._movie.plane(next(self._plane_numbers(index))))
+                    known |= {index: time_s} if time_s is not None else {}
+        return frame_times(known, view.frames)
 
     def _image(self, index: int) -> NDArray[Any] | str:
         """Return a frame, shape (H, W), or why it cannot be had."""
@@ -183,6 +215,11 @@ class _Scale:
     pixel_size_um: float | None
     frame_interval_s: float | None
     channel_names: Sequence[str] = ()
+    times_s: Mapping[tuple[int, int, int], float] = field(default_factory=dict)
+
+    @classmethod
+    def of_ome(cls, image: ome.OmeImage) -> "_Scale":
+        return cls(image.pixel_size_um, image.frame_interval_s, image.channel_names, image.times_s)
 
 
 _Position = int | str | None
@@ -201,7 +238,7 @@ def _find_movie(files: FileSet, axes: str | None, position: _Position) -> tuple[
     if any(map(is_shaped, said)):
         return shaped(pages), _imagej_scale(pages.file), position
     if mmstack.is_mmstack(pages) and (movie := mmstack.movie(files)) is not None:
-        return movie, _ome_scale(of_ome, files.name) or _imagej_scale(pages.file), position
+        return movie, _ome_scale(of_ome, files.name, position) or _imagej_scale(pages.file), position
     if of_ome is not None:
         try:
             images = ome.read_images(of_ome, files.name)
@@ -210,7 +247,7 @@ def _find_movie(files: FileSet, axes: str | None, position: _Position) -> tuple[
                 raise SourceError(f"{error}; if its pages are time points, pass --axes TYX") from error.__cause__
         else:
             movie, image, left = ome.movie(files, images, position)
-            return movie, _Scale(image.pixel_size_um, image.frame_interval_s, image.channel_names), left
+            return movie, _Scale.of_ome(image), left
     scale = _imagej_scale(pages.file)
     if of_imagej is not None:
         return imagej(pages, of_imagej), scale, position
@@ -219,11 +256,14 @@ def _find_movie(files: FileSet, axes: str | None, position: _Position) -> tuple[
     return (of_cut_off if None in texts else of_pages)(pages), scale, position
 
 
-def _ome_scale(text: str | None, file_name: str) -> _Scale | None:
-    """Return the scale in OME-XML that need not be in order."""
+def _ome_scale(text: str | None, file_name: str, position: _Position) -> _Scale | None:
+    """Return the scale in OME-XML that need not be in order; each of several images is a position."""
     with suppress(SourceError):
-        for image in ome.read_images(text or "", file_name):
-            return _Scale(image.pixel_size_um, image.frame_interval_s, image.channel_names)
+        images = ome.read_images(text or "", file_name)
+        names = [image.name for image in images]
+        with suppress(SourceError):
+            return _Scale.of_ome(images[select_named("position", position, len(images), names)])
+        return _Scale.of_ome(images[0]) if images else None
     return None
 
 

@@ -366,3 +366,49 @@ def test_an_image_of_an_ome_tiff_is_chosen_by_its_index_or_name(tmp_path):
         TiffSource(path=path)
     for position in (1, "right"):
         assert_shows(read(path, position=position)[1], movies[1])
+
+
+def with_times(movie, times_ms, **attributes):
+    """Return OME-XML with a time for each plane."""
+    planes = "".join(f'<Plane TheC="0" TheZ="0" TheT="{t}" DeltaT="{at}" DeltaTUnit="ms"/>' for t, at in times_ms)
+    return tiff_files.ome_xml(movie, **attributes).replace("</Pixels>", f"{planes}</Pixels>")
+
+
+REGULAR = [(t, 20.0 * t) for t in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "said", "expected_s"),
+    [
+        (REGULAR, {}, np.arange(8) * 0.02),
+        (REGULAR[:1] + REGULAR[4:6], {}, np.arange(8) * 0.02),
+        ([(t, at + 60.0 * (t > 4)) for t, at in REGULAR], {}, np.arange(8) * 0.02 + 0.06 * (np.arange(8) > 4)),
+        (REGULAR, {"TimeIncrement": 1000.0, "TimeIncrementUnit": "ms"}, np.arange(8) * 0.02),
+        ([(t, 0.0) for t in range(8)], {"TimeIncrement": 50.0, "TimeIncrementUnit": "ms"}, np.arange(8) * 0.05),
+    ],
+    ids=["regular", "some", "pause", "wrong increment", "all zero"],
+)
+def test_times_of_planes_are_those_of_the_frames(tmp_path, times_ms, said, expected_s):
+    movie = make_movie()
+    tiff_files.ome_page_by_page(tmp_path / "m.ome.tif", movie, with_times(movie, times_ms, Type="uint16", **said))
+    info, items = read(tmp_path / "m.ome.tif")
+    np.testing.assert_allclose([frame.time_s for frame in items], expected_s, atol=1e-12)
+    np.testing.assert_allclose(info.frame_interval_s, np.median(np.diff(expected_s)))
+
+
+def test_a_planned_interval_that_was_not_kept_is_said(tmp_path):
+    movie = make_movie()
+    for planned_s, n_remarks in ((1, 1), (0.0201, 0)):
+        xml = with_times(movie, REGULAR, TimeIncrement=planned_s, TimeIncrementUnit="s")
+        tiff_files.ome_page_by_page(tmp_path / "m.ome.tif", movie, xml)
+        source = TiffSource(path=tmp_path / "m.ome.tif")
+        source.close()
+        assert len(source.remarks()) == n_remarks
+        assert all("says 1 s per frame, but its frames came every 0.02 s" in each for each in source.remarks())
+
+
+def test_pages_of_micro_manager_say_when_they_were_exposed(tmp_path):
+    tiff_files.mmstack(tmp_path / "m.tif", make_movie(), elapsed_ms=[30.0 * t + 7 for t in range(8)])
+    info, items = read(tmp_path / "m.tif")
+    np.testing.assert_allclose([frame.time_s for frame in items], np.arange(8) * 0.03 + 0.007)
+    assert (info.clock, round(info.frame_interval_s, 6)) == ("camera", 0.03)
