@@ -5,9 +5,10 @@
 60 particles in 512 x 512 px, alive for 50 frames on average, 5 % missed, 5 % false detections on top, 0.3 px off per
 axis. Those that blink step by 1 px per axis and frame (or stand still), are lit for 20 frames on average and then dark
 for as many frames as the family says; the truth goes on while they are dark. A field that is moved takes its particles
-(Brownian, 1 px) with it; those that leave come in on the other side as new ones. Ours has its defaults. trackpy has the
-search range and memory that score best on the very movies: an advantage that no user has. ``truth`` is what true
-identities score. Beside them the movies of `benchmarks.linking`, which must not get worse.
+(Brownian, 1 px) with it; those that leave come in on the other side as new ones. Ours has its defaults; ``relink`` is
+what `streamtrack relink` makes of the same detections. trackpy has the search range and memory that score best on the
+very movies: an advantage that no user has. ``truth`` is what true identities score. Beside them the movies of
+`benchmarks.linking`, which must not get worse.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.linking.linkers import Frames, Ids, Ranges, link_trackpy
-from benchmarks.linking.trials import score, settled_ids, track_table
+from benchmarks.linking.trials import GATE_PX, LEAST_DETECTIONS, score, settled_ids, track_table
 from benchmarks.shared.particles import (
     FALSE,
     LEAST_LIFE_FRAMES,
@@ -36,6 +37,8 @@ from benchmarks.shared.particles import (
 )
 from benchmarks.shared.record import command_line, command_parser, write
 from streamtrack.linking.imm import ImmLinker
+from streamtrack.linking.relinking import relink
+from streamtrack.metrics.ptc import fill_gaps, score_ptc
 from streamtrack.report import machine, versions
 from streamtrack.types import Detections, TrackUpdate
 
@@ -182,6 +185,7 @@ def measure(seeds: Sequence[int]) -> list[dict[str, Any]]:
             {
                 "family": name,
                 "imm": _mean(movies, ours),
+                "relink": _relinked(movies),
                 "trackpy": _best_trackpy(movies),
                 "truth": _mean(movies, [movie.identities for movie in movies]),
                 "tracks": [_count(movie, ids) for movie, ids in zip(movies, ours, strict=True)],
@@ -191,13 +195,25 @@ def measure(seeds: Sequence[int]) -> list[dict[str, Any]]:
     for motion, n in product(MOTIONS, (100, 500)):
         scenes = [Movie(simulate(ParticleSettings(motion, n, FRAMES, seed)), [], []) for seed in seeds]
         ours = [settled_ids(list(link(scene.simulated.detections))) for scene in scenes]
-        rows.append({"family": f"{motion} {n}", "imm": _mean(scenes, ours)})
+        rows.append({"family": f"{motion} {n}", "imm": _mean(scenes, ours), "relink": _relinked(scenes)})
     return rows
 
 
 def _mean(movies: Sequence[Movie], ids: Sequence[Sequence[Ids]]) -> dict[str, float]:
     scores = [score(movie.simulated, each) for movie, each in zip(movies, ids, strict=True)]
     return {name: float(np.mean([each[name] or 0.0 for each in scores])) for name in SCORES}
+
+
+def _relinked(movies: Sequence[Movie]) -> dict[str, float]:
+    rows = []
+    for movie in movies:
+        found = movie.simulated.detections
+        table = track_table(found, [np.zeros(len(each), np.int64) for each in found])
+        tracks = relink(table.assign(score=1.0, sigma=LOCALISATION_PX), SHAPE)
+        long = tracks.groupby("particle")["frame"].transform("size") >= LEAST_DETECTIONS
+        scored = score_ptc(movie.simulated.truth, fill_gaps(tracks[long]), gate_px=GATE_PX).as_dict()
+        rows.append([scored[name] or 0.0 for name in SCORES])
+    return dict(zip(SCORES, np.mean(rows, axis=0).tolist(), strict=True))
 
 
 def _best_trackpy(movies: Sequence[Movie]) -> dict[str, float]:
@@ -221,7 +237,7 @@ def main() -> None:
         "seeds": list(seeds),
         "rows": measure(seeds),
     }
-    table = Table("", "imm", "trackpy, tuned", "truth", "tracks", title="alpha (JSC of tracks)")
+    table = Table("", "imm", "relink", "trackpy, tuned", "truth", "tracks", title="alpha (JSC of tracks)")
     for row in record["rows"]:
         scores = [f"{s['alpha']:.3f} ({s['jsc_theta']:.2f})" if (s := row.get(m)) else "" for m in METHODS]
         tracks = f"{np.mean(row['tracks']):.0f} for {np.mean(row['particles']):.0f}" if "tracks" in row else ""
@@ -230,7 +246,7 @@ def main() -> None:
     write(record, arguments.out)
 
 
-METHODS = ("imm", "trackpy", "truth")
+METHODS = ("imm", "relink", "trackpy", "truth")
 
 
 if __name__ == "__main__":

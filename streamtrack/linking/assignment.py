@@ -74,13 +74,34 @@ def assign(start: Indices, column: Indices, gain: Floats, n_columns: int) -> Ind
         np.empty(n_columns, np.int64),
     )
     for row in range(n_rows):
-        end_row, end_column = _search(row, graph, matching, tree)
-        _augment(row, end_row, end_column, graph, matching, tree)
+        if not _take_free(row, graph, matching):
+            end_row, end_column = _search(row, graph, matching, tree)
+            _augment(row, end_row, end_column, graph, matching, tree)
     column_of = np.full(n_rows, NONE)
     for row in range(n_rows):
         if matching.pair_of[row] != NONE:
             column_of[row] = column[matching.pair_of[row]]
     return column_of
+
+
+@compiled
+def _take_free(row: int, graph: _Graph, matching: _Matching) -> bool:
+    """Give a row its best column if that is free, or none if none is worth it; return False where it is taken.
+
+    That is the first step of a search, and mostly all of it.
+    """
+    best, pair = 0.0, NONE
+    for k in range(graph.start[row], graph.start[row + 1]):
+        distance = -graph.gain[k] - matching.price[graph.column[k]]
+        if distance < best:
+            best, pair = distance, k
+    if pair == NONE:
+        return True
+    if matching.row_of[graph.column[pair]] != NONE:
+        return False
+    matching.pair_of[row] = pair
+    matching.row_of[graph.column[pair]] = row
+    return True
 
 
 @compiled
