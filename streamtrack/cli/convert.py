@@ -58,12 +58,15 @@ def convert(
         Path,
         typer.Argument(
             help="Tracks: a .parquet or .csv table with columns frame, particle, y, x (ours or trackpy's), or an .xml "
-            "file of the Particle Tracking Challenge."
+            "file of the Particle Tracking Challenge; also TrackMate's spots (.csv) and exported tracks (.xml)."
         ),
     ],
     to: Annotated[Format, typer.Option(help="Format to write.")],
     out: Annotated[Path | None, typer.Option(help="File to write; beside the table by default.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    pixel_size: Annotated[
+        float | None, typer.Option(min=1e-6, max=1e6, help="Micrometers per pixel, for positions in micron.")
+    ] = None,
 ) -> None:
     """Convert tracks for another program, or those of another program into our table.
 
@@ -73,7 +76,7 @@ def convert(
     """
     ending, write = _WRITERS[to]
     out = out or table.with_name(table.stem + ending)
-    tracks = read_tracks(table)
+    tracks = read_tracks(table, pixel_size_um=pixel_size)
     check_output(out, overwrite, table)
     _check_kind(out, to)
     with (output_folder if to is Format.GEFF else output_file)(out) as partial:

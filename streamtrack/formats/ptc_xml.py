@@ -3,6 +3,7 @@
 Positions are pixels from the centre of the first one, frames count from 0.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from xml.parsers import expat
@@ -11,19 +12,21 @@ import numpy as np
 import pandas as pd
 
 from streamtrack.errors import ConfigError
-from streamtrack.formats.tracks import by_track
+from streamtrack.formats.tracks import by_track, per_px
 
 _CONTEST = "TrackContestISBI2012"
 _TRACKMATE_CURE = "in TrackMate, take the action 'Export to ISBI challenge format' on an image whose unit is the pixel"
 
 
-def read_ptc(path: Path) -> pd.DataFrame:
-    """Read the tracks of a challenge file.
+def read_ptc(path: Path, pixel_size_um: float | None = None) -> pd.DataFrame:
+    """Read the tracks of a challenge file, or those that TrackMate exports in nearly the same form.
 
     Parameters
     ----------
     path
         The XML file.
+    pixel_size_um
+        How large a pixel is; needed where TrackMate's positions are in micron.
 
     Returns
     -------
@@ -47,7 +50,20 @@ def read_ptc(path: Path) -> pd.DataFrame:
     if not reader.is_contest:
         raise ConfigError(f"{path} has no <{_CONTEST}>; give a file of the Particle Tracking Challenge")
     table = pd.DataFrame(reader.rows, columns=["frame", "particle", "y", "x", "z"]).astype({"particle": np.int64})
+    if reader.exported is not None:
+        table[["y", "x", "z"]] *= per_px(reader.exported.get("spaceUnits", ""), pixel_size_um, path)
+        table.attrs.update(_interval(reader.exported))
     return table if table["z"].any() else table.drop(columns="z")
+
+
+def _interval(exported: dict[str, str]) -> dict[str, float]:
+    """Return the frame interval that TrackMate says, where it is in seconds."""
+    try:
+        interval_s = float(exported["frameInterval"])
+    except (KeyError, ValueError):
+        return {}
+    is_known = exported.get("timeUnits", "").startswith("s") and 0 < interval_s < math.inf
+    return {"frame_interval_s": interval_s} if is_known else {}
 
 
 def write_ptc(table: pd.DataFrame, path: Path) -> None:
@@ -96,6 +112,7 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self.rows: list[tuple[float, ...]] = []
         self.is_contest = False
+        self.exported: dict[str, str] | None = None
         self.parser = expat.ParserCreate()
         self.parser.StartElementHandler = self._start
         self.parser.StartDoctypeDeclHandler = self._refuse_doctype
@@ -107,6 +124,8 @@ class _Reader:
             raise ConfigError(f"{self._path} is a TrackMate file; {_TRACKMATE_CURE}")
         if tag == _CONTEST:
             self.is_contest = True
+        elif tag == "Tracks" and attributes.get("from", "").startswith("TrackMate"):
+            self.is_contest, self.exported = True, attributes
         elif tag == "particle":
             self._particle += 1
         elif tag == "detection":

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from streamtrack import __version__
 from streamtrack.columns import column_from, metadata_of
 from streamtrack.errors import ConfigError, foreign_errors
 from streamtrack.formats.ptc_xml import read_ptc
+from streamtrack.formats.text_tables import read_text_table
 from streamtrack.formats.tracks import by_track
 from streamtrack.types import Column
 
@@ -25,14 +27,17 @@ _CSV_DECIMALS = 4
 _TOO_LARGE = 2.0**62
 
 
-def read_tracks(path: str | Path) -> pd.DataFrame:
+def read_tracks(path: str | Path, *, pixel_size_um: float | None = None) -> pd.DataFrame:
     """Read a table of detections or tracks.
 
     Parameters
     ----------
     path
         A ``.parquet`` or ``.csv`` file with columns ``frame, y, x`` and, where the rows are linked, ``particle``, in
-        any order, or an ``.xml`` file of the Particle Tracking Challenge.
+        any order, or an ``.xml`` file of the Particle Tracking Challenge. Also TrackMate's tables of spots (CSV) and
+        its export of tracks (simple XML), and napari's points (CSV).
+    pixel_size_um
+        How large a pixel is, for positions in micron; goes before what the file says.
 
     Returns
     -------
@@ -50,8 +55,8 @@ def read_tracks(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
         ".parquet": _read_parquet,
-        ".csv": _read_csv,
-        ".xml": read_ptc,
+        ".csv": partial(read_text_table, pixel_size_um=pixel_size_um),
+        ".xml": partial(read_ptc, pixel_size_um=pixel_size_um),
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -59,7 +64,9 @@ def read_tracks(path: str | Path) -> pd.DataFrame:
     with foreign_errors(ConfigError, f"cannot read {path} as {path.suffix[1:]}"):
         if not path.is_file():
             raise ConfigError(f"cannot read {path}: there is no such file")
-        return _checked(reader(path), path)
+        table = _checked(reader(path), path)
+        table.attrs |= {} if pixel_size_um is None else {"pixel_size_um": pixel_size_um}
+        return table
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
@@ -136,15 +143,6 @@ def _with_about(rows: pa.Table, attrs: dict[Any, Any]) -> pa.Schema:
     units, classes = attrs.get("units", {}), attrs.get("classes", {})
     columns = [Column(name, units.get(name, ""), tuple(classes.get(name, ()))) for name in rows.column_names]
     return pa.schema([field.with_metadata(metadata_of(each)) for field, each in zip(rows.schema, columns, strict=True)])
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    _check_names(pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].tolist(), path)  # pandas renames them
-    table = pd.read_csv(path)
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first columns for an index then
-        raise ConfigError(f"{path} has more fields in a row than names in its first line; name every column")
-    nameless = [name for name in table.columns if name.startswith("Unnamed: ")]  # the index, as pandas writes it
-    return table.drop(columns=nameless)
 
 
 def _check_names(names: list[Any], path: Path) -> None:

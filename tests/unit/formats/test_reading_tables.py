@@ -78,7 +78,7 @@ def test_whole_numbers_may_be_written_as_floats_and_large_ones_stay_exact(tmp_pa
         ("a.csv", "frame,y,z\n1,2,3\n", r"lacks the column\(s\) x \(it has: frame, y, z\)"),
         ("a.csv", "frame,y,x\n1,2,3,4\n", "more fields in a row than names"),
         ("a.csv", "frame,y,x\n1,2,3\n1,2,3,4\n", "Expected 3 fields in line 3"),
-        ("a.csv", "t;y;x\n1;2;3\n", r"lacks the column\(s\) frame, y, x \(it has: t;y;x\)"),
+        ("a.csv", "t;y;x\n1;2;3\n", r"lacks the column\(s\) frame \(it has: t, y, x\)"),
         ("a.csv", "frame,y,x\n1,2,3\n1,,3\n", r"y = nan in row 2.* \(1 such rows\)"),
         ("a.csv", "frame,y,x\n1,2,inf\n", "x = inf in row 1"),
         ("a.csv", "frame,y,x\n1,2,here\n", "x = here in row 1"),
@@ -143,3 +143,56 @@ def test_a_unit_that_is_no_size_is_unknown(tmp_path, unit):
     table = pa.table({"frame": [0], "y": [1.0], "x": [1.0]}).replace_schema_metadata({"pixel_size_um": unit})
     pa.parquet.write_table(table, tmp_path / "a.parquet")
     assert read_tracks(tmp_path / "a.parquet").attrs == {}
+
+
+PLAIN = "frame,particle,y,x\n0,7,1.5,2.25\n1,7,1.75,-2.5\n"
+FORMS = {
+    "semicolons and decimal commas": PLAIN.replace(",", ";").replace(".", ",").encode(),
+    "tabs": PLAIN.replace(",", "\t").encode(),
+    "blanks": PLAIN.replace(",", "  ").encode(),
+    "blanks in the header": PLAIN.replace("frame,particle,y,x", "frame, particle, y, x").encode(),
+    "capitals": PLAIN.replace("frame,particle,y,x", "Frame,Particle,Y,X").encode(),
+    "utf-8 with a mark": PLAIN.encode("utf-8-sig"),
+    "utf-16": PLAIN.replace(",", "\t").encode("utf-16"),
+    "index that is a column, too": b"frame,frame,particle,y,x\n0,0,7,1.5,2.25\n1,1,7,1.75,-2.5\n",
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_text_tables_of_other_programs_are_read(tmp_path, form):
+    (tmp_path / "a.csv").write_bytes(form)
+    table = read_tracks(tmp_path / "a.csv")
+    assert list(table.columns) == ["frame", "particle", "y", "x"]
+    assert table.to_numpy().tolist() == [[0, 7, 1.5, 2.25], [1, 7, 1.75, -2.5]]
+
+
+TRACKMATE_CSV = """LABEL,ID,TRACK_ID,QUALITY,POSITION_X,POSITION_Y,POSITION_Z,POSITION_T,FRAME
+Label,Spot ID,Track ID,Quality,X,Y,Z,T,Frame
+Label,Spot ID,Track ID,Quality,X,Y,Z,T,Frame
+,,,(quality),(micron),(micron),(micron),(sec),
+ID0,0,3,9.1,0.5,1.0,0,0.000,0
+ID1,1,3,9.1,0.75,1.5,0,0.050,1
+ID2,2,,9.1,7,7,0,0.050,1
+"""
+TRACKMATE_XML = """<?xml version="1.0" encoding="UTF-8"?>
+<Tracks nTracks="1" spaceUnits="micron" frameInterval="0.05" timeUnits="sec" from="TrackMate v7.13.2">
+<particle nSpots="2"><detection t="0" x="0.5" y="1.0" z="0.0" /><detection t="1" x="0.75" y="1.5" z="0.0" /></particle>
+</Tracks>
+"""
+
+
+@pytest.mark.parametrize(("name", "text", "particle"), [("a.csv", TRACKMATE_CSV, 3), ("a.xml", TRACKMATE_XML, 0)])
+def test_what_trackmate_exports_is_read_and_its_micrometers_need_a_pixel_size(tmp_path, name, text, particle):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"{name} has positions in micron.* --pixel-size UM_PER_PX"):
+        read_tracks(tmp_path / name)
+    table = read_tracks(tmp_path / name, pixel_size_um=0.25)
+    assert table[["frame", "particle", "y", "x"]].to_numpy().tolist() == [[0, particle, 4, 2], [1, particle, 6, 3]]
+    assert table.attrs == {"pixel_size_um": 0.25, "frame_interval_s": pytest.approx(0.05)}
+    (tmp_path / name).write_text(text.replace("micron", "pixel"), encoding="utf-8")
+    assert read_tracks(tmp_path / name)["x"].tolist() == [0.5, 0.75]
+
+
+def test_points_of_napari_are_read(tmp_path):
+    (tmp_path / "a.csv").write_text("index,axis-0,axis-1,axis-2\n0.0,3.0,4.5,5.5\n", encoding="utf-8")
+    assert read_tracks(tmp_path / "a.csv").to_dict("list") == {"frame": [3], "y": [4.5], "x": [5.5]}
