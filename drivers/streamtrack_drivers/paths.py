@@ -10,9 +10,11 @@ ZIP_MARK = b"PK\3\4"
 
 
 def is_tiff(path: str) -> bool:
-    """Return whether this is a TIFF file, or would be by its name."""
+    """Return whether this is a TIFF file or a folder of them, or would be by its name."""
     file = Path(path)
-    return not file.is_dir() and (file.suffix.lower() in TIFF_ENDINGS or _first_bytes(file) in TIFF_MARKS)
+    if file.is_dir():
+        return not is_zarr(path) and any(each.suffix.lower() in TIFF_ENDINGS for each in file.iterdir())
+    return file.suffix.lower() in TIFF_ENDINGS or _first_bytes(file) in TIFF_MARKS
 
 
 def is_zarr(path: str) -> bool:

@@ -115,7 +115,7 @@ def test_a_folder_with_anything_else_in_it_is_never_replaced(convert, tracks, tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tracks.parquet", "--to", "parquet", "--overwrite"], "is the table itself"),
+        (["tracks.parquet", "--to", "parquet", "--overwrite"], "is what the command reads"),
         (["tracks.parquet", "--to", "csv", "--out", "folder", "--overwrite"], "is a folder, csv is not"),
         (["tracks.parquet", "--to", "geff", "--out", "file", "--overwrite"], "is a file, geff is not"),
         (["tracks.parquet", "--to", "csv", "--out", "no/such.csv"], "check that the folder is there"),

@@ -29,6 +29,7 @@ from streamtrack_drivers.axes import (
 )
 from streamtrack_drivers.tiff_stack import mmstack, ome
 from streamtrack_drivers.tiff_stack.files import FileSet
+from streamtrack_drivers.tiff_stack.folder import open_folder
 from streamtrack_drivers.tiff_stack.movies import (
     PagedMovie,
     imagej,
@@ -63,7 +64,8 @@ class TiffSource:
     Parameters
     ----------
     path
-        A TIFF file with one image (stack) in it. Other files of the same image are found beside it.
+        A TIFF file with one image (stack) in it. Other files of the same image are found beside it. Or a folder of
+        files with an image each, in the order of the numbers in their names: one that is left out is a lost frame.
     channel
         Index or label. Needed when there are several.
     z
@@ -94,9 +96,13 @@ class TiffSource:
         position: int | str | None = None,
     ) -> None:
         with naming(path), ExitStack() as opened:
-            files = FileSet(Path(path).expanduser())
+            place = Path(path).expanduser()
+            files, numbered = open_folder(place) if place.is_dir() else (FileSet(place), None)
             opened.callback(files.close)
-            movie, scale, position = _find_movie(files, axes, position)
+            if numbered is not None:
+                movie, scale = numbered.movie(files), _imagej_scale(files.first.file)
+            else:
+                movie, scale, position = _find_movie(files, axes, position)
             self._movie, self._stored = movie, _stored_dtype(movie)
             self._dtype = frame_dtype(self._stored)
             self._axes = _page_axes(axes, movie)

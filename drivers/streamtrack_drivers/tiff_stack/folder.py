@@ -1,0 +1,119 @@
+"""Movies of which each image is a TIFF file of its own, with numbers in the names."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import reduce
+from pathlib import Path
+from typing import NamedTuple
+
+from streamtrack.errors import SourceError
+from streamtrack_drivers.paths import TIFF_ENDINGS
+from streamtrack_drivers.tiff_stack.files import FileSet
+from streamtrack_drivers.tiff_stack.movies import PagedMovie
+from streamtrack_drivers.tiff_stack.pixels import LostPageError
+from streamtrack_drivers.tiff_stack.planes import Plane, Stack
+
+_LABELS = {"t": "T", "time": "T", "frame": "T", "c": "C", "ch": "C", "channel": "C", "z": "Z", "slice": "Z"}
+_LABELS |= {"p": "P", "pos": "P", "position": "P", "xy": "P", "s": "P"}
+_LABEL = re.compile(rf"(?:^|[^a-z])({'|'.join(_LABELS)})[-_=]*$")
+_MOST_GAPS = 10
+"""Times as many numbers as files: more are no numbers of frames, but dates."""
+
+
+class NumberedFiles(NamedTuple):
+    """The files of a folder by their place along the axes.
+
+    Attributes
+    ----------
+    places
+        Names of the files by their number among all images of the shape.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    places: Mapping[int, str]
+
+    def movie(self, files: FileSet) -> PagedMovie:
+        """Return the movie; ``files`` is that of any of the images."""
+        if len(files.first.offsets) > 1 and not all(map(files.first.is_reduced, files.first.offsets[1:])):
+            raise SourceError(f"is a folder of stacks ({files.name} has several images): give one of its files")
+
+        def plane(index: int) -> Plane:
+            if index not in self.places:
+                raise LostPageError("missing file: its number is left out in the folder")
+            name = self.places[index]
+            pages = files.get(None if name == files.name else name)
+            return pages, pages.page(pages.first)
+
+        reference = plane(next(number for number, name in self.places.items() if name == files.name))
+        layout = reference[1].layout
+        shape = (*self.shape, layout.height, layout.width)
+        return PagedMovie.of("folder", self.axes + "YX", shape, Stack(plane, reference, len(self.places)))
+
+
+def open_folder(folder: Path) -> tuple[FileSet, NumberedFiles | None]:
+    """Open the images of a folder; a single file is taken as it is. Raises SourceError."""
+    names = sorted(each.name for each in folder.iterdir() if _is_image(each))
+    if not names:
+        raise SourceError("is a folder, not a TIFF file: give one file, or use the source 'zarr'")
+    if len(names) == 1:
+        return FileSet(folder / names[0]), None
+    if any("_MMStack" in name or "_NDTiffStack" in name for name in names):
+        raise SourceError(f"is a folder of {len(names)} stacks by Micro-Manager: give one of them, {names[0]}")
+    numbered = _numbered(names)
+    for name in numbered.places.values():
+        with suppress(SourceError):
+            return FileSet(folder / name), numbered
+    raise SourceError(f"holds {len(names)} TIFF files, of which none can be opened")
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in TIFF_ENDINGS and not path.name.startswith(".") and path.is_file()
+
+
+def _numbered(names: Sequence[str]) -> NumberedFiles:
+    """Tell axes by the numbers that differ among the names, and what stands before them."""
+    parts = {name: re.split(r"(\d+)", name) for name in names}
+    texts = {tuple(part.lower() for part in split[::2]) for split in parts.values()}
+    if len(texts) > 1:
+        example = next(name for name in names if parts[name][::2] != parts[names[0]][::2])
+        raise SourceError(
+            f"holds files of several kinds ({names[0]}, {example}): put one kind into a folder of its own"
+        )
+    numbers = {name: tuple(map(int, split[1::2])) for name, split in parts.items()}
+    columns = list(zip(*numbers.values(), strict=True))
+    varying = [column for column, values in enumerate(columns) if len(set(values)) > 1]
+    axes = _axes([parts[names[0]][2 * column].lower() for column in varying], names)
+    indices = [_indices(axis, columns[column]) for axis, column in zip(axes, varying, strict=True)]
+    shape = tuple(1 + max(index.values()) for index in indices)
+    places: dict[int, str] = {}
+    for name, number in numbers.items():
+        at = [index[number[column]] for index, column in zip(indices, varying, strict=True)]
+        place = reduce(lambda before, pair: before * pair[0] + pair[1], zip(shape, at, strict=True), 0)
+        if place in places:
+            raise SourceError(f"has two files for one image ({places[place]}, {name}): remove one")
+        places[place] = name
+    return NumberedFiles(axes, shape, dict(sorted(places.items())))
+
+
+def _axes(before: Sequence[str], names: Sequence[str]) -> str:
+    """Return the axes by what stands before the numbers; a single number without a label counts time points."""
+    labels = [found[1] if (found := _LABEL.search(text)) else "" for text in before]
+    axes = ["T"] if labels == [""] else [_LABELS.get(label, "") for label in labels]
+    if "" in axes or len(set(axes)) < len(axes):
+        raise SourceError(
+            f"names files by several numbers ({names[0]}, {names[-1]}), and which one is the time is unknown: "
+            "put t, c, z or p before each, or one position and channel into a folder of its own"
+        )
+    return "".join(axes)
+
+
+def _indices(axis: str, values: Sequence[int]) -> dict[int, int]:
+    """Return the index of each number: gaps among time points are lost frames, elsewhere there are none."""
+    known = sorted(set(values))
+    step = math.gcd(*(value - known[0] for value in known)) or 1
+    if axis == "T" and (known[-1] - known[0]) // step < _MOST_GAPS * len(known):
+        return {value: (value - known[0]) // step for value in known}
+    return {value: index for index, value in enumerate(known)}

@@ -1,0 +1,91 @@
+"""Movies of which each image is a TIFF file of its own."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from streamtrack.errors import SourceError
+from streamtrack.types import Frame, LostFrame
+from streamtrack_drivers.paths import is_tiff
+from streamtrack_drivers.tiff_stack import TiffSource
+
+MOVIE = np.random.default_rng(0).integers(1, 200, (12, 40, 48)).astype("uint16")
+
+
+def write(folder, names):
+    folder.mkdir()
+    for name, image in names.items():
+        tifffile.imwrite(folder / name, image, photometric="minisblack")
+    return folder
+
+
+def read(path, **settings):
+    source = TiffSource(path=path, **settings)
+    items = list(source.frames())
+    source.close()
+    assert source.info.n_frames == len(items)
+    return items
+
+
+def assert_shows(items, movie):
+    assert [item.index for item in items] == list(range(len(movie)))
+    for item in items:
+        np.testing.assert_array_equal(item.pixels, movie[item.index])
+
+
+@pytest.mark.parametrize(
+    "name", ["img_channel000_position000_time{:09d}_z000.tif", "{}.tif", "cell 7 day 2_t{}.TIF", "a{:03d}.tiff"]
+)
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_in_names_are_time_points_in_natural_order(tmp_path, name, first):
+    path = write(tmp_path / "m", {name.format(t + first): image for t, image in enumerate(MOVIE)})
+    (path / "notes.txt").write_text("t")
+    assert is_tiff(str(path))
+    assert_shows(read(path), MOVIE)
+
+
+def test_a_number_that_is_left_out_and_a_damaged_file_are_lost_frames(tmp_path):
+    path = write(tmp_path / "m", {f"a_{t}.tif": image for t, image in enumerate(MOVIE) if t != 5})
+    (path / "a_0.tif").write_bytes(b"nothing")
+    items = read(path)
+    lost = {item.index: item.cause for item in items if isinstance(item, LostFrame)}
+    assert sorted(lost) == [0, 5]
+    assert lost[5] == "missing file: its number is left out in the folder"
+    assert "a_0.tif" in lost[0]
+    assert all(np.array_equal(item.pixels, MOVIE[item.index]) for item in items if isinstance(item, Frame))
+
+
+def test_every_second_number_and_dates_are_no_gaps(tmp_path):
+    dates = np.cumsum(np.random.default_rng(1).integers(1000, 2000, len(MOVIE))) + 20260101000000
+    for folder, numbers in (("even", range(10, 34, 2)), ("dates", dates)):
+        assert_shows(
+            read(write(tmp_path / folder, {f"{n}.tif": i for n, i in zip(numbers, MOVIE, strict=True)})), MOVIE
+        )
+
+
+def test_channels_and_positions_in_names_are_chosen(tmp_path):
+    movie = MOVIE.reshape(3, 2, 2, 40, 48)
+    names = {f"x_p{p}_t{t}_c{c + 1}.tif": movie[t, p, c] for t in range(3) for p in range(2) for c in range(2)}
+    path = write(tmp_path / "m", names)
+    with pytest.raises(SourceError, match="2 channels: choose one with --channel, of 0, 1"):
+        TiffSource(path=path)
+    assert_shows(read(path, position=1, channel=0), movie[:, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a_1.tif", "b_1.tif"], r"files of several kinds \(a_1.tif, b_1.tif\)"),
+        (["1_1.tif", "2_2.tif"], "several numbers .* which one is the time is unknown"),
+        (["a_1.tif", "a_01.tif"], "two files for one image"),
+        (["x_MMStack_Pos0.ome.tif", "x_MMStack_Pos1.ome.tif"], "folder of 2 stacks by Micro-Manager: give one"),
+    ],
+)
+def test_a_folder_in_no_order_is_refused_in_one_line(tmp_path, names, message):
+    with pytest.raises(SourceError, match=message):
+        TiffSource(path=write(tmp_path / "m", dict.fromkeys(names, MOVIE[0])))
+
+
+def test_a_folder_of_stacks_is_refused(tmp_path):
+    with pytest.raises(SourceError, match=r"folder of stacks \(a_1.tif has several images\): give one of its files"):
+        TiffSource(path=write(tmp_path / "m", {"a_1.tif": MOVIE, "a_2.tif": MOVIE}))
