@@ -72,7 +72,7 @@ def load(group: Group, kind: str) -> Any:
         module = (error.name or "").partition(".")[0]
         if module not in EXTRA_OF_MODULE:
             raise
-        cure = f'pip install "streamtrack[{EXTRA_OF_MODULE[module]}]"'
+        cure = f'pip install ".[{EXTRA_OF_MODULE[module]}]"'
         raise PluginNotFoundError(f"{_one_of(group)} {kind!r} needs {module}: {cure}") from error
 
 

@@ -45,7 +45,7 @@ def write_geff(table: pd.DataFrame, path: Path) -> None:
     try:
         from geff.core_io import write_arrays
     except ImportError as error:
-        raise ConfigError('the package geff is not installed; run: pip install "streamtrack[geff]"') from error
+        raise ConfigError('the package geff is not installed; run: pip install ".[geff]"') from error
     tracks = by_track(table)
     node = np.arange(len(tracks))
     has_next = np.diff(tracks["particle"]) == 0

@@ -208,7 +208,7 @@ def _import_solver() -> Any:
     try:
         from ortools.graph.python.min_cost_flow import SimpleMinCostFlow
     except ModuleNotFoundError as error:
-        raise PluginNotFoundError('linking offline needs ortools: pip install "streamtrack[offline]"') from error
+        raise PluginNotFoundError('linking offline needs ortools: pip install ".[offline]"') from error
     return SimpleMinCostFlow
 
 

@@ -17,7 +17,7 @@ from streamtrack.errors import MicroscopeError, one_line
 BRIDGE = ("127.0.0.1", 4827)
 CONNECT_TIMEOUT_S = 0.5
 SNAP_TIMEOUT_S = 5.0
-INSTALL = 'pip install "streamtrack[micromanager]"'
+INSTALL = 'pip install ".[micromanager]"'
 
 
 def findings() -> list[Finding]:

@@ -23,7 +23,7 @@ _ISA = "ONEDNN_MAX_CPU_ISA"
 
 def reason_against() -> str | None:
     """Return why OpenVINO cannot run here, with the cure; None if it can."""
-    cure = 'pip install "streamtrack[openvino]"'
+    cure = 'pip install ".[openvino]"'
     if find_spec("openvino") is None:
         return f"openvino is not installed: {cure}"
     try:

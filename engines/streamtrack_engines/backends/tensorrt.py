@@ -79,11 +79,11 @@ class TensorrtBackend:
         return Libraries(self.NAME, trt, cuda)
 
 
-TENSORRT = TensorrtBackend("tensorrt", ("tensorrt",), 'pip install "streamtrack[tensorrt]", for version 10.13 or later')
+TENSORRT = TensorrtBackend("tensorrt", ("tensorrt",), 'pip install ".[tensorrt]", for version 10.13 or later')
 TENSORRT_RTX = TensorrtBackend(
     "tensorrt_rtx",
     ("tensorrt_rtx", "tensorrt_rtx_bindings"),  # the second alone if NVIDIA's two wheels were installed, and no more
-    'pip install "streamtrack[tensorrt-rtx]"',
+    'pip install ".[tensorrt-rtx]"',
 )
 
 

@@ -12,7 +12,7 @@ NAME = "torch"
 def reason_against() -> str | None:
     """Return why torch cannot run on a GPU of this machine, with the cure, in one line; None if it can."""
     if missing := [name for name in ("torch", "onnx") if find_spec(name) is None]:
-        return f'{" and ".join(missing)} not installed: pip install "streamtrack[train]"'
+        return f'{" and ".join(missing)} not installed: pip install ".[train]"'
     if not _has_driver():  # so that machines without a GPU need not import torch, which takes seconds
         return "there is no NVIDIA driver on this machine"
     import torch

@@ -19,3 +19,8 @@ def test_no_two_public_classes_share_a_name():
 def test_what_is_to_be_typed_is_quoted_as_cmd_and_powershell_take_it():
     texts = [*SOURCES, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     assert [path for path in texts if "'streamtrack[" in path.read_text(encoding="utf-8")] == []
+
+
+def test_extras_are_installed_from_the_clone_as_nobody_owns_the_name_elsewhere():
+    texts = [*SOURCES, ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    assert [path for path in texts if 'install "streamtrack' in path.read_text(encoding="utf-8")] == []

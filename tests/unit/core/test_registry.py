@@ -41,7 +41,7 @@ def test_a_wrong_setting_names_the_plugin(settings, message):
 
 @pytest.mark.usefixtures("lab_plugins")
 def test_a_missing_dependency_names_the_extra():
-    with pytest.raises(PluginNotFoundError, match=r'needs torch: pip install "streamtrack\[train\]"'):
+    with pytest.raises(PluginNotFoundError, match=r'needs torch: pip install "\.\[train\]"'):
         load("sources", "needs-torch")
 
 

@@ -39,7 +39,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(diagnostics.importlib.util, "find_spec", not_found)
     core = diagnostics.findings()[0]
     assert core.state == "missing"
-    assert core.cure == 'pip install "streamtrack[micromanager]"'
+    assert core.cure == 'pip install ".[micromanager]"'
 
 
 def test_adapters_that_do_not_fit_are_broken(tmp_path):

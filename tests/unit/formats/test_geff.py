@@ -71,5 +71,5 @@ def test_only_single_spots_make_a_graph_without_edges(awkward, tmp_path):
 
 def test_a_missing_package_is_named_with_the_cure(awkward, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "geff.core_io", None)  # what the import system makes of a missing package
-    with pytest.raises(ConfigError, match=r'pip install "streamtrack\[geff\]"'):
+    with pytest.raises(ConfigError, match=r'pip install "\.\[geff\]"'):
         write_geff(awkward, tmp_path / "a.geff")

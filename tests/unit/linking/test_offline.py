@@ -144,5 +144,5 @@ def test_bad_input_is_refused():
 
 def test_without_ortools_the_cure_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ortools.graph.python.min_cost_flow", None)
-    with pytest.raises(PluginNotFoundError, match=r'pip install "streamtrack\[offline\]"'):
+    with pytest.raises(PluginNotFoundError, match=r'pip install "\.\[offline\]"'):
         link(table((0, 1.0, 1.0)))
