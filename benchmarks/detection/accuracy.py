@@ -4,8 +4,9 @@
 
 Movies of the Particle Tracking Challenge's model, 512x512, seeds that no training and no choice of threshold has seen.
 Ours (``denodet``) has one threshold for everything, that of the weights, and sees the two frames before the one that is
-scored; ``denodet_first_frame`` is the same without them. Each peer has an ORACLE threshold: the one with the highest F1
-at 5 px on the very frames of the cell that are scored, which no user could choose. So the peers have an advantage.
+scored; ``denodet_first_frame`` is the same without them; ``unet`` is the U-Net. Each peer has an ORACLE threshold: the
+one with the highest F1 at 5 px on the very frames of the cell that are scored, which no user could choose. So the peers
+have an advantage.
 
 ``everyday`` are movies as other cameras give them (`benchmarks.detection.everyday`), of three frames, the last scored.
 
@@ -226,9 +227,9 @@ def assemble(rows: dict[str, list[Row]], methods: Sequence[str], extent: Extent,
         "command": command_line("accuracy"),
         "machine": machine(),
         "versions": versions(),
-        "thresholds": "denodet: the one of its weights; peers: an oracle per cell (highest F1 at 5 px)",
+        "thresholds": "ours: the one of the weights; peers: an oracle per cell (highest F1 at 5 px)",
         "frames": frames_of(extent),
-        "engine": engine_info() if set(methods) & set(OURS) else old.get("engine", {}),
+        "engine": engine_info("denodet") if "denodet" in methods else old.get("engine", {}),
         "reliability": reliability(binned) if binned else old.get("reliability", {}),
         "means": means(merged["cells"]),
         "cramer_rao_px": {

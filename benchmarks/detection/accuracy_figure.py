@@ -12,6 +12,7 @@ OURS = "denodet"
 COLOURS = {
     "denodet": "#000000",
     "denodet_first_frame": "#000000",
+    "unet": "#6A3D9A",
     "matched_filter": "#0072B2",
     "dog": "#E69F00",
     "wavelet": "#009E73",
@@ -23,6 +24,7 @@ PUBLISHED_COLOUR = "#D55E00"
 LABELS = {
     "denodet": "denodet: one set of weights, one threshold",
     "denodet_first_frame": "denodet without the two frames before",
+    "unet": "unet, the same head",
     "matched_filter": "matched filter, exact image*",
     "dog": "difference of Gaussians*",
     "wavelet": "B3-spline wavelet*",

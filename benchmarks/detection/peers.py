@@ -8,8 +8,9 @@ the frame in memory to the list of positions, first frames left out. F1 is at 5 
 has the threshold of its weights, the others the best one on the very frames that are scored (an oracle). Linking is
 timed apart, on what was found: ``trackpy.link_iter`` and ours.
 
-*torch eager* is ours without a back end: the shipped weights, batch norms folded, run by torch operation by operation;
-*as trained* the same network with batch norms, random weights: its speed only.
+*ours* is DENODET, *unet* the U-Net with the same head. *torch eager* is ours without a back end: the shipped weights,
+batch norms folded, run by torch operation by operation; *as trained* the same network with batch norms, random weights:
+its speed only.
 """
 
 import os

@@ -18,7 +18,10 @@ from scipy.ndimage import gaussian_laplace, laplace
 from torch import nn
 
 from benchmarks.detection.detectors import UFISH_WEIGHTS, Candidates, peaks, peer
+from streamtrack.config import PluginConfig
 from streamtrack.errors import EngineError
+from streamtrack.protocols import Engine
+from streamtrack.registry import build
 from streamtrack.simulation import MovieSettings
 from streamtrack.types import Detections, Pixels
 from streamtrack_engines.backends.selection import ORDER, BackendName
@@ -30,6 +33,9 @@ from streamtrack_engines.weights import read_weights
 LOG_SIGMA_PX = 1.5
 LEAST_STRENGTH = 0.3
 """In counts: of scikit-image's detector, so that it does not spend its time on noise that no threshold would keep."""
+
+
+ON_CPUS: tuple[BackendName, ...] = ("onnxruntime", "openvino")
 
 
 class NotHere(Exception):
@@ -150,9 +156,12 @@ def _own_threshold() -> float:
     return float(engine.info["threshold"])
 
 
-def _ours(settings: MovieSettings, threads: int, *, backend: BackendName) -> Method:
+def _ours(
+    settings: MovieSettings, threads: int, *, backend: BackendName, kind: str = "denodet", weights: str = "denodet"
+) -> Method:
+    table = {"kind": kind, "weights": weights, "backend": backend, "threads": threads}
     try:
-        engine = DenodetEngine(backend=backend, threads=threads)
+        engine: Engine = build("engines", PluginConfig.model_validate(table)).instance
         engine.prepare((settings.height_px, settings.width_px), "uint16")
     except EngineError as error:
         raise NotHere(str(error)) from error
@@ -176,6 +185,7 @@ METHODS: dict[str, Callable[[MovieSettings, int], Method]] = {
     "torch_eager_channels_last": partial(_torch_eager, folded=True, channels_last=True),
     "torch_eager_as_trained": partial(_torch_eager, folded=False, channels_last=False),
     "torch_eager_as_trained_channels_last": partial(_torch_eager, folded=False, channels_last=True),
+    **{f"unet_{backend}": partial(_ours, backend=backend, kind="unet", weights="unet") for backend in ON_CPUS},
     **{f"ours_{backend}": partial(_ours, backend=backend) for backend in ORDER},
 }
 

@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from itertools import islice
 from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
@@ -29,8 +29,30 @@ from streamtrack.types import Pixels
 Positions = NDArray[np.float64]
 Row = dict[str, Any]
 
-OURS = {"denodet": 2, "denodet_first_frame": 0}
-"""Frames that the engine sees before the one that is scored: all it can use, or none."""
+
+class Ours(NamedTuple):
+    """One of our engines as a method.
+
+    Attributes
+    ----------
+    kind
+        Name of the engine.
+    weights
+        Its packaged weights.
+    n_before
+        Frames that it sees before the one that is scored: all it can use, or none.
+    """
+
+    kind: str
+    weights: str
+    n_before: int
+
+
+OURS = {
+    "denodet": Ours("denodet", "denodet", 2),
+    "denodet_first_frame": Ours("denodet", "denodet", 0),
+    "unet": Ours("unet", "unet", 2),
+}
 HISTORY_FRAMES = 2
 SPACING_FRAMES = 10
 """Scored frames lie so far apart, so that they hardly share particles."""
@@ -96,7 +118,8 @@ def count_false(kind: str, n_frames: int, seed: int) -> Row:
     make, consecutive = EMPTY[kind]
     skipped = HISTORY_FRAMES if consecutive else 0
     frames = islice(make(np.random.default_rng(seed)), n_frames + skipped)
-    counts = [len(found.above(_default_threshold())) for found in _detect(frames, reset_each=not consecutive)]
+    found = _detect(OURS["denodet"], frames, reset_each=not consecutive)
+    counts = [len(each.above(default_threshold("denodet"))) for each in found]
     return {"kind": kind, "frames": n_frames, "detections_per_frame": float(np.mean(counts[skipped:]))}
 
 
@@ -125,7 +148,8 @@ def score_family(method: str, family: str, n_scenes: int, seed: int) -> Row:
 def _scene_finder(method: str) -> Callable[[NDArray[np.uint16]], Candidates]:
     """Return what finds candidates in the last of three frames."""
     if method in OURS:
-        return lambda frames: _detect(frames[-1 - OURS[method] :])[-1]
+        ours = OURS[method]
+        return lambda frames: _detect(ours, frames[-1 - ours.n_before :])[-1]
     find = peer(method, MovieSettings("vesicle"))
     return lambda frames: find(frames[-1])
 
@@ -181,29 +205,33 @@ def best_threshold(truth: Sequence[Positions], candidates: Sequence[Candidates],
 
 
 def _threshold(method: str, truth: Sequence[Positions], candidates: Sequence[Candidates], gate_px: float) -> float:
-    return _default_threshold() if method in OURS else best_threshold(truth, candidates, gate_px)
+    return default_threshold(method) if method in OURS else best_threshold(truth, candidates, gate_px)
 
 
 @cache
-def engine_info() -> dict[str, Any]:
-    """Return what the engine that is scored says about itself: its threshold is that of the weights."""
-    settings = PluginConfig.model_validate({"kind": "denodet", "threads": 1})
-    engine: Engine = build("engines", settings).instance
+def engine_info(method: str) -> dict[str, Any]:
+    """Return what one of our engines says about itself: its threshold is that of the weights."""
+    engine = _built(OURS[method])
     engine.close()
     return dict(engine.info)
 
 
-def _default_threshold() -> float:
-    return float(engine_info()["threshold"])
+def default_threshold(method: str) -> float:
+    """Return the threshold of the weights of one of our engines."""
+    return float(engine_info(method)["threshold"])
 
 
 @lru_cache(maxsize=1)
-def _engine(shape: tuple[int, ...], dtype: str) -> Engine:
+def _engine(ours: Ours, shape: tuple[int, ...], dtype: str) -> Engine:
     """Return an engine that is ready for such frames, its threshold lowered to see what lower scores are worth."""
-    least = min(LEAST_SCORE, _default_threshold())
-    settings = PluginConfig.model_validate({"kind": "denodet", "threads": 1, "threshold": least})
-    engine: Engine = build("engines", settings).instance
+    engine = _built(ours, threshold=LEAST_SCORE)
     engine.prepare((shape[0], shape[1]), dtype)
+    return engine
+
+
+def _built(ours: Ours, **settings: Any) -> Engine:
+    table = {"kind": ours.kind, "weights": ours.weights, "threads": 1, **settings}
+    engine: Engine = build("engines", PluginConfig.model_validate(table)).instance
     return engine
 
 
@@ -221,19 +249,22 @@ def _finder(method: str, movie: Movie) -> Callable[[int], Candidates]:
     if method not in OURS:
         find = peer(method, movie.settings)
         return lambda index: find(movie.noisy(index))
-    return lambda index: _detect(movie.noisy(each) for each in range(index - OURS[method], index + 1))[-1]
+    ours = OURS[method]
+    return lambda index: _detect(ours, map(movie.noisy, range(index - ours.n_before, index + 1)))[-1]
 
 
 def _still_finder(method: str) -> Callable[[Pixels], Candidates]:
     """Return what finds candidates in a picture of its own; peers are set as for vesicles."""
-    return (lambda image: _detect([image])[-1]) if method in OURS else peer(method, MovieSettings("vesicle"))
+    if method not in OURS:
+        return peer(method, MovieSettings("vesicle"))
+    return lambda image: _detect(OURS[method], [image])[-1]
 
 
-def _detect(frames: Iterable[Pixels], *, reset_each: bool = False) -> list[Candidates]:
+def _detect(ours: Ours, frames: Iterable[Pixels], *, reset_each: bool = False) -> list[Candidates]:
     """Show frames to the engine, one after the other, as a movie or each as a first frame."""
     found = []
     for k, pixels in enumerate(frames):
-        engine = _engine(pixels.shape, pixels.dtype.name)
+        engine = _engine(ours, pixels.shape, pixels.dtype.name)
         if k == 0 or reset_each:
             engine.reset()
         detections, _ = engine.detect(pixels, denoise=False)

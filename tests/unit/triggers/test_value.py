@@ -48,7 +48,10 @@ def test_what_was_not_measured_neither_fires_nor_counts_nor_releases():
     assert seen([NAN, 6, NAN], column="focus", per="frame", above=5) == [1]
 
 
-@given(st.lists(st.floats(-10, 10) | st.just(NAN), max_size=40), st.floats(-5, 5), st.floats(0, 5))
+FLOATS = st.floats(-10, 10, width=32)  # columns hold single precision
+
+
+@given(st.lists(FLOATS | st.just(NAN), max_size=40), st.floats(-5, 5), st.floats(0, 5))
 def test_between_two_sightings_the_value_was_back(values, above, back):
     frames = seen(values, above=above, release=above - back)
     assert all(values[frame] > above for frame in frames)
