@@ -26,9 +26,12 @@ def measured_by(source: SourceInfo, engine: Engine, measures: Mapping[str, Measu
     """Return what is known of a source, with all columns of the run; raises ConfigError where two have one name."""
     of_engine = {"the engine": getattr(engine, "columns", ())}
     of_measures = {f"measure {kind!r}": measure.columns for kind, measure in measures.items()}
+    places = ("t", "c", "z", "p") if source.streams is not None else ()
     of_frames = {"the source": source.frame_columns, "the engine": getattr(engine, "frame_columns", ())}
     return replace(
-        source, columns=_joined(of_engine | of_measures, TAKEN), frame_columns=_joined(of_frames, TAKEN_OF_FRAMES)
+        source,
+        columns=_joined(of_engine | of_measures, (*TAKEN, *places)),
+        frame_columns=_joined(of_frames, (*TAKEN_OF_FRAMES, *places)),
     )
 
 

@@ -15,7 +15,7 @@ from streamtrack.latency import LatencyHistogram
 from streamtrack.plain import plain
 from streamtrack.protocols import Actuator
 from streamtrack.report import COMMANDS_NAME
-from streamtrack.types import Command
+from streamtrack.types import ONE_STREAM, Command
 from streamtrack.workers import Worker
 
 COMMAND_QUEUE = 256
@@ -53,6 +53,7 @@ class CommandLog(Worker[dict[str, Any]]):
             "action": dict(command.action),
             "event": {key: value for key, value in asdict(command.event).items() if not _is_nan(value)},
             "grabbed_to_decided_ms": round((command.decided_ns - command.grabbed_ns) / 1e6, 3),
+            **({} if command.stream is ONE_STREAM else {"stream": asdict(command.stream)}),
             **more,
         }
         self.channel.put(line, 0)

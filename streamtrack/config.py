@@ -95,6 +95,8 @@ class RuleConfig(PluginConfig):
     """Whether the trigger sees confirmed tracks only."""
     where: tuple[ConditionConfig, ...] = ()
     """The trigger sees only tracks for which all of these hold in the frame."""
+    stream: dict[Literal["position", "channel", "z"], int | str] = {}
+    """Of a movie of several streams, the only ones that the rule sees: indices or names, ``{channel = "GFP"}``."""
     cool_down_s: float = Field(default=0.0, ge=0)
     """After a command, the rule keeps still for so long; of the frames' own clock."""
     max_per_minute: int = Field(default=600, ge=1)

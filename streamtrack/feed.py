@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamtrack.arrays import announced, frame_dtype
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import ConfigError, SourceError
-from streamtrack.types import Frame, LostFrame, SourceInfo
+from streamtrack.types import ONE_STREAM, Frame, LostFrame, SourceInfo, Stream
 
 WAKE_S = 0.5
 NOT_HANDED_OVER = "not handed over"
@@ -26,6 +26,7 @@ class _Lost:
     first: int
     last: int
     cause: str
+    stream: Stream
 
 
 class Feed:
@@ -49,6 +50,8 @@ class Feed:
         None where they are not known.
     capacity
         Images held at most; further ones are lost, and counted, until there is room.
+    several_streams
+        Whether images of several positions, channels or planes will come: `push` says of each which.
 
     Raises
     ------
@@ -67,6 +70,7 @@ class Feed:
         pixel_size_um: float | None = None,
         frame_interval_s: float | None = None,
         capacity: int = 64,
+        several_streams: bool = False,
     ) -> None:
         size, stored = announced(shape, dtype)
         self._info = SourceInfo(
@@ -77,10 +81,12 @@ class Feed:
             pixel_size_um=pixel_size_um,
             frame_interval_s=frame_interval_s,
             clock="host",
+            streams=() if several_streams else None,
         )
         self._capacity = capacity
         self._queue: deque[Frame | _Lost] = deque()
-        self._n_frames = self._next = self._late = 0
+        self._n_frames = self._late = 0
+        self._next: dict[Stream, int] = {}
         self._changed = threading.Condition()
         self._over = False
         self._error = ""
@@ -97,7 +103,13 @@ class Feed:
         """Whether no image is taken any more."""
         return self._over
 
-    def push(self, image: NDArray[Any], index: int | None = None, time_s: float | None = None) -> None:
+    def push(
+        self,
+        image: NDArray[Any],
+        index: int | None = None,
+        time_s: float | None = None,
+        stream: Stream = ONE_STREAM,
+    ) -> None:
         """Take the next image; returns at once. What does not fit the run is counted as lost.
 
         Parameters
@@ -108,6 +120,8 @@ class Feed:
             Its number, rising from 0; those left out are lost frames. By default one more than the last.
         time_s
             When it was exposed, s, rising; by default when it was pushed, by this computer's monotonic clock.
+        stream
+            Of a feed of several streams, which one it is of; each has indices of its own.
 
         Raises
         ------
@@ -119,18 +133,19 @@ class Feed:
             if self._over:
                 self._late += 1
                 return
-            index = self._next if index is None else int(index)
-            if index < self._next:
-                raise ConfigError(f"index {index} does not rise: the last image was number {self._next - 1}")
-            if index > self._next:
-                self._lose(self._next, index - 1, NOT_HANDED_OVER)
-            self._next = index + 1
+            expected = self._next.get(stream, 0)
+            index = expected if index is None else int(index)
+            if index < expected:
+                raise ConfigError(f"index {index} does not rise: the last image was number {expected - 1}")
+            if index > expected:
+                self._lose(expected, index - 1, NOT_HANDED_OVER, stream)
+            self._next[stream] = index + 1
             cause = self._misfit(image)
             if cause:
-                self._lose(index, index, cause)
+                self._lose(index, index, cause, stream)
             else:
                 exposed_s = grabbed_ns / 1e9 if time_s is None else float(time_s)
-                self._queue.append(Frame(index, np.ascontiguousarray(image), grabbed_ns, exposed_s))
+                self._queue.append(Frame(index, np.ascontiguousarray(image), grabbed_ns, exposed_s, stream=stream))
                 self._n_frames += 1
             self._changed.notify()
 
@@ -141,7 +156,7 @@ class Feed:
             if isinstance(item, Frame):
                 yield item
             else:
-                yield from (LostFrame(index, item.cause) for index in range(item.first, item.last + 1))
+                yield from (LostFrame(each, item.cause, item.stream) for each in range(item.first, item.last + 1))
 
     def finish(self) -> None:
         """Say that no image will come any more; those that wait are still delivered."""
@@ -179,10 +194,11 @@ class Feed:
             return f"the image is {image.shape} {image.dtype}, not {self._info.shape} {self._info.dtype}"
         return QUEUE_FULL if self._n_frames >= self._capacity else ""
 
-    def _lose(self, first: int, last: int, cause: str) -> None:
+    def _lose(self, first: int, last: int, cause: str, stream: Stream) -> None:
         newest = self._queue[-1] if self._queue else None
         crowded = len(self._queue) > 4 * self._capacity
-        if isinstance(newest, _Lost) and (newest.cause == cause or crowded):
+        follows = isinstance(newest, _Lost) and newest.stream == stream
+        if isinstance(newest, _Lost) and follows and (newest.cause == cause or crowded):
             newest.last = last
         else:
-            self._queue.append(_Lost(first, last, cause))
+            self._queue.append(_Lost(first, last, cause, stream))

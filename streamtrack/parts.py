@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ from streamtrack.errors import ConfigError, SourceError
 from streamtrack.protocols import Actuator, Engine, FrameSource, Linker, Measure, Microscope, Sink
 from streamtrack.registry import Group, build
 from streamtrack.search_area import SearchArea
+from streamtrack.several_sources import SeveralSources
 from streamtrack.triggers.rule import Rule
-from streamtrack.types import SourceInfo
+from streamtrack.types import SourceInfo, Stream
 
 CLOSED_AT_THE_END = ("microscopes", "sources", "engines", "actuators")
 """Sinks are closed by their workers."""
 
+
+STREAM_AXES = ("position", "channel", "z")
+ALL = "all"
+"""What a source's setting of an axis says for all of them."""
 
 CALIBRATIONS = {"pixel_size_um": (1e-6, 1e6), "frame_interval_s": (1e-9, 1e9)}
 """What can be meant: beyond it positions and times overflow sooner or later."""
@@ -38,6 +44,8 @@ class Parts:
         The configuration of all plug-ins with every default spelled out.
     area
         Where particles are looked for; None for everywhere.
+    engine_is_given
+        Whether it is ready-made, not the configuration's.
     """
 
     source: FrameSource
@@ -52,7 +60,12 @@ class Parts:
     guard: Guard | None
     tables: Mapping[str, Any]
     area: SearchArea | None
+    engine_is_given: bool
     _open: ExitStack
+
+    def closes(self, close: Callable[[], object]) -> None:
+        """Call this, too, when the parts are closed."""
+        self._open.callback(close)
 
     def close(self) -> None:
         """Close source, engine and actuators, make the microscope safe, and close it last. May be called twice."""
@@ -99,7 +112,7 @@ def build_parts(
         triggers = builder.several("triggers", "triggers", config.triggers)
         sinks = builder.several("sinks", "sinks", config.sinks)
         actuators = builder.several("actuators", "actuators", config.actuators.values(), guard)
-        source = given.source or builder.one("source", "sources", config.source, microscope)
+        source = given.source or builder.source(config.source, microscope)
         if source is None:
             raise ConfigError("nothing to track: the configuration has no [source] table")
         for ready_made in (given.source, given.engine):
@@ -122,8 +135,12 @@ def build_parts(
             guard,
             builder.tables,
             _area(config, info),
+            given.engine is not None,
             opened,
         )
+        if info.streams is None and (limited := next((rule for rule in config.triggers if rule.stream), None)):
+            name = limited.name or limited.kind
+            raise ConfigError(f"trigger {name!r}: stream = {limited.stream}, but the movie has only one")
         if prepare_rules:
             for rule in rules:
                 rule.prepare(info)
@@ -138,6 +155,20 @@ def files_of(sinks: Mapping[str, Sink]) -> list[str]:
     if silent:
         raise ConfigError(f"sink {silent[0]!r} does not say what it writes; give its class the names as 'files'")
     return [file for sink in sinks.values() for file in sink.files]
+
+
+def build_rules(config: RunConfig, source: SourceInfo, stream: Stream) -> list[Rule]:
+    """Return the rules for one stream of several, ready for it."""
+    tables = [table for table in config.triggers if all(_is(stream, *place) for place in table.stream.items())]
+    built = (build("triggers", table, config_folder=config.folder).instance for table in tables)
+    rules = [Rule(trigger, table) for trigger, table in zip(built, tables, strict=True)]
+    for rule in rules:
+        rule.prepare(source)
+    return rules
+
+
+def _is(stream: Stream, axis: str, wanted: int | str) -> bool:
+    return wanted in (getattr(stream, axis), getattr(stream, f"{axis}_name", None))
 
 
 def _area(config: RunConfig, source: SourceInfo) -> SearchArea | None:
@@ -169,6 +200,25 @@ class _Builder:
         (self.tables[name],) = self.tables[name]
         return plugin
 
+    def source(self, config: PluginConfig | None, microscope: Microscope | None) -> Any:
+        """Build the source; where it is asked for all positions, channels or planes, one for each of them."""
+        all_of = [axis for axis in STREAM_AXES if config is not None and config.settings.get(axis) == ALL]
+        if config is None or not all_of:
+            return self.one("source", "sources", config, microscope)
+        source = self.one("source", "sources", _choose(config, dict.fromkeys(all_of, 0)), microscope)
+        self.tables["source"] |= dict.fromkeys(all_of, ALL)
+        if not hasattr(source, "choices"):
+            raise ConfigError(f"source {config.kind!r} cannot give {all_of[0]} = {ALL!r}: choose one")
+        names = {axis: list(source.choices().get(axis, [""])) for axis in all_of}
+        sources = {}
+        for place in product(*(range(len(each)) for each in names.values())):
+            chosen = dict(zip(names, place, strict=True))
+            said: dict[str, Any] = {f"{axis}_name": names[axis][at] for axis, at in chosen.items() if axis != "z"}
+            one = build("sources", _choose(config, chosen), microscope, self._config_folder).instance
+            self._opened.callback(one.close)
+            sources[Stream(**{**_place(config, source.choices()), **chosen, **said})] = one
+        return SeveralSources(sources)
+
     def several(
         self, name: str, group: Group, configs: Iterable[PluginConfig], microscope: Microscope | None = None
     ) -> list[Any]:
@@ -182,6 +232,24 @@ class _Builder:
             tables.append(without_secrets(table, paths=group == "actuators"))
         self.tables[name] = tables
         return instances
+
+
+def _place(config: PluginConfig, names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return where along the axes the settings choose one, by index or name."""
+    place: dict[str, Any] = {}
+    for axis in STREAM_AXES:
+        at, known = config.settings.get(axis), list(names.get(axis, ()))
+        if axis == "z" and at == "max":
+            place[axis] = None
+        elif at in known:
+            place |= {axis: known.index(at), f"{axis}_name": at}
+        elif str(at).isdecimal():
+            place[axis] = int(str(at))
+    return place
+
+
+def _choose(config: PluginConfig, chosen: Mapping[str, int]) -> PluginConfig:
+    return config.model_copy(update=dict(chosen))
 
 
 def _common(config: PluginConfig) -> dict[str, Any]:

@@ -38,6 +38,12 @@ class FrameSource(Protocol):
     names a movie by its path, which then becomes the setting ``path``: ``streamtrack track x.abc``,
     ``streamtrack.track("x.abc")``. The first that opens it reads it; those of other packages are asked before those of
     streamtrack, otherwise it goes by name. It should need a glance only, and no heavy import.
+
+    Of several positions, channels or z planes the settings ``position``, ``channel`` and ``z`` choose one, by index or
+    name. One that says by ``choices() -> Mapping[str, Sequence[str]]`` what there is along each of these axes, the
+    names in order, empty where there is none, can be asked for ``"all"``: the run builds one source for each, and
+    tracks each as a stream of its own. One that gives several streams by itself says so in ``SourceInfo.streams``, and
+    of each frame which it is (``Frame.stream``); indices count within the stream, and rise.
     """
 
     @property
@@ -61,7 +67,9 @@ class Engine(Protocol):
     detection (``Detections.extra``), and ``frame_columns``, of the frame as a whole (``Detections.frame_values``). Both
     may be missing; they are known once it is built, and each frame has exactly these.
 
-    One that sees earlier frames as well says how many by ``frames_before: int``; without it that is 0.
+    One that sees earlier frames as well says how many by ``frames_before: int``; without it that is 0. Of several
+    streams each needs a memory of its own: ``for_another_stream() -> Engine``, called once it is prepared, returns one
+    that shares the weights; without it the run loads another engine.
     """
 
     @property

@@ -8,6 +8,7 @@ import os
 import platform
 import threading
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Literal
 from streamtrack.errors import ConfigError, foreign_errors
 from streamtrack.files import patiently, write_durably
 from streamtrack.plain import plain
-from streamtrack.types import LostFrame
+from streamtrack.types import ONE_STREAM, LostFrame
 
 Status = Literal["running", "completed", "incomplete", "interrupted", "failed"]
 """``incomplete``: ran to the end, but frames were lost."""
@@ -49,15 +50,19 @@ class LossLedger:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._ranges: dict[str, array[int]] = {}  # per cause: first, last, first, last, ...
+        self._ranges: dict[tuple[str, str], array[int]] = {}  # per cause and stream: first, last, first, last, ...
+        self._causes: set[str] = set()
         self._count = 0
 
     def add(self, lost: LostFrame) -> None:
         """Note one lost frame."""
         with self._lock:
             self._count += 1
-            known = lost.cause in self._ranges or len(self._ranges) < MOST_CAUSES
-            ranges = self._ranges.setdefault(lost.cause if known else OTHER_CAUSES, array("q"))
+            known = lost.cause in self._causes or len(self._causes) < MOST_CAUSES
+            cause = lost.cause if known else OTHER_CAUSES
+            self._causes.add(cause)
+            stream = "" if lost.stream is ONE_STREAM else str(lost.stream)
+            ranges = self._ranges.setdefault((cause, stream), array("q"))
             if ranges and ranges[-1] == lost.index - 1:
                 ranges[-1] = lost.index
             else:
@@ -76,8 +81,8 @@ class LossLedger:
         """
         with self._lock:
             runs: list[dict[str, Any]] = [
-                {"first": first, "last": last, "cause": cause}
-                for cause, ranges in self._ranges.items()
+                {"first": first, "last": last, "cause": cause, **({"stream": stream} if stream else {})}
+                for (cause, stream), ranges in self._ranges.items()
                 for first, last in zip(ranges[::2], ranges[1::2], strict=True)
             ]
         runs.sort(key=lambda run: run["first"])
@@ -86,9 +91,10 @@ class LossLedger:
     def by_cause(self) -> dict[str, int]:
         """Return how many frames each cause took."""
         with self._lock:
-            return {
-                cause: sum(ranges[1::2]) - sum(ranges[::2]) + len(ranges) // 2 for cause, ranges in self._ranges.items()
-            }
+            counts: Counter[str] = Counter()
+            for (cause, _), ranges in self._ranges.items():
+                counts[cause] += sum(ranges[1::2]) - sum(ranges[::2]) + len(ranges) // 2
+            return dict(counts)
 
 
 _SECTIONS: dict[str, type] = {"status": str, "frames": dict, "config": dict, "outputs": dict, "latency_ms": dict}

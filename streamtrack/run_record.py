@@ -1,7 +1,7 @@
 """What a run has done so far: frames, losses, latencies, rules; and the report that says so."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -14,7 +14,8 @@ from streamtrack.parts import Parts
 from streamtrack.protocols import Remarking
 from streamtrack.report import NO_INTERVAL, LossLedger, Status, machine, versions
 from streamtrack.run_folder import RunFolder
-from streamtrack.types import Frame, FrameResult, LostFrame
+from streamtrack.stream_steps import StreamSteps
+from streamtrack.types import Frame, FrameResult, LostFrame, Stream
 
 STAGES = ("read", "queue", "detect", "link", "measure", "decide", "total")
 
@@ -48,6 +49,8 @@ class RunRecord:
         self._latency = {stage: LatencyHistogram() for stage in STAGES if stage != "measure" or parts.measures}
         self._counts: Counter[str] = Counter()
         self._last_frame = {"detections": 0, "tracks": 0}
+        self._steps: StreamSteps | None = None
+        self._streams: defaultdict[Stream, _StreamRecord] = defaultdict(_StreamRecord)
         self._started = datetime.now(UTC)
         self._begun_s = time.monotonic()
 
@@ -58,7 +61,7 @@ class RunRecord:
 
     def lose(self, frame: Frame | LostFrame, cause: str) -> None:
         """Note a frame that is not processed."""
-        self._ledger.add(LostFrame(frame.index, cause))
+        self._ledger.add(LostFrame(frame.index, cause, frame.stream))
 
     def count(self, result: FrameResult) -> None:
         """Count a frame that is processed."""
@@ -76,6 +79,12 @@ class RunRecord:
             latency["measure"].add(stamps.measured - stamps.linked)
         latency["decide"].add(stamps.decided - stamps.measured)
         latency["total"].add(stamps.decided - stamps.grabbed)
+        if self._steps is not None:
+            self._streams[result.frame.stream].add(result)
+
+    def of_several(self, steps: StreamSteps) -> None:
+        """Say that the run has several streams."""
+        self._steps = steps
 
     @property
     def n_lost(self) -> int:
@@ -107,6 +116,7 @@ class RunRecord:
                 "masked_pixels": counts["masked_pixels"],
             },
             "detections": counts["detections"],
+            **({"streams": self._of_streams()} if self._steps is not None else {}),
             "latency_ms": {
                 **self._latencies(),
                 **{f"write {name}": summary for name, summary in write_ms.items()},
@@ -151,11 +161,19 @@ class RunRecord:
         return [*self._run_folder.remarks(), *area, *self._plugin_remarks(), *no_interval]
 
     def _plugin_remarks(self) -> Iterator[str]:
-        for name, plugin in (("source", self._parts.source), ("engine", self._parts.engine)):
-            try:
-                yield from plugin.remarks() if isinstance(plugin, Remarking) else ()
-            except Exception as error:  # the report is worth more
-                yield f"the {name} failed to say what it remarks: {described(error)}"
+        said = [*_remarks_of("source", self._parts.source)]
+        engines = [self._parts.engine, *(self._steps.engines.values() if self._steps else ())]
+        for engine in dict.fromkeys(engines):
+            said += _remarks_of("engine", engine)
+        yield from dict.fromkeys(said)
+
+    def _of_streams(self) -> list[dict[str, Any]]:
+        """Return what became of each stream, and what it costs."""
+        engines = self._steps.engines if self._steps is not None else {}
+        return [
+            {**asdict(stream), "engine_memory_bytes": getattr(engines.get(stream), "memory_bytes", None), **seen.said()}
+            for stream, seen in sorted(self._streams.items(), key=lambda item: str(item[0]))
+        ]
 
     def _frames(self) -> dict[str, Any]:
         counts, ledger = self._counts, self._ledger
@@ -166,7 +184,16 @@ class RunRecord:
         return {stage: histogram.summary_ms() for stage, histogram in self._latency.items()}
 
     def _rules(self) -> dict[str, Any]:
-        return {rule.name: rule.outcome() for rule in self._parts.rules}
+        if self._steps is None:
+            return {rule.name: rule.outcome() for rule in self._parts.rules}
+        outcomes: dict[str, dict[str, Any]] = {}
+        for rule in self._steps.rules:
+            one = rule.outcome()
+            before = outcomes.get(rule.name, {})
+            outcomes[rule.name] = {
+                key: before[key] + value if before and key not in _TOLD else value for key, value in one.items()
+            }
+        return outcomes
 
     def _full_config(self) -> dict[str, Any]:
         """Return the run's configuration with every default spelled out."""
@@ -174,3 +201,33 @@ class RunRecord:
             **self._parts.tables,
             **self._config.model_dump(mode="json", include={"ingest", "safety", "mode", "roi", "mask"}),
         }
+
+
+_TOLD = ("last_error", "switched_off")
+"""Of a rule's outcome, what cannot be summed over streams: that of the last one is told."""
+
+
+class _StreamRecord:
+    """Counts of one stream."""
+
+    def __init__(self) -> None:
+        self._processed = self._detections = 0
+        self._latency = {"detect": LatencyHistogram(), "total": LatencyHistogram()}
+
+    def add(self, result: FrameResult) -> None:
+        stamps = result.stamps
+        self._processed += 1
+        self._detections += len(result.detections)
+        self._latency["detect"].add(stamps.detected - stamps.dequeued)
+        self._latency["total"].add(stamps.decided - stamps.grabbed)
+
+    def said(self) -> dict[str, Any]:
+        latency = {stage: histogram.summary_ms() for stage, histogram in self._latency.items()}
+        return {"processed": self._processed, "detections": self._detections, "latency_ms": latency}
+
+
+def _remarks_of(name: str, plugin: object) -> Iterator[str]:
+    try:
+        yield from plugin.remarks() if isinstance(plugin, Remarking) else ()
+    except Exception as error:  # the report is worth more
+        yield f"the {name} failed to say what it remarks: {described(error)}"

@@ -27,11 +27,14 @@ from streamtrack.run_folder import RunFolder
 from streamtrack.run_record import Progress, RunRecord
 from streamtrack.step import Step
 from streamtrack.stop_file import StopFile, unsafe
-from streamtrack.types import Frame, LostFrame
+from streamtrack.stream_steps import StreamSteps
+from streamtrack.types import Frame, FrameResult, LostFrame
 from streamtrack.waiting import joined_within
 
 QUEUED = {Policy.BLOCK: 8, Policy.LATEST: 2, Policy.DROP_NEWEST: 2}
 """Frames that may wait for the loop, unless the configuration says otherwise."""
+UNKNOWN_STREAMS = 16
+"""As many are reckoned with where nobody knows before how many there are."""
 POLL_S = 0.5
 """How often a waiting thread looks whether it should stop."""
 FINISH_TIMEOUT_S = 600.0
@@ -154,7 +157,9 @@ class Session:
         return Policy.LATEST if self._info.live else Policy.BLOCK
 
     def _make_channel(self) -> Channel[Frame]:
-        capacity = self._config.ingest.capacity or QUEUED[self._policy]
+        streams = self._info.streams
+        n_streams = 1 if streams is None else len(streams) or UNKNOWN_STREAMS  # they come in turn, one close on another
+        capacity = self._config.ingest.capacity or QUEUED[self._policy] * n_streams
         return Channel(capacity, self._policy, self._record.lose)
 
     def stop(self) -> None:
@@ -267,9 +272,8 @@ class Session:
             pass
 
     def _loop(self, channel: Channel[Frame], fanout: Fanout, on_progress: Callable[[Progress], None]) -> None:
-        parts, record = self._parts, self._record
-        wants = fanout.wants_denoised
-        step = Step(self._engine, self._linker, parts.rules, wants, measures=parts.measures, area=parts.area)
+        record = self._record
+        step = self._make_step(fanout)
         while (frame := self._next(channel)) is not None:
             try:
                 result = step(frame)
@@ -281,6 +285,14 @@ class Session:
             if fanout.critical_failure:
                 raise SinkError(fanout.critical_failure)
             on_progress(record.progress)
+
+    def _make_step(self, fanout: Fanout) -> Callable[[Frame], FrameResult]:
+        parts, wants_denoised = self._parts, fanout.wants_denoised
+        if self._info.streams is not None:
+            steps = StreamSteps(self._config, parts, wants_denoised)
+            self._record.of_several(steps)
+            return steps
+        return Step(self._engine, self._linker, parts.rules, wants_denoised, measures=parts.measures, area=parts.area)
 
     def _next(self, channel: Channel[Frame]) -> Frame | None:
         """Wait for a frame in short steps, so that Ctrl-C is heard on every platform."""

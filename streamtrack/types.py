@@ -43,6 +43,36 @@ class Column:
     classes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Which of an acquisition's movies a frame is of: that of one position, channel and z plane.
+
+    Attributes
+    ----------
+    position, channel, z
+        Indices; where several cameras look at once, each camera of a channel is a channel. ``z`` is None in a
+        projection.
+    position_name, channel_name
+        What they are called, as far as that is known; the indices tell streams apart.
+    """
+
+    position: int = 0
+    channel: int = 0
+    z: int | None = 0
+    position_name: str = field(default="", compare=False)
+    channel_name: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        named = ((self.position, self.position_name, "position"), (self.channel, self.channel_name, "channel"))
+        parts = [f"{axis} {index}" + (f" ({name})" if name else "") for index, name, axis in named]
+        return ", ".join([*parts, "z max" if self.z is None else f"z {self.z}"])
+
+
+ONE_STREAM = Stream()
+"""That of a movie that is one stream; told from others by identity."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One image as it came from the source.
@@ -50,7 +80,8 @@ class Frame:
     Attributes
     ----------
     index
-        Place in the movie or acquisition, from 0. A jump means that frames were lost in between.
+        Place in the movie or acquisition, of several streams in its own, from 0. A jump means that frames were lost in
+        between.
     pixels
         Shape (H, W), C-contiguous, uint8, uint16 or float32. Nobody writes into it after it was handed over.
     grabbed_ns
@@ -59,6 +90,8 @@ class Frame:
         When the frame was exposed, in seconds of the clock that ``SourceInfo.clock`` names.
     values
         What the microscope says of this frame, by the names of ``SourceInfo.frame_columns``.
+    stream
+        Which movie it is of, where ``SourceInfo.streams`` says that there are several.
     """
 
     index: int
@@ -66,6 +99,7 @@ class Frame:
     grabbed_ns: int
     time_s: float
     values: Values = field(default_factory=dict)
+    stream: Stream = ONE_STREAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +112,13 @@ class LostFrame:
         Its place in the movie or acquisition.
     cause
         One line, for example ``"unreadable chunk: ..."`` or ``"ingest queue full"``.
+    stream
+        As in `Frame`.
     """
 
     index: int
     cause: str
+    stream: Stream = ONE_STREAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +149,8 @@ class SourceInfo:
         adds what its engine and measures say, before triggers are prepared and sinks are opened.
     frame_columns
         What is said of each frame: those of the source (``Frame.values``); the run adds its engine's.
+    streams
+        The streams of a source that has several, empty where they are not known before they come; None for one.
     """
 
     name: str
@@ -125,12 +164,15 @@ class SourceInfo:
     details: Mapping[str, Any] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
     frame_columns: tuple[Column, ...] = ()
+    streams: tuple[Stream, ...] | None = None
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> "SourceInfo":
         """Return what was written down as JSON; raises KeyError or TypeError where it is something else."""
         columns = {name: tuple(map(_column, known.get(name, ()))) for name in ("columns", "frame_columns")}
-        return cls(**{**known, "shape": tuple(known["shape"]), **columns})
+        streams = known.get("streams")
+        several = None if streams is None else tuple(Stream(**each) for each in streams)
+        return cls(**{**known, "shape": tuple(known["shape"]), **columns, "streams": several})
 
     def __post_init__(self) -> None:
         """Escape what no file could hold: names of files and devices may be in any encoding."""
@@ -369,6 +411,8 @@ class Command:
         What the rule's trigger saw.
     grabbed_ns
         When the source had that frame in hand.
+    stream
+        That of the frame.
     """
 
     actuator: str
@@ -379,6 +423,7 @@ class Command:
     rule: str = ""
     event: Event = field(default_factory=Event)
     grabbed_ns: int = 0
+    stream: Stream = ONE_STREAM
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,6 +195,13 @@ class MovieView:
         position = {"position": self.position} if "P" in self.axes else {}
         return {"axes": self.axes, "shape": list(self.shape), **position, **chosen}
 
+    def choices(self, channel_names: Sequence[str], position_names: Sequence[str] = ()) -> dict[str, list[str]]:
+        """Return what there is along position, channel and z: names, empty where there are none."""
+        size = dict(zip(self.axes, self.shape, strict=True))
+        names = [*channel_names, *[""] * size.get("C", 1)][: size.get("C", 1)]
+        positions = list(position_names) or [""] * size.get("P", 1)
+        return {"position": positions, "channel": names, "z": [""] * size.get("Z", 1)}
+
     def key(self, start: int, stop: int) -> tuple[int | slice, ...]:
         """Return the basic index that takes frames ``start`` to ``stop`` (exclusive) out of the array."""
         whole = slice(None)

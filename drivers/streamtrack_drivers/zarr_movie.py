@@ -76,6 +76,8 @@ class StoredArraySource:
         What ``close`` has to close; taken over from the caller when everything is in order.
     part
         What the format calls a chunk, for the cause of a LostFrame.
+    position_names
+        Of the images beside it that are its other positions, and of itself.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class StoredArraySource:
         details: Mapping[str, Any],
         files: ExitStack,
         part: str,
+        position_names: Sequence[str] = (),
     ) -> None:
         array = image.array
         self._array, self._part = array, part
@@ -114,6 +117,7 @@ class StoredArraySource:
             frame_interval_s=image.frame_interval_s,
             details={"stored_dtype": array.dtype.str, "chunks": list(array.chunks), **self._view.details(), **details},
         )
+        self._choices = self._view.choices(image.channel_names, position_names)
         self._chunks_per_frame = _chunks_per_frame(self._view, array.chunks)
         self._closed = threading.Event()
         self._reading = threading.Lock()
@@ -123,6 +127,10 @@ class StoredArraySource:
     def info(self) -> SourceInfo:
         """What is known before the first frame."""
         return self._info
+
+    def choices(self) -> Mapping[str, Sequence[str]]:
+        """Return what there is along the axes of which ``channel`` and ``z`` choose one; ``"all"`` takes each."""
+        return self._choices
 
     def frames(self) -> Iterator[Frame | LostFrame]:
         """Yield every frame once, in order; ``index`` counts from the start of the whole movie."""
@@ -242,9 +250,9 @@ class ZarrSource(StoredArraySource):
         with naming(path), ExitStack() as files:
             store, inner = _open_store(Path(path).expanduser())
             files.callback(store.close)
-            node = _open_node(store, inner)
+            node, names = _open_node(store, inner), list[str]()
             if isinstance(node, zarr.Group) and _ome(node) is None:
-                node, position = _image_in(node, position)
+                node, position, names = _image_in(node, position)
             image = _find_image(node, level)
             stored = image.array
             frame_dtype(stored.dtype)
@@ -260,6 +268,7 @@ class ZarrSource(StoredArraySource):
                 details=details,
                 files=files,
                 part="chunk",
+                position_names=names,
             )
 
 
@@ -305,20 +314,22 @@ def _ome(group: zarr.Group) -> dict[str, Any] | None:
     return ome if isinstance(ome, dict) and ome.get("multiscales") else None
 
 
-def _image_in(group: zarr.Group, position: int | str | None) -> tuple[zarr.Array[Any] | zarr.Group, int | str | None]:
-    """Return the image in a group and what is left to choose; raises SourceError that lists what is there."""
+def _image_in(
+    group: zarr.Group, position: int | str | None
+) -> tuple[zarr.Array[Any] | zarr.Group, int | str | None, list[str]]:
+    """Return the image in a group, what is left to choose, and the names of several; SourceError lists them."""
     inside = list(_walk(group) if position is not None else islice(_walk(group), 20))
     listing = ", ".join(f"{path} {getattr(node, 'shape', '(multiscale)')}" for path, node in inside[:20])
     images = [(path, node) for path, node in inside if isinstance(node, zarr.Group) or node.ndim >= 2]
     if len(images) == 1:
-        return images[0][1], position
+        return images[0][1], position, []
     if not images:
         raise SourceError(f"holds no image: this zarr group has {listing or 'nothing'} inside")
     if position is None:
         cure = f"choose one with --position, by its name or 0 to {len(images) - 1}, or add its name to the path"
         raise SourceError(f"holds {len(images)} images: {cure}, of {listing}")
     names = [path for path, _ in images]
-    return images[select_named("position", position, len(images), names)][1], None
+    return images[select_named("position", position, len(images), names)][1], None, names
 
 
 def _walk(group: zarr.Group, prefix: str = "") -> Iterator[tuple[str, zarr.Array[Any] | zarr.Group]]:

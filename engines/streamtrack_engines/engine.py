@@ -1,7 +1,8 @@
 """Engines that run a deploy graph, in the fastest back end that the machine has: what it is, its file says."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from copy import copy
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from streamtrack_engines.backends.deploy_file import read_deploy_file
 from streamtrack_engines.backends.metadata import REQUIRED_COLUMNS
 from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
 from streamtrack_engines.backends.selection import HALF_PRECISION, BackendName, Choice, get_backend, open_first
+from streamtrack_engines.backends.stream_runner import StreamRunner
 from streamtrack_engines.doubts import doubts_about, part_of
 from streamtrack_engines.levels import Levels, Polarity, SpotSize, binning_for
 from streamtrack_engines.weights import about_weights, half_precision_of
@@ -169,6 +171,9 @@ class GraphEngine:
         for denoise in (True, False):
             self.detect(np.zeros(shape, dtype), denoise=denoise)
         self.reset()
+        self._forget_counts()
+
+    def _forget_counts(self) -> None:
         self._full_tables = self._n_frames = self._n_found = 0
         self._first = self._looks = None
 
@@ -194,6 +199,27 @@ class GraphEngine:
         if self._first is None and pixels.min() != pixels.max():
             self._first = part_of(pixels)
         return detections, None if image is None else levels.image(image)
+
+    def for_another_stream(self) -> Self:
+        """Return an engine prepared as this one for another stream: it shares the network, where the back end can."""
+        if self._runner is None or self._prepared is None:
+            raise EngineError("the engine is not prepared: call prepare first")
+        other = copy(self)
+        shape, dtype = self._prepared
+        other._levels = Levels((shape[0], shape[1]), dtype, self._binning, self._polarity)
+        other._forget_counts()
+        sharing = self._runner if isinstance(self._runner, StreamRunner) else StreamRunner.sharing(self._runner)
+        if sharing is None:  # on a GPU each stream has a network of its own
+            other._runner = other._size = None
+            other.prepare((shape[0], shape[1]), dtype)
+        else:
+            self._runner, other._runner = sharing, sharing.another()
+        return other
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """What the earlier frames of a stream take where several share the network; None where they do not."""
+        return self._runner.memory_bytes if isinstance(self._runner, StreamRunner) else None
 
     def close(self) -> None:
         """Release device and memory."""

@@ -10,7 +10,7 @@ import typer
 
 from streamtrack.config import PluginConfig
 from streamtrack.errors import ConfigError, foreign_errors
-from streamtrack.formats.tables import read_tracks
+from streamtrack.formats.tables import one_stream, read_tracks
 from streamtrack.metrics.detection import DetectionScore, LinkScore, score_detections, score_links
 from streamtrack.metrics.ptc import PtcScore, fill_gaps, score_ptc
 from streamtrack.output import check_output, output_file
@@ -70,10 +70,11 @@ def score_run(folder: Path, truth: str | None = None) -> RunScores:
     """Score the tables of a run's folder; raises ConfigError where a table is missing or lacks a column."""
     reference = read_tracks(truth) if truth and not truth.startswith("sim:") else _simulated_truth(folder, truth)
     reference = _of_reached(reference, folder)
-    detections = score_detections(reference, read_tracks(folder / "detections.parquet"), gates_px=GATES_PX)
+    found = one_stream(read_tracks(folder / "detections.parquet"), f"{folder}")
+    detections = score_detections(reference, found, gates_px=GATES_PX)
     if "particle" not in reference:
         return RunScores(detections, None, None)
-    found = read_tracks(folder / "tracks.parquet")
+    found = one_stream(read_tracks(folder / "tracks.parquet"), f"{folder}")
     links = score_links(reference, found, gate_px=GATES_PX[0])
     return RunScores(detections, links, score_ptc(reference, fill_gaps(found), gate_px=GATES_PX[0]))
 

@@ -18,10 +18,12 @@ def track(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("streamtrack-results"),
     config: Annotated[Path | None, typer.Option(help="TOML file of the run; the arguments here override it.")] = None,
-    channel: Annotated[str | None, typer.Option(help="Channel, by index or label.")] = None,
-    z: Annotated[str | None, typer.Option(help="Z plane by index, or 'max' for the maximum projection.")] = None,
+    channel: Annotated[str | None, typer.Option(help="Channel, by index or label; 'all' tracks each.")] = None,
+    z: Annotated[
+        str | None, typer.Option(help="Z plane by index, 'max' for the maximum projection, 'all' for each.")
+    ] = None,
     position: Annotated[
-        str | None, typer.Option(help="Stage position (or image of several), by index or name.")
+        str | None, typer.Option(help="Stage position (or image of several), by index or name; 'all' tracks each.")
     ] = None,
     level: Annotated[int | None, typer.Option(help="Resolution level of an OME-Zarr pyramid, 0 is the finest.")] = None,
     frames: Annotated[

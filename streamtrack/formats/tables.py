@@ -69,6 +69,18 @@ def read_tracks(path: str | Path, *, pixel_size_um: float | None = None) -> pd.D
         return table
 
 
+def one_stream(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the table; raises ConfigError where it holds several streams, whose frames would be taken for one."""
+    several = [axis for axis in "pcz" if "t" in table and axis in table and table[axis].nunique() > 1]
+    if several:
+        axis = several[0]
+        values = ", ".join(map(str, sorted(table[axis].dropna().unique())[:8]))
+        raise ConfigError(
+            f"{name} holds several streams ({axis} is {values}): track or keep one, and score or link that"
+        )
+    return table
+
+
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
     """Write tracks as ``streamtrack track`` does: by frame, then particle, units and classes in the schema's metadata.
 

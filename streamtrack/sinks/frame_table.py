@@ -13,7 +13,9 @@ import pyarrow.parquet
 from streamtrack.columns import metadata_of
 from streamtrack.files import remove_file
 from streamtrack.sinks.files import replacing, sink_errors
+from streamtrack.sinks.serial import place_of
 from streamtrack.sinks.stream import Extent, StreamWriter, read_batches, read_schema
+from streamtrack.sinks.table_rows import STREAM_COLUMNS
 from streamtrack.types import FrameResult, SourceInfo
 
 FRAMES = "frames.parquet"
@@ -45,10 +47,14 @@ class FrameTable:
     """
 
     def __init__(self, path: Path, source: SourceInfo, metadata: dict[str, str]) -> None:
+        self._several = source.streams is not None
+        places = [pa.field(each.name, pa.int64(), metadata=metadata_of(each)) for each in STREAM_COLUMNS]
         self._values = [column.name for column in source.frame_columns]
         said = [pa.field(each.name, pa.float64(), metadata=metadata_of(each)) for each in source.frame_columns]
         stages = [pa.field(name, pa.float32()) for name in _STAGES]
-        self._schema = pa.schema([*(pa.field(*each) for each in _COUNTS), *said, *stages], metadata)
+        self._schema = pa.schema(
+            [*(pa.field(*each) for each in _COUNTS), *said, *stages, *(places if self._several else ())], metadata
+        )
         self._pending: list[tuple[float | int | None, ...]] = []
         self._stream = StreamWriter(path, self._schema)
 
@@ -58,7 +64,8 @@ class FrameTable:
         counts = (frame.index, frame.time_s, len(result.detections), result.tracks.n_live)
         said = (_known(values.get(name, math.nan)) for name in self._values)
         took = ((getattr(result.stamps, to) - getattr(result.stamps, of)) / 1e6 for of, to in _STAGES.values())
-        self._pending.append((*counts, *said, *took))
+        place = place_of(result) if self._several else ()
+        self._pending.append((*counts, *said, *took, *place))
 
     def flush(self) -> None:
         """Write the rows that are held back; raises OSError."""

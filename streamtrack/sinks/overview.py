@@ -1,16 +1,19 @@
 """One picture of a run, gathered in bounded memory while the run lasts."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from streamtrack.sinks.files import check_folder, replacing, sink_errors, with_partials
 from streamtrack.sinks.overview_summary import GatheredTracks, PointSample, Summary, no_latency
 from streamtrack.sinks.revisions import apply, joined
-from streamtrack.types import Detections, FrameResult, Pixels, Revision, SourceInfo, Stamps, TrackUpdate
+from streamtrack.types import Detections, FrameResult, Pixels, Revision, SourceInfo, Stamps, Stream, TrackUpdate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +33,8 @@ class OverviewSink:
 
     It shows the middle frame of a movie of known length, the first one of an open-ended acquisition. Where that frame
     is lost, the next one that comes is shown; where the run ends before it, the last one, without its denoised image.
-    Of long runs the most recent part of the tracks is drawn. Tracks are as the linker revised them; the detections of
+    Of a movie of several streams the first one is shown, and the headline says so. Of long
+    runs the most recent part of the tracks is drawn. Tracks are as the linker revised them; the detections of
     frames that are not settled yet are kept until they are.
     """
 
@@ -42,7 +46,8 @@ class OverviewSink:
         check_folder(folder)
         self._path = folder / OVERVIEW
         self._source = source
-        self._target = (source.n_frames or 0) // 2
+        self._stream = source.streams[0] if source.streams else None
+        self._target = (source.n_frames or 0) // max(len(source.streams or ()), 1) // 2
         self._denoised_index: int | None = None
         self._shown: FrameResult | None = None
         self._projection: Pixels | None = None
@@ -59,7 +64,11 @@ class OverviewSink:
         return frame_index == self._denoised_index
 
     def write(self, result: FrameResult) -> None:
-        """Take the result of one frame."""
+        """Take the result of one frame; of several streams, those of the first one."""
+        if self._source.streams is not None:
+            self._stream = self._stream or result.frame.stream
+            if result.frame.stream != self._stream:
+                return
         self._n_frames += 1
         if self._last_index is not None:
             self._n_lost += result.frame.index - self._last_index - 1
@@ -86,7 +95,7 @@ class OverviewSink:
         """Return what the picture shows, once the last frame was written."""
         self._fold(len(self._pending))
         return Summary(
-            self._source,
+            _named(self._source, self._stream),
             self._n_frames,
             self._n_lost,
             self._n_detections,
@@ -126,13 +135,40 @@ def draw_tables(folder: Path, source: SourceInfo, n_frames: int, n_lost: int) ->
     from streamtrack.sinks.overview_figure import draw
 
     tracks = GatheredTracks()
+    stream = source.streams[0] if source.streams else None
     with pq.ParquetFile(folder / "tracks.parquet") as file:
-        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(PointSample.__slots__)):
+        for batch in file.iter_batches(_ROWS_AT_ONCE):
+            if source.streams is not None:
+                stream = stream or _stream_of(batch)
+                batch = batch.filter(_is_of(stream))
             tracks.add(PointSample(*(batch.column(name).to_numpy() for name in PointSample.__slots__)), [])
     n_detections = pq.read_metadata(folder / "detections.parquet").num_rows
     black = np.zeros(source.shape, np.uint8)
     shown = (tracks.points(), tracks.all_points, tracks.lengths(), no_latency())
-    _save(draw(Summary(source, n_frames, n_lost, n_detections, None, black, *shown)), folder / OVERVIEW)
+    _save(draw(Summary(_named(source, stream), n_frames, n_lost, n_detections, None, black, *shown)), folder / OVERVIEW)
+
+
+def _stream_of(rows: pa.RecordBatch) -> Stream | None:
+    """Return the stream of the first row."""
+    if not len(rows):
+        return None
+    position, channel, z = (rows.column(name)[0].as_py() for name in "pcz")
+    return Stream(position, channel, z)
+
+
+def _is_of(stream: Stream | None) -> pc.Expression:
+    if stream is None:
+        return pc.scalar(True)
+    z = pc.field("z").is_null() if stream.z is None else pc.field("z") == stream.z
+    return (pc.field("p") == stream.position) & (pc.field("c") == stream.channel) & z
+
+
+def _named(source: SourceInfo, stream: Stream | None) -> SourceInfo:
+    """Return the source of which one stream is shown, with a name that says so."""
+    if source.streams is None or stream is None:
+        return source
+    of = f" of {len(source.streams)}" if source.streams else ""
+    return replace(source, name=f"{source.name[-70:]}: one stream{of}, {stream}")
 
 
 def _save(figure: "Figure", path: Path) -> None:

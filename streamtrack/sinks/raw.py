@@ -2,6 +2,9 @@
 
 import math
 from collections import deque
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,12 +15,14 @@ from streamtrack.errors import SinkError
 from streamtrack.settings import checks_settings
 from streamtrack.sinks.files import check_folder, sink_errors
 from streamtrack.sinks.raw_movie import RawMovie
-from streamtrack.types import Frame, FrameResult, SourceInfo
+from streamtrack.types import Frame, FrameResult, SourceInfo, Stream
 
 KIND = "raw"
 """Rules name the sink so: ``do = "raw"``."""
 MOVIE = "raw.ome.zarr"
 EVENTS = "events"
+STREAMS = "raw_streams"
+"""Folder of the movies of all streams, where there are several."""
 
 MOST_HELD_BYTES = 2 * 10**9
 """Most memory for the frames before a command."""
@@ -27,11 +32,12 @@ MOST_HELD_BYTES = 2 * 10**9
 class RawSink:
     """Writes raw frames as they came to the loop, one file per frame.
 
-    With ``when = "always"`` into ``raw.ome.zarr``. With ``when = "commands"`` into one movie for each command that a
-    rule gives with ``do = "raw"``: ``events/0001_frame123.ome.zarr`` has the frames around frame 123. Commands whose
-    frames overlap share a movie; its attributes list them under ``commands``. What is recorded can be tracked again:
-    see `streamtrack.sinks.raw_movie.RawMovie` for the format. Frames that the loop never got, because it was too slow
-    for the camera, are not in it, and leave a gap.
+    With ``when = "always"`` into ``raw.ome.zarr``; of several streams into one movie each, as in
+    ``raw_streams/p0_c1_z0.ome.zarr``. With ``when = "commands"`` into one movie for each command that a rule gives with
+    ``do = "raw"``: ``events/0001_frame123.ome.zarr`` has the frames around frame 123. Commands whose frames overlap
+    share a movie; its attributes list them under ``commands``. What is recorded can be tracked again: see
+    `streamtrack.sinks.raw_movie.RawMovie` for the format. Frames that the loop never got, because it was too slow for
+    the camera, are not in it, and leave a gap.
 
     Parameters
     ----------
@@ -53,21 +59,16 @@ class RawSink:
     ) -> None:
         self.critical = critical
         self._always = when == "always"
-        self.files = (f"{MOVIE if self._always else EVENTS}/",)
-        self._after = after
-        self._held: deque[Frame] = deque(maxlen=before)
-        """The last frames that are in no movie; references, never copies."""
-        self._left = 0
-        """Frames still to be recorded of the event."""
-        self._movie: RawMovie | None = None
-        self._commands: list[dict[str, Any]] = []
-        self._n_events = 0
+        self.files = (f"{MOVIE}/", f"{STREAMS}/") if self._always else (f"{EVENTS}/",)
+        self._before, self._after = before, after
+        self._numbers = count(1)
+        self._recordings: dict[Stream, _Recording | _Events] = {}
 
     def open(self, folder: Path, source: SourceInfo) -> None:
         """Check folder and memory; raises SinkError."""
         check_folder(folder)
         if not self._always:
-            _check_memory(self._held.maxlen or 0, source)
+            _check_memory(self._before, source)
         self._folder, self._source = folder, source
 
     def wants_denoised(self, frame_index: int) -> bool:
@@ -76,11 +77,74 @@ class RawSink:
 
     def write(self, result: FrameResult) -> None:
         """Record the frame, or hold it in case that a command comes; raises SinkError."""
+        stream = result.frame.stream
+        recording = self._recordings.get(stream)
+        if recording is None:
+            recording = self._recordings[stream] = self._begin(stream)
+        recording.write(result)
+
+    def flush(self) -> None:
+        """Let readers see all that was recorded so far; raises SinkError."""
+        for recording in self._recordings.values():
+            recording.flush()
+
+    def close(self) -> None:
+        """Finish the movies that are being recorded; raises SinkError."""
+        with ExitStack() as closing:
+            while self._recordings:
+                closing.callback(self._recordings.popitem()[1].close)
+
+    def _begin(self, stream: Stream) -> "_Recording | _Events":
+        several = self._source.streams is not None
+        source = replace(self._source, name=f"{self._source.name}: {stream}") if several else self._source
+        name = f"p{stream.position}_c{stream.channel}_z{'max' if stream.z is None else stream.z}" if several else ""
+        if not self._always:
+            return _Events(self._folder, source, f"_{name}" * several, self._numbers, self._before, self._after)
+        if several:
+            with sink_errors(self._folder / STREAMS):
+                (self._folder / STREAMS).mkdir(exist_ok=True)
+        return _Recording(self._folder / STREAMS / f"{name}.ome.zarr" if several else self._folder / MOVIE, source)
+
+
+class _Recording:
+    """All frames of a stream."""
+
+    def __init__(self, path: Path, source: SourceInfo) -> None:
+        self._path, self._source = path, source
+        self._movie: RawMovie | None = None
+
+    def write(self, result: FrameResult) -> None:
         frame = result.frame
-        if self._always:
-            self._movie = self._movie or RawMovie(self._folder / MOVIE, self._source, frame.index)
-            self._movie.add(frame)
-            return
+        self._movie = self._movie or RawMovie(self._path, self._source, frame.index)
+        self._movie.add(frame)
+
+    def flush(self) -> None:
+        if self._movie is not None:
+            self._movie.flush()
+
+    def close(self) -> None:
+        movie, self._movie = self._movie, None
+        if movie is not None:
+            movie.close({})
+
+
+class _Events:
+    """The frames of a stream around commands: a movie for each event."""
+
+    def __init__(
+        self, folder: Path, source: SourceInfo, suffix: str, numbers: "count[int]", before: int, after: int
+    ) -> None:
+        self._folder, self._source, self._suffix, self._numbers = folder, source, suffix, numbers
+        self._after = after
+        self._held: deque[Frame] = deque(maxlen=before)
+        """The last frames that are in no movie; references, never copies."""
+        self._left = 0
+        """Frames still to be recorded of the event."""
+        self._movie: RawMovie | None = None
+        self._commands: list[dict[str, Any]] = []
+
+    def write(self, result: FrameResult) -> None:
+        frame = result.frame
         rules = [command.rule for command in result.commands if command.actuator == KIND]
         movie = self._event_movie(frame.index, rules) if rules else self._movie
         if self._left and movie is not None:
@@ -90,25 +154,22 @@ class RawSink:
             self._hold(frame)
 
     def flush(self) -> None:
-        """Let readers see all that was recorded so far; raises SinkError."""
         if self._movie is not None:
             self._movie.flush()
 
     def close(self) -> None:
-        """Finish the movie that is being recorded; raises SinkError."""
         movie, self._movie = self._movie, None
         self._held.clear()
         if movie is not None:
-            movie.close({} if self._always else {"commands": self._commands})
+            movie.close({"commands": self._commands})
 
     def _event_movie(self, index: int, rules: list[str]) -> RawMovie:
         """Return the movie of this command, with the frames before it."""
         if self._movie is None:
-            self._n_events += 1
             self._commands = []
             with sink_errors(self._folder / EVENTS):
                 (self._folder / EVENTS).mkdir(exist_ok=True)
-            path = self._folder / EVENTS / f"{self._n_events:04}_frame{index}.ome.zarr"
+            path = self._folder / EVENTS / f"{next(self._numbers):04}_frame{index}{self._suffix}.ome.zarr"
             self._movie = RawMovie(path, self._source, self._held[0].index if self._held else index)
         while self._held:
             self._movie.add(self._held.popleft())
@@ -125,7 +186,7 @@ class RawSink:
 
 
 def _check_memory(before: int, source: SourceInfo) -> None:
-    frame_bytes = math.prod(source.shape) * np.dtype(source.dtype).itemsize
+    frame_bytes = math.prod(source.shape) * np.dtype(source.dtype).itemsize * max(len(source.streams or ()), 1)
     if before * frame_bytes > MOST_HELD_BYTES:
         raise SinkError(
             f"before = {before} frames of {source.shape[0]} x {source.shape[1]} px would hold "

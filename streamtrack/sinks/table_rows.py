@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamtrack.columns import metadata_of
+from streamtrack.columns import column_from, metadata_of
 from streamtrack.sinks.revisions import apply, joined, taken
 from streamtrack.types import MOTION_MODES, Column, Detections, Revision, TrackUpdate
 
@@ -17,6 +17,10 @@ Frames = list[tuple[int, Detections, TrackUpdate]]
 MOTION_COLUMNS = ("vy", "vx", "diffusion", "directed")
 DETECTION_COLUMNS = ("frame", "y", "x", "score", "sigma", "mass")
 TRACK_COLUMNS = ("frame", "particle", "y", "x", "mass", "score", "sigma", "existence", *MOTION_COLUMNS)
+INDEX = "index"
+"""Unit of columns of whole numbers."""
+STREAM_COLUMNS = tuple(Column(name, INDEX) for name in "tczp")
+"""Which time, channel, plane and position a row is of, where the movie has several streams."""
 _REVISION_COLUMNS = ("frame", "detection", "particle", "existence")
 """Of a row that revises an earlier one; all others are null in it. ``detection``, the place among the detections of
 the frame, is null in rows that do not revise."""
@@ -27,7 +31,11 @@ _USUAL = (*TRACK_COLUMNS, "detection")
 def schema_of(columns: Iterable[Column]) -> pa.Schema:
     """Return the schema of the rows of a run that measures these columns besides the usual ones."""
     usual = [pa.field(name, pa.int64() if name in _INTEGERS else pa.float32()) for name in _USUAL]
-    return pa.schema([*usual, *(pa.field(each.name, pa.float32(), metadata=metadata_of(each)) for each in columns)])
+    return pa.schema([*usual, *(pa.field(each.name, _type(each), metadata=metadata_of(each)) for each in columns)])
+
+
+def _type(column: Column) -> pa.DataType:
+    return pa.int64() if column.unit == INDEX else pa.float32()
 
 
 def extra_of(schema: pa.Schema) -> list[str]:
@@ -37,7 +45,13 @@ def extra_of(schema: pa.Schema) -> list[str]:
 
 def is_known(schema: pa.Schema) -> bool:
     """Return whether these are rows of this version's: the usual columns, and numbers behind them."""
-    return bool(schema.equals(schema_of(Column(name) for name in extra_of(schema))))
+    return bool(schema.equals(schema_of(column_from(name, schema.field(name).metadata) for name in extra_of(schema))))
+
+
+def is_of_several(schema: pa.Schema) -> bool:
+    """Return whether these are rows of several streams."""
+    names = [each.name for each in STREAM_COLUMNS]
+    return all(name in schema.names and schema.field(name).type == pa.int64() for name in names)
 
 
 def batch_of(frames: Frames, schema: pa.Schema) -> pa.RecordBatch:

@@ -30,14 +30,17 @@ from streamtrack.run_folder import UNFINISHED_NAME
 from streamtrack.sinks.files import check_folder, replacing, sink_errors, with_partials
 from streamtrack.sinks.frame_table import FRAMES, FRAMES_PARTIAL, FrameTable, make_frames
 from streamtrack.sinks.revisions import joined, taken
+from streamtrack.sinks.serial import Serial
 from streamtrack.sinks.stream import Extent, StreamWriter, read_batches, read_schema
 from streamtrack.sinks.table_rows import (
     DETECTION_COLUMNS,
+    STREAM_COLUMNS,
     TRACK_COLUMNS,
     Frames,
     batch_of,
     extra_of,
     is_known,
+    is_of_several,
     revised,
     schema_of,
     split,
@@ -73,6 +76,10 @@ class TableSink:
     ``directed``         probability of directed motion
     ===================  ====================================================================================
 
+    Of a movie of several streams all tables have the columns ``t, c, z, p`` at the end: ``t`` is the frame's index
+    within its stream, as ``frame`` is; channel, z plane and position are indices, which the report names. Rows are in
+    the order in which the frames came.
+
     Behind these all tables have the columns that the run's engine and measures add; their units, and the names of
     classes, are in the metadata of the field. What was not measured is null, in the CSV empty.
 
@@ -105,7 +112,9 @@ class TableSink:
         self._flushed_ns = monotonic_ns()
         self._failed = False
         metadata = _metadata(source)
-        self._schema = schema_of(source.columns).with_metadata({**metadata, "run": secrets.token_hex(8)})
+        self._serial = None if source.streams is None else Serial()
+        columns = source.columns if source.streams is None else (*source.columns, *STREAM_COLUMNS)
+        self._schema = schema_of(columns).with_metadata({**metadata, "run": secrets.token_hex(8)})
         with sink_errors(folder / PARTIAL):
             self._stream = StreamWriter(folder / PARTIAL, self._schema)
         with sink_errors(folder / FRAMES_PARTIAL):
@@ -120,7 +129,10 @@ class TableSink:
         if self._failed:
             raise SinkError(f"cannot write {self._folder / PARTIAL}: an earlier write failed; start a new run")
         self._frames.add(result)
-        self._pending.append((result.frame.index, result.detections, result.tracks))
+        numbered = (
+            self._serial.number(result) if self._serial else (result.frame.index, result.detections, result.tracks)
+        )
+        self._pending.append(numbered)
         self._pending_rows += len(result.detections) + len(result.tracks.revised)
         if self._pending_rows >= _FLUSH_ROWS or monotonic_ns() - self._flushed_ns >= _FLUSH_NS:
             self._flush()
@@ -337,7 +349,7 @@ def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     """Cut the rows into equal groups, so that the files do not depend on when batches were flushed."""
     held: list[pa.RecordBatch] = []
     n_held = 0
-    for batch in batches:
+    for batch in map(_with_indices, batches):
         held.append(batch)
         n_held += len(batch)
         if n_held >= _GROUP_ROWS:
@@ -347,6 +359,13 @@ def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
             held, n_held = rows.slice(whole).to_batches(), n_held - whole
     if n_held:
         yield pa.Table.from_batches(held).combine_chunks()
+
+
+def _with_indices(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the rows with the frames' indices, where of several streams numbers stood for them."""
+    if not is_of_several(batch.schema):
+        return batch
+    return batch.set_column(batch.schema.get_field_index("frame"), "frame", batch.column("t"))
 
 
 def _rounded(group: pa.Table) -> pa.Table:

@@ -152,9 +152,8 @@ class Rule:
     def _command(self, frame: Frame, event: Event, now_ns: int) -> Command:
         config = self._config
         valid_until_ns = now_ns + self._valid_ns
-        return Command(
-            config.do, config.action, frame.index, now_ns, valid_until_ns, self.name, event, frame.grabbed_ns
-        )
+        until_ns, name, grabbed_ns = valid_until_ns, self.name, frame.grabbed_ns
+        return Command(config.do, config.action, frame.index, now_ns, until_ns, name, event, grabbed_ns, frame.stream)
 
 
 def _checked(events: Sequence[Event]) -> Sequence[Event]:

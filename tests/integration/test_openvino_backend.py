@@ -29,7 +29,7 @@ def file():
 def test_frames_are_read_where_they_are(file):
     runner = module.OpenvinoRunner(file, SIZE, 1)
     for request in runner._requests.values():
-        assert request.get_input_tensor().data.ctypes.data == runner._history.raw.ctypes.data
+        assert request.get_input_tensor().data.ctypes.data == runner.history.raw.ctypes.data
 
 
 class OutOfMemory:

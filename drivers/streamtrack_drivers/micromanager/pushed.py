@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SourceError, described
 from streamtrack.feed import Feed
-from streamtrack.types import Frame, LostFrame, SourceInfo
+from streamtrack.types import ONE_STREAM, Frame, LostFrame, SourceInfo, Stream
 from streamtrack_drivers.micromanager.numbering import RECEIVED_TAG, ImageTimes, Numbering, image_number
-from streamtrack_drivers.micromanager.streams import NOWHERE, OneStream, Where
+from streamtrack_drivers.micromanager.streams import NOWHERE, AllStreams, OneStream, Where
 
 
 class PushedSource:
@@ -28,10 +28,18 @@ class PushedSource:
         Says which images are frames of the movie; by default all, as long as they are of one stream.
     """
 
-    def __init__(self, info: SourceInfo, capacity: int, one: OneStream | None = None) -> None:
-        self._feed = Feed(info.shape, info.dtype, name=info.name, pixel_size_um=info.pixel_size_um, capacity=capacity)
+    def __init__(self, info: SourceInfo, capacity: int, one: OneStream | AllStreams | None = None) -> None:
         self._one = one or OneStream()
-        self._numbering, self._times = Numbering(), ImageTimes()
+        self._feed = Feed(
+            info.shape,
+            info.dtype,
+            name=info.name,
+            pixel_size_um=info.pixel_size_um,
+            capacity=capacity,
+            several_streams=isinstance(self._one, AllStreams),
+        )
+        self._numberings: dict[Stream, Numbering] = {}
+        self._planned, self._times = False, ImageTimes()
         self._placing = threading.Lock()
         self.started = self._feed.started
         """Set when somebody asks for the first frame."""
@@ -40,7 +48,8 @@ class PushedSource:
     def info(self) -> SourceInfo:
         """As given; ``details``: which stream, and counts of sequences after the first and of images left out."""
         known = self._feed.info
-        counts = {"restarts": self._numbering.restarts, **known.details, "left_out": self._one.left_out}
+        restarts = max((each.restarts for each in list(self._numberings.values())), default=0)
+        counts = {"restarts": restarts, **known.details, "left_out": self._one.left_out}
         return replace(known, details={"stream": self._one.stream, **counts})
 
     def push(self, image: NDArray[Any], tags: Mapping[str, Any], where: Where = NOWHERE, asked: Any = None) -> None:
@@ -65,7 +74,7 @@ class PushedSource:
                 elif self._one.takes(where, asked):
                     self._take(image, tags, where, grabbed_ns)
                 else:
-                    self._numbering.skip(image_number(tags))
+                    self._numbering(ONE_STREAM).skip(image_number(tags))
         except SourceError as error:
             self.fail(str(error))
         except Exception as error:  # an exception here would abort the acquisition
@@ -74,8 +83,9 @@ class PushedSource:
     def begin(self, *, planned: bool) -> None:
         """Say that an acquisition begins: its clock starts anew, and if it is planned its time points count from 0."""
         self._times.begin()
-        if planned:
-            self._numbering.begin()
+        self._planned = planned
+        for numbering in self._numberings.values() if planned else ():
+            numbering.begin()
 
     def fail(self, why: str) -> None:
         """End the run with an error; images that wait or still come are dropped."""
@@ -99,5 +109,15 @@ class PushedSource:
 
     def _take(self, image: NDArray[Any], tags: Mapping[str, Any], where: Where, grabbed_ns: int) -> None:
         received = tags.get(RECEIVED_TAG) if isinstance(tags, Mapping) else None
-        index = self._numbering.place(image_number(tags), where.t)[-1]
-        self._feed.push(image, index, self._times.time_s(received, grabbed_ns, where.taken_s))
+        stream = self._one.of(where)
+        number = image_number(tags) if stream is ONE_STREAM else None  # they count the images of all streams
+        index = self._numbering(stream).place(number, where.t)[-1]
+        self._feed.push(image, index, self._times.time_s(received, grabbed_ns, where.taken_s), stream)
+
+    def _numbering(self, stream: Stream) -> Numbering:
+        numbering = self._numberings.get(stream)
+        if numbering is None:
+            numbering = self._numberings[stream] = Numbering()
+            if self._planned:
+                numbering.begin()
+        return numbering

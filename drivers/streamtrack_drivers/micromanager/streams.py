@@ -7,8 +7,9 @@ apart by ``camera``.
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from streamtrack import types
 from streamtrack.config import did_you_mean
 from streamtrack.errors import ConfigError, SourceError, described
 
@@ -18,7 +19,7 @@ Labels = tuple[Label, ...]
 Stream = Mapping[str, Labels]
 """The place on each axis but time."""
 Axes = Mapping[str, list[Labels]]
-Only = Mapping[str, int | str] | Callable[[Any], bool] | None
+Only = Mapping[str, int | str] | Callable[[Any], bool] | Literal["all"] | None
 
 LETTERS = {"time": "t", "position": "p", "channel": "c", "cam": "camera"}
 """What pycromanager and pymmcore-plus call some axes."""
@@ -125,6 +126,10 @@ class OneStream:
         self._first = {**stream, **(self._first or {})}
         return True
 
+    def of(self, where: Where) -> "types.Stream":
+        """Return the stream of a frame: there is one only."""
+        return types.ONE_STREAM
+
     def end(self) -> None:
         """Raise SourceError if none of the images was one of the movie's."""
         if self._first is not None or not self.left_out:
@@ -174,7 +179,56 @@ class OneStream:
         known = {axis: label for axis, label in self.stream.items() if axis != "camera"}
         choice = {**known, **self._chosen, **{axis: labels[0][0] for axis, labels in several.items()}}
         lets = "only lets several streams through" if self._only else "the acquisition has several streams"
-        return f"{lets} ({what}) and would be tracked as one movie: choose one, for example only={choice}"
+        cure = f"choose one, for example only={choice}, or track each by itself, only='all'"
+        return f"{lets} ({what}) and would be tracked as one movie: {cure}"
+
+
+class AllStreams:
+    """Lets all images pass, and says of which stream each is: indices are in the order in which they come."""
+
+    left_out = 0
+
+    def __init__(self) -> None:
+        self._last: Stream = {}
+        self._places: dict[str, dict[str, int]] = {axis: {} for axis in ("position", "channel", "z")}
+
+    @property
+    def stream(self) -> dict[str, Label]:
+        """Nothing: there are several."""
+        return {}
+
+    def plan(self, axes: Axes, streams: Iterable[Stream], *, complete: bool) -> None:
+        """Do nothing: whatever comes is tracked."""
+
+    def takes(self, where: Where, asked: Any) -> bool:
+        """Return True; where an image says no place it is of the last one."""
+        self._last = {**self._last, **where.stream} if where.follows else where.stream
+        return True
+
+    def of(self, where: Where) -> types.Stream:
+        """Return the stream of the image that was taken last; a camera of a channel is a channel."""
+        last = self._last
+        channel, position = ["c", "camera"], sorted(last.keys() - {"c", "camera", "z"})
+        return types.Stream(
+            self._index("position", last, position),
+            self._index("channel", last, channel),
+            self._index("z", last, ["z"]),
+            _named(last, position),
+            _named(last, channel),
+        )
+
+    def end(self) -> None:
+        """Do nothing."""
+
+    def _index(self, axis: str, stream: Stream, letters: Iterable[str]) -> int:
+        known = self._places[axis]
+        return known.setdefault(str([stream.get(letter, (0,))[0] for letter in letters]), len(known))
+
+
+def _named(stream: Stream, axes: Iterable[str]) -> str:
+    """Return the names along some axes."""
+    labels = [label for axis in axes for label in stream.get(axis, ()) if isinstance(label, str)]
+    return " ".join(labels)
 
 
 def camera(index: int, name: str | None) -> Labels:
@@ -211,7 +265,7 @@ def _camera_index(tags: Mapping[str, Any]) -> int:
     return 0
 
 
-def _checked(only: Mapping[str, int | str]) -> dict[str, int | str]:
+def _checked(only: Mapping[str, int | str] | str) -> dict[str, int | str]:
     example = "only={'c': 'GFP', 'z': 0, 'p': 0}"
     if not isinstance(only, Mapping) or not all(isinstance(at, Integral | str) for at in only.values()):
         raise ConfigError(f"only = {only!r} is no choice: give an index or a name for each axis, {example}")

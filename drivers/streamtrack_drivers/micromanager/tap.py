@@ -37,7 +37,7 @@ from streamtrack_drivers.micromanager.client_repair import repair_client
 from streamtrack_drivers.micromanager.core import MicroManager
 from streamtrack_drivers.micromanager.image_format import grey, image_format
 from streamtrack_drivers.micromanager.pushed import PushedSource
-from streamtrack_drivers.micromanager.streams import OneStream, Only, where_by_tags
+from streamtrack_drivers.micromanager.streams import AllStreams, OneStream, Only, where_by_tags
 
 READY_TIMEOUT_S = 1800.0
 """An engine may be compiled before the first frame."""
@@ -54,9 +54,9 @@ class Tap:
     returned at once; the tracking has threads of its own and can neither stop nor crash the acquisition. Images that it
     does not get to see are counted in the report.
 
-    The images have to be of one stream: of several channels, positions, planes or cameras choose one with ``only``. A
-    second stream makes the run fail, and leaves the acquisition alone. Indices are time points where the metadata have
-    ``Axes`` with a time. An image must not be written into after it was handed over.
+    The images have to be of one stream, unless ``only`` is ``"all"``: of several channels, positions, planes or cameras
+    it chooses one. A second stream makes the run fail, and leaves the acquisition alone. Indices are time points where
+    the metadata have ``Axes`` with a time. An image must not be written into after it was handed over.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Tap:
     only
         The stream to track: of each axis the index or name, ``{"channel": "GFP", "z": 0, "position": 0}`` (``c``,
         ``p``, ``camera`` and axes of your own, too), or a function of an image's metadata that says whether it belongs
-        to the movie.
+        to the movie. ``"all"`` tracks each stream by itself, in one run: tables say ``t, c, z, p``.
     overwrite
         Whether results in the folder may be replaced.
     queue_frames
@@ -101,7 +101,7 @@ class Tap:
     ) -> None:
         repair_client()
         config = _config(run)
-        self._one = OneStream(only)
+        self._one = AllStreams() if only == "all" else OneStream(only)
         self._source = PushedSource(_info(core, shape, dtype, pixel_size_um), queue_frames, self._one)
         self._event_queue: Any = None
         self._microscope = self._make_microscope(config.microscope, core)

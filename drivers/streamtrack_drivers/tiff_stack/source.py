@@ -116,6 +116,7 @@ class TiffSource:
                 channel_names=scale.channel_names,
                 position=position,
             )
+            self._choices = self._view.choices(scale.channel_names, scale.position_names)
             self._missing = missing if frames is None or frames.rstrip().endswith(":") else None
             self._times = self._times_of(scale)
             self._against_plan = self._times.against(scale.frame_interval_s) if self._times else None
@@ -128,6 +129,10 @@ class TiffSource:
     def info(self) -> SourceInfo:
         """What is known before the first frame."""
         return self._info
+
+    def choices(self) -> Mapping[str, Sequence[str]]:
+        """Return what there is along the axes of which ``channel`` and ``z`` choose one; ``"all"`` takes each."""
+        return self._choices
 
     def frames(self) -> Iterator[Frame | LostFrame]:
         """Yield every frame once, in order; ``index`` counts from the start of the whole movie."""
@@ -222,10 +227,12 @@ class _Scale:
     frame_interval_s: float | None
     channel_names: Sequence[str] = ()
     times_s: Mapping[tuple[int, int, int], float] = field(default_factory=dict)
+    position_names: Sequence[str] = ()
 
     @classmethod
-    def of_ome(cls, image: ome.OmeImage) -> "_Scale":
-        return cls(image.pixel_size_um, image.frame_interval_s, image.channel_names, image.times_s)
+    def of_ome(cls, image: ome.OmeImage, images: Sequence[ome.OmeImage] = ()) -> "_Scale":
+        names = [each.name for each in images] if len(images) > 1 else ()
+        return cls(image.pixel_size_um, image.frame_interval_s, image.channel_names, image.times_s, names)
 
 
 _Position = int | str | None
@@ -253,7 +260,7 @@ def _find_movie(files: FileSet, axes: str | None, position: _Position) -> tuple[
                 raise SourceError(f"{error}; if its pages are time points, pass --axes TYX") from error.__cause__
         else:
             movie, image, left = ome.movie(files, images, position)
-            return movie, _Scale.of_ome(image), left
+            return movie, _Scale.of_ome(image, images), left
     scale = _imagej_scale(pages.file)
     if of_imagej is not None:
         return imagej(pages, of_imagej), scale, position

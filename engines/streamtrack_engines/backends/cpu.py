@@ -15,6 +15,8 @@ class FrameHistory:
 
     Attributes
     ----------
+    frames
+        (T, H, W), oldest first.
     raw
         (1, T, H, W, B) uint8, oldest first; the bytes of the pixels, lowest first.
     current
@@ -24,18 +26,18 @@ class FrameHistory:
 
     def __init__(self, n_frames: int, size: FrameSize) -> None:
         shape = (n_frames, size.height, size.width)
-        self._frames: NDArray[Any] = np.zeros(shape, np.dtype(f"<u{size.itemsize}"))
-        self.raw = self._frames.view(np.uint8).reshape(1, *shape, size.itemsize)
-        self.current: NDArray[Any] = self._frames[-1]
+        self.frames: NDArray[Any] = np.zeros(shape, np.dtype(f"<u{size.itemsize}"))
+        self.raw = self.frames.view(np.uint8).reshape(1, *shape, size.itemsize)
+        self.current: NDArray[Any] = self.frames[-1]
 
     def advance(self) -> None:
         """Make the current frame the one before."""
-        for older, newer in pairwise(self._frames):
+        for older, newer in pairwise(self.frames):
             older[:] = newer  # one by one: numpy would copy the whole movie first, as source and target overlap
 
     def clear(self) -> None:
         """Forget all frames."""
-        self._frames.fill(0)
+        self.frames.fill(0)
 
 
 def default_threads() -> int:

@@ -40,7 +40,7 @@ class OnnxRuntimeRunner:
     def __init__(self, file: DeployFile, size: FrameSize, threads: int) -> None:
         self._threads = threads
         self._precision = file.metadata.precision
-        self._history = FrameHistory(file.metadata.n_frames, size)
+        self.history = FrameHistory(file.metadata.n_frames, size)
         alone = without_denoised(file.content) if True in file.programs else file.content
         self._sessions = {
             denoise: _open(file.content if denoise else alone, file.name, threads) for denoise in file.programs
@@ -54,7 +54,7 @@ class OnnxRuntimeRunner:
     @property
     def current(self) -> NDArray[Any]:
         """Shape (H, W): the next frame is written here."""
-        return self._history.current
+        return self.history.current
 
     def run(self, *, denoise: bool) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Run the graph on `current` and the frames before it, as in `Runner`; raises EngineError."""
@@ -62,15 +62,15 @@ class OnnxRuntimeRunner:
             raise EngineError("the runner is closed: open another")
         outputs = [DETECTIONS, DENOISED] if denoise else [DETECTIONS]
         try:
-            table, *image = self._sessions[denoise].run(outputs, {FRAME: self._history.raw})
+            table, *image = self._sessions[denoise].run(outputs, {FRAME: self.history.raw})
         except Exception as error:  # its exceptions have no public base class
             raise EngineError(f"ONNX Runtime failed: {str(error).splitlines()[0]}") from error
-        self._history.advance()
+        self.history.advance()
         return table, image[0] if denoise else None
 
     def clear(self) -> None:
         """Forget the frames seen so far."""
-        self._history.clear()
+        self.history.clear()
 
     def close(self) -> None:
         """Release the sessions' memory."""

@@ -49,13 +49,13 @@ class OpenvinoRunner:
     """
 
     def __init__(self, file: DeployFile, size: FrameSize, threads: int) -> None:
-        self._history = FrameHistory(file.metadata.n_frames, size)
+        self.history = FrameHistory(file.metadata.n_frames, size)
         try:
             with _signal_stack_kept():
-                compiled = {denoise: _compile(file, self._history, threads, denoise) for denoise in file.programs}
+                compiled = {denoise: _compile(file, self.history, threads, denoise) for denoise in file.programs}
         except (RuntimeError, MemoryError) as error:
             raise EngineError(f"OpenVINO cannot load {file.name}: {_one_line(error)}") from error
-        self._requests = {denoise: _request(model, self._history) for denoise, model in compiled.items()}
+        self._requests = {denoise: _request(model, self.history) for denoise, model in compiled.items()}
         self._info = {
             "openvino": _version(),
             "precision": file.metadata.precision,
@@ -71,7 +71,7 @@ class OpenvinoRunner:
     @property
     def current(self) -> NDArray[Any]:
         """Shape (H, W): the next frame is written here."""
-        return self._history.current
+        return self.history.current
 
     def run(self, *, denoise: bool) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Run the graph on `current` and the frames before it, as in `Runner`; raises EngineError."""
@@ -82,12 +82,12 @@ class OpenvinoRunner:
             request.infer()
         except (RuntimeError, MemoryError) as error:
             raise EngineError(f"OpenVINO failed: {_one_line(error)}") from error
-        self._history.advance()
+        self.history.advance()
         return request.get_tensor(DETECTIONS).data, request.get_tensor(DENOISED).data if denoise else None
 
     def clear(self) -> None:
         """Forget the frames seen so far."""
-        self._history.clear()
+        self.history.clear()
 
     def close(self) -> None:
         """Release the graphs' memory."""

@@ -136,7 +136,7 @@ def test_an_acquisition_of_several_streams_is_refused_at_the_second(tmp_path):
     acquire(tap)
     assert error_of(tap) == (
         "the acquisition has several streams (z: 0, 1) and would be tracked as one movie:"
-        " choose one, for example only={'p': 0, 'c': 'DAPI', 'z': 0}"
+        " choose one, for example only={'p': 0, 'c': 'DAPI', 'z': 0}, or track each by itself, only='all'"
     )
 
 

@@ -263,7 +263,8 @@ def test_frames_before_an_event_are_held_and_never_copied(tmp_path, results):
     sink.open(tmp_path, example_source())
     for result in results:
         sink.write(result)
-    assert [held.pixels is r.frame.pixels for held, r in zip(sink._held, results[-7:], strict=True)] == 7 * [True]
+    (recording,) = sink._recordings.values()
+    assert [held.pixels is r.frame.pixels for held, r in zip(recording._held, results[-7:], strict=True)] == 7 * [True]
     sink.close()
 
 
