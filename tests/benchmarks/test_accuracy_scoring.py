@@ -92,7 +92,7 @@ class RecordingEngine(DenodetEngine):
 def test_the_engine_sees_the_frames_before_and_no_others(monkeypatch, method, shown):
     movie, engine = Movie(SMALL), RecordingEngine()
     engine.prepare((SMALL.height_px, SMALL.width_px), "uint8")
-    monkeypatch.setattr(scoring, "_engine", lambda shape, dtype: engine)
+    monkeypatch.setattr(scoring, "_engine", lambda ours, shape, dtype: engine)
     engine.seen.clear()
     scoring._finder(method, movie)(12)
     assert engine.seen == ["reset", *(movie.noisy(index).sum() for index in shown)]
