@@ -253,9 +253,9 @@ def test_ranges_are_plain_numbers_for_the_model_card():
 @pytest.mark.parametrize("n_before", [0, 2])
 def test_fast_enough_to_feed_training(n_before):
     generator, seconds = rng(), []
-    sample_crops(generator, 16, 128, n_before=n_before)
+    sample_crops(generator, 16, 128, CropRanges(), n_before=n_before)
     for _ in range(3):
         start = time.process_time()
-        sample_crops(generator, 64, 128, n_before=n_before)
+        sample_crops(generator, 64, 128, CropRanges(), n_before=n_before)
         seconds.append(time.process_time() - start)
     assert 64 / min(seconds) > 200
