@@ -13,9 +13,10 @@ from streamtrack.linking.assignment import assign
 from streamtrack.linking.calibration import Blinking, MotionCalibration, RunningMean
 from streamtrack.linking.common_motion import common_shift, lost_tracks
 from streamtrack.linking.confirmation import confirm_and_terminate
+from streamtrack.linking.exchange import revise
 from streamtrack.linking.fast_starts import SUSPICIOUS_SHARE, fast_steps
 from streamtrack.linking.gating import candidates, empty_grid
-from streamtrack.linking.imm_filter import begin, correct, gains, gates, predict, revise
+from streamtrack.linking.imm_filter import begin, correct, gains, gates, predict
 from streamtrack.linking.measurement import measure
 from streamtrack.linking.pace import FrameIntervals
 from streamtrack.linking.places import Places

@@ -11,8 +11,7 @@ Noise is the same in y and x, so each model needs one mean per axis but only one
 A particle that exists is seen or dark, and goes on so or changes: whether it is detected depends on whether it was in
 the frame before. Misses that come one by one and particles that blink differ in these two probabilities alone.
 
-The last frames are remembered, so that a decision can be taken back: `revise` gives the detections that two tracks got
-since then to each other, wherever that makes both together more probable.
+Decisions are taken back by `streamtrack.linking.exchange`.
 
 Sources: Blom & Bar-Shalom, IEEE Trans. Automat. Contr. 33 (1988) 780 (IMM: mixing, model probabilities);
 Musicki, Evans & Stankovic, IEEE Trans. Automat. Contr. 39 (1994) 1237 (IPDA: probability of existence; "Markov chain
@@ -65,11 +64,12 @@ def predict(states: States, frames: Frames, slots: Indices, before: int, now: in
     """Carry tracks on from the frame at place ``before`` of the ring to the one at ``now``."""
     mixed = np.empty(1, MIXTURE)
     for slot in slots:
-        _predict(states[slot, before], frames[now], mixed[0], states[slot, now])
+        predict_one(states[slot, before], frames[now], mixed[0], states[slot, now])
 
 
 @compiled
-def _predict(before: Any, frame: Any, mixed: Any, now: Any) -> None:
+def predict_one(before: Any, frame: Any, mixed: Any, now: Any) -> None:
+    """Carry one track on from its state ``before`` to ``now``; ``mixed`` is scratch."""
     _mix(before, frame, mixed)
     _advance(mixed, frame, now)
     for _ in range(1, frame["substeps"]):
@@ -245,7 +245,7 @@ def correct(
     for n in range(len(slots)):
         track, d = states[slots[n], now], detection_of[n]
         if d < 0:
-            _miss(track, frame)
+            miss(track, frame)
             continue
         if track["hits"] >= SETTLED_HITS:
             n_seen += 1
@@ -253,7 +253,7 @@ def correct(
             n_missed += track["missed_detections"]
         settled = track["existence"] > SETTLED_EXISTENCE and track["misses"] == 0 and track["hits"] >= SETTLED_HITS
         estimate = _step_var(track, frame, measured[now, d])
-        _hit(track, frame, measured[now, d], d)
+        hit(track, frame, measured[now, d], d)
         if settled:
             step_var += track["probability"][BROWNIAN] * estimate
             speed_var += track["probability"][DIRECTED] * _speed_var(track)
@@ -271,7 +271,7 @@ def _visible(track: Any, frame: Any) -> float:
 
 
 @compiled
-def _miss(track: Any, frame: Any) -> None:
+def miss(track: Any, frame: Any) -> None:
     """Lower the existence: r <- r (1 - pD) / (1 - r pD). The predicted state stays."""
     visible = _visible(track, frame)
     missed = 1.0 - track["existence"] * visible
@@ -283,7 +283,7 @@ def _miss(track: Any, frame: Any) -> None:
 
 
 @compiled
-def _hit(track: Any, frame: Any, seen: Floats, detection: int) -> None:
+def hit(track: Any, frame: Any, seen: Floats, detection: int) -> None:
     """Update every model with the detection, the model probabilities, and the existence.
 
     r <- r pD L / (r pD L + clutter (1 - r pD)), with L the likelihood of the detection over all models.
@@ -355,11 +355,12 @@ def _speed_var(track: Any) -> float:
 def begin(states: States, frames: Frames, measured: Measured, slots: Indices, now: int, detections: Indices) -> None:
     """Start a track in each slot at one of the frame's detections."""
     for n in range(len(slots)):
-        _begin(states[slots[n], now], frames[now], measured[now, detections[n]], detections[n])
+        begin_one(states[slots[n], now], frames[now], measured[now, detections[n]], detections[n])
 
 
 @compiled
-def _begin(track: Any, frame: Any, seen: Floats, detection: int) -> None:
+def begin_one(track: Any, frame: Any, seen: Floats, detection: int) -> None:
+    """Start a track at a detection."""
     track["existence"] = frame["birth"] / (frame["birth"] + seen[CLUTTER])
     for j in range(N_MODELS):
         track["probability"][j] = frame["prior"][j]
@@ -377,83 +378,3 @@ def _begin(track: Any, frame: Any, seen: Floats, detection: int) -> None:
         track["origin"][axis] = seen[axis]
     for k in range(3):
         track["last"][k] = seen[k]
-
-
-@compiled
-def revise(states: States, frames: Frames, measured: Measured, born: Indices, pairs: Indices, update: int) -> Indices:
-    """Exchange the tails of pairs of tracks where that raises the likelihood of both together.
-
-    A tail is what a track got from some update on. One of the two tracks may have begun with its tail: then the other
-    takes that over or, if it has nothing of its own to give, swallows the track.
-
-    Parameters
-    ----------
-    born
-        Shape (capacity,): update with which the track in each slot began; changed where that changes, and set beyond
-        ``update`` for a track that is no more.
-    pairs
-        Shape (P, 3): two slots, and the update at which their tails begin. All are among those remembered.
-    update
-        Number of this update; that of number u has place ``u % depth`` of the ring.
-
-    Returns
-    -------
-    Slots of the tracks that took part in an exchange, ascending.
-    """
-    touched = np.zeros(len(born), np.bool_)
-    one, other = np.empty(states.shape[1], STATE), np.empty(states.shape[1], STATE)
-    for k in range(len(pairs)):
-        a, b, tail = pairs[k, 0], pairs[k, 1], pairs[k, 2]
-        if (born[a] >= tail and born[b] >= tail) or max(born[a], born[b]) > update:
-            continue
-        now = _sum(states[a], max(tail, born[a]), update) + _sum(states[b], max(tail, born[b]), update)
-        a_born = _replay(states, frames, measured, born, a, b, tail, update, one)
-        b_born = _replay(states, frames, measured, born, b, a, tail, update, other)
-        if _sum(one, max(tail, a_born), update) + _sum(other, max(tail, b_born), update) > now:
-            for u in range(tail, update + 1):
-                states[a, u % len(one)] = one[u % len(one)]
-                states[b, u % len(one)] = other[u % len(one)]
-            born[a], born[b] = a_born, b_born
-            touched[a] = touched[b] = True
-    return np.flatnonzero(touched)
-
-
-@compiled
-def _sum(track: States, first: int, last: int) -> float:
-    """Return what the updates from ``first`` to ``last`` added to the log-likelihood of a track."""
-    total = 0.0
-    for u in range(first, last + 1):
-        total += track[u % len(track)]["log_likelihood"]
-    return total
-
-
-@compiled
-def _replay(
-    states: States,
-    frames: Frames,
-    measured: Measured,
-    born: Indices,
-    head: int,
-    tail: int,
-    first: int,
-    last: int,
-    replayed: States,
-) -> int:
-    """Filter a track anew from update ``first`` on, with the detections of another; return when it was born then."""
-    mixed = np.empty(1, MIXTURE)
-    depth = len(replayed)
-    since = born[head] if born[head] < first else last + 1
-    for u in range(first, last + 1):
-        now = u % depth
-        d = states[tail, now]["detection"] if u >= born[tail] else NONE
-        if u > since:
-            before = states[head, (u - 1) % depth] if u == first else replayed[(u - 1) % depth]
-            _predict(before, frames[now], mixed[0], replayed[now])
-            if d < 0:
-                _miss(replayed[now], frames[now])
-            else:
-                _hit(replayed[now], frames[now], measured[now, d], d)
-        elif d >= 0:
-            _begin(replayed[now], frames[now], measured[now, d], d)
-            since = u
-    return since

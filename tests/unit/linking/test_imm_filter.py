@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from streamtrack.linking.calibration import MotionCalibration
-from streamtrack.linking.imm_filter import begin, correct, gains, gates, predict, revise
+from streamtrack.linking.exchange import revise
+from streamtrack.linking.imm_filter import begin, correct, gains, gates, predict
 from streamtrack.linking.records import (
     BROWNIAN,
     CLUTTER,
