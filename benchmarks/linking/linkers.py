@@ -10,7 +10,7 @@ memory, which the benchmark tunes for each kind of movie. Their rows of identiti
   does, so that it links the same, but fast.
 - ``laptrack``: frame to frame and then gap closing, over the whole movie at once (Jaqaman et al. 2008).
 - ``optimum``: the most probable tracks of the whole movie if all particles are Brownian
-  (`streamtrack.linking.offline`).
+  (`benchmarks.linking.min_cost_flow`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,9 +22,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from benchmarks.linking.min_cost_flow import link_offline
 from benchmarks.shared.particles import SHAPE
 from streamtrack.linking.imm import ImmLinker
-from streamtrack.linking.offline import link_offline
 from streamtrack.types import Detections, TrackUpdate
 
 Frames = Sequence[Detections]

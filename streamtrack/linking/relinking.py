@@ -3,7 +3,7 @@
 The online linker learns what it links by: how far particles step, how fast they run, how often they are missed and for
 how long they go dark. Its first frames are linked by guesses. Here it goes through the movie, and then through it again
 with what it learnt, revisions included: the same filter, the same likelihood, and no guess. A min-cost flow over all
-frames (:mod:`streamtrack.linking.offline`) knows first-order motion only and loses to that wherever particles run,
+frames (``benchmarks.linking.min_cost_flow``) knows first-order motion only and loses to that wherever particles run,
 blink or are moved.
 """
 

@@ -37,7 +37,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from streamtrack.errors import ConfigError, LinkerError, PluginNotFoundError
+from streamtrack.errors import ConfigError, LinkerError
 from streamtrack.linking.measurement import LEAST_SCORE, LEAST_SIGMA_PX, MOST_SCORE, MOST_SIGMA_PX
 
 SURVIVAL = 1.0 - 1.0 / 50.0
@@ -115,8 +115,6 @@ def link_offline(
     ------
     ConfigError
         If a number is not finite, or the area not positive.
-    PluginNotFoundError
-        If ortools is not installed.
     """
     scene = _scene(np.stack(np.broadcast_arrays(frame, y, x, score, sigma)).astype(np.float64), area_px)
     if len(scene.frame) == 0:
@@ -192,7 +190,9 @@ def _solve(log_odds: Floats, first: Floats, last: Floats, links: _Links) -> tupl
 
 def _cheapest_flow(tail: Ints, head: Ints, cost: Floats, n_units: int) -> NDArray[np.bool_]:
     """Send units from the last but one node to the last; at most one takes an arc, any number the last arc."""
-    flow = _import_solver()()
+    from ortools.graph.python.min_cost_flow import SimpleMinCostFlow
+
+    flow = SimpleMinCostFlow()
     capacity = np.ones(len(tail), np.int64)
     capacity[-1] = n_units
     costs = np.rint(COSTS_PER_NAT * cost).astype(np.int64)
@@ -202,14 +202,6 @@ def _cheapest_flow(tail: Ints, head: Ints, cost: Floats, n_units: int) -> NDArra
     if status != flow.OPTIMAL:
         raise LinkerError(f"the min-cost flow of {n_units} detections was not solved: {status.name}; link fewer frames")
     return np.asarray(flow.flows(arcs)) > 0
-
-
-def _import_solver() -> Any:
-    try:
-        from ortools.graph.python.min_cost_flow import SimpleMinCostFlow
-    except ModuleNotFoundError as error:
-        raise PluginNotFoundError('linking offline needs ortools: pip install ".[offline]"') from error
-    return SimpleMinCostFlow
 
 
 def _step(scene: _Scene, links: _Links) -> float:
