@@ -184,6 +184,13 @@ class RunConfig(BaseModel):
         copy._folder = path.resolve().parent
         return copy
 
+    @field_validator("roi", "mask", mode="before")
+    @classmethod
+    def _not_empty(cls, value: Any) -> Any:
+        if value == "":
+            raise ValueError("it is empty: leave it out to search everywhere")
+        return value
+
     @field_validator("sinks", "measures")
     @classmethod
     def _each_once(cls, plugins: tuple[PluginConfig, ...], field: ValidationInfo) -> tuple[PluginConfig, ...]:

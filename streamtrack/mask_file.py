@@ -1,6 +1,8 @@
 """Masks that were drawn in another program: files of the size of the image, 0 where it does not count."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from streamtrack.errors import ConfigError
 
 
 def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return which pixels of an image of (H, W) px a mask says, all that are not 0.
+    """Return which pixels of an image of (H, W) px a mask says, all that are not 0 or NaN.
 
     Parameters
     ----------
@@ -24,12 +26,16 @@ def read_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
         The file cannot be read, or is of another size.
     """
     try:
-        image = _read_image(path)
+        image = _read_image(path, shape)
     except Exception as error:  # readers of damaged files raise all sorts
         raise ConfigError(f"cannot read the mask {path}: {error or type(error).__name__}") from error
     if image.shape != shape:
         raise ConfigError(f"the mask {path} has {size(image.shape)}, the image {size(shape)}: they must be the same")
-    return np.asarray(image != 0)
+    if image.dtype.kind not in "biuf":
+        raise ConfigError(
+            f"the mask {path} holds {image.dtype}: it must hold numbers, 0 where the image does not count"
+        )
+    return np.asarray((image != 0) & (image == image))
 
 
 def size(shape: tuple[int, ...]) -> str:
@@ -37,23 +43,32 @@ def size(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) + " px"
 
 
-def _read_image(path: Path) -> NDArray[np.generic]:
-    """Return the image of a file: shape (H, W), 0 where it is black or transparent."""
+def _read_image(path: Path, shape: tuple[int, int]) -> NDArray[np.generic]:
+    """Return the image of a file: shape (H, W), 0 where it is black or transparent.
+
+    What is larger than ``shape`` by far is not read.
+    """
     kind = path.suffix.lower()
     if not path.exists():
         raise ConfigError("No such file or folder")
+    if not (path.is_file() or path.is_dir()):
+        raise ConfigError("it is no ordinary file")
     if kind in (".tif", ".tiff"):
         import tifffile
 
-        image: NDArray[np.generic] = np.squeeze(tifffile.imread(path))
+        with tifffile.TiffFile(path) as file:
+            _check_size(file.series[0].shape, shape)
+            image: NDArray[np.generic] = np.squeeze(file.series[0].asarray())
     elif kind == ".png":
         from matplotlib.image import imread
 
         image = np.asarray(imread(path))
     elif kind == ".npy":
-        image = np.squeeze(np.load(path))
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+        _check_size(stored.shape, shape)
+        image = np.squeeze(np.array(stored))
     elif path.is_dir():
-        image = _read_zarr(path)
+        image = _read_zarr(path, shape)
     else:
         raise ConfigError("it must be a .png, .tif, .tiff or .npy file, or an array in zarr")
     if image.ndim == 3 and image.shape[2] in (3, 4):
@@ -64,13 +79,19 @@ def _read_image(path: Path) -> NDArray[np.generic]:
     return image
 
 
-def _read_zarr(path: Path) -> NDArray[np.generic]:
+def _check_size(stored: tuple[int, ...], shape: tuple[int, int]) -> None:
+    if math.prod(stored) > 4 * math.prod(shape):  # colours and opacity at most
+        raise ConfigError(f"it has {size(stored)}, the image {size(shape)}: they must be the same")
+
+
+def _read_zarr(path: Path, shape: tuple[int, int]) -> NDArray[np.generic]:
     """Return an array in zarr; of an OME-Zarr image the finest level."""
     import zarr
 
-    node = zarr.open(path, mode="r", use_consolidated=False)
+    node: zarr.Array[Any] | zarr.Group | None = zarr.open(path, mode="r", use_consolidated=False)
     if isinstance(node, zarr.Group):
-        node = node["0"]
+        node = node.get("0")
     if not isinstance(node, zarr.Array):
         raise ConfigError("it holds no array: give the path of one")
+    _check_size(node.shape, shape)
     return np.squeeze(np.asarray(node[:]))

@@ -197,10 +197,10 @@ class RunRecord:
 
     def _full_config(self) -> dict[str, Any]:
         """Return the run's configuration with every default spelled out."""
-        return {
-            **self._parts.tables,
-            **self._config.model_dump(mode="json", include={"ingest", "safety", "mode", "roi", "mask"}),
-        }
+        config = self._config
+        mask = None if config.mask is None else str(config.folder / config.mask)
+        known = config.model_dump(mode="json", include={"ingest", "safety", "mode", "roi"})
+        return {**self._parts.tables, **known, "mask": mask}
 
 
 _TOLD = ("last_error", "switched_off")

@@ -50,11 +50,16 @@ class SearchArea:
         """Return what is searched, in a line."""
         return f"searched {self._inside.mean():.1%} of the frame only: {self._said}"
 
+    def holds(self, y: NDArray[Any], x: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which of the places, px, shape (N,) each, lie in it."""
+        height, width = self._inside.shape
+        row, column = (np.rint(each).astype(np.intp) for each in (y, x))
+        inside: NDArray[np.bool_] = self._inside[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+        return inside
+
     def of(self, found: Detections) -> Detections:
         """Return the detections that lie in it."""
-        height, width = self._inside.shape
-        row = np.clip(np.rint(found.y).astype(np.intp), 0, height - 1)
-        inside = self._inside[row, np.clip(np.rint(found.x).astype(np.intp), 0, width - 1)]
+        inside = self.holds(found.y, found.x)
         if inside.all():
             return found
         columns: dict[str, Any] = {name: getattr(found, name)[inside] for name in ("y", "x", "score", "mass", "sigma")}
@@ -62,7 +67,7 @@ class SearchArea:
 
 
 def _slices(roi: str, shape: tuple[int, int]) -> tuple[slice, slice]:
-    match = re.fullmatch(r"(\d*):(\d*),(\d*):(\d*)", re.sub(r"\s", "", roi))
+    match = re.fullmatch(r"([0-9]{0,9}):([0-9]{0,9}),([0-9]{0,9}):([0-9]{0,9})", re.sub(r"\s", "", roi))
     if match is None:
         raise ConfigError(
             f"roi {roi!r} is not a rectangle: give Y0:Y1,X0:X1 in px, for example 0:{shape[0]},0:{shape[1]}"

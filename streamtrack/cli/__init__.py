@@ -31,6 +31,7 @@ COMMANDS = (
 PLUGIN_HELP = {
     "train": "Train a network on simulated crops, from a TOML recipe.",
     "export": "Turn a training checkpoint into one ONNX file with everything inside.",
+    "pack": "Make an engine of anyone's network: image in, heat map or table out.",
 }
 """Help lines of the shipped plug-in commands, so that listing them imports nothing."""
 

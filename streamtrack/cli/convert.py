@@ -12,7 +12,7 @@ from streamtrack.files import patiently, remove_tree
 from streamtrack.formats.geff import MEMBERS, write_geff
 from streamtrack.formats.napari import write_napari
 from streamtrack.formats.ptc_xml import write_ptc
-from streamtrack.formats.tables import read_tracks, write_csv, write_parquet
+from streamtrack.formats.tables import one_stream, read_tracks, write_csv, write_parquet
 from streamtrack.formats.trackmate import write_trackmate
 from streamtrack.metrics.ptc import fill_gaps
 from streamtrack.output import check_output, output_file, output_folder
@@ -79,6 +79,8 @@ def convert(
     tracks = read_tracks(table, pixel_size_um=pixel_size)
     check_output(out, overwrite, table)
     _check_kind(out, to)
+    if to not in (Format.CSV, Format.PARQUET):  # these keep the columns that tell streams apart
+        one_stream(tracks, f"{table}")
     with (output_folder if to is Format.GEFF else output_file)(out) as partial:
         write(tracks, partial)
     print(f"{tracks['particle'].nunique()} tracks, {len(tracks)} detections -> {out}")

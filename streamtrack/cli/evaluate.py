@@ -16,6 +16,7 @@ from streamtrack.metrics.ptc import PtcScore, fill_gaps, score_ptc
 from streamtrack.output import check_output, output_file
 from streamtrack.registry import build, source_from_text
 from streamtrack.report import REPORT_NAME, frames_reached, read_report
+from streamtrack.search_area import SearchArea
 from streamtrack.simulation import MovieSettings, ground_truth
 from streamtrack.sinks.frame_table import FRAMES
 
@@ -54,7 +55,8 @@ def evaluate(
 ) -> None:
     """Score a run: detections (F1, RMSE), links, and tracks by the measures of the Particle Tracking Challenge.
 
-    Only frames that the run was asked for and came to are scored, lost ones included. Gaps in the tracks that were
+    Only frames that the run was asked for and came to are scored, lost ones included, and in these what lies in the
+    area that it searched. Gaps in the tracks that were
     found are filled by straight lines first.
     """
     if out:
@@ -90,10 +92,21 @@ def _of_reached(truth: pd.DataFrame, folder: Path) -> pd.DataFrame:
     if reached is None:
         raise ConfigError(f"{folder}: no frame was reached, there is nothing to score")
     kept = truth[truth["frame"].between(reached.start, reached.stop - 1)]
+    if len(kept) and (area := _area(read_report(folder))) is not None:
+        kept = kept[area.holds(kept["y"].to_numpy(), kept["x"].to_numpy())]
     if len(truth) and not len(kept):
         there, here = f"{truth['frame'].min()} to {truth['frame'].max()}", f"{reached.start} to {reached.stop - 1}"
         raise ConfigError(f"the truth has frames {there}, the run {here}: number them as the movie does")
     return kept
+
+
+def _area(report: dict[str, Any]) -> SearchArea | None:
+    """Return where the run looked for particles; raises ConfigError where its mask is not there any more."""
+    roi, mask = (report["config"].get(name) for name in ("roi", "mask"))
+    if roi is None and mask is None:
+        return None
+    height, width = report["source"]["shape"]
+    return SearchArea((height, width), roi, None if mask is None else Path(mask))
 
 
 def print_scores(scores: RunScores) -> None:

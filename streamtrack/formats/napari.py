@@ -32,4 +32,6 @@ def write_napari(table: pd.DataFrame, path: Path) -> None:
     OSError
         If the file cannot be written.
     """
-    np.save(path, by_track(table)[["particle", "frame", "y", "x"]].to_numpy(np.float64), allow_pickle=False)
+    array = by_track(table)[["particle", "frame", "y", "x"]].to_numpy(np.float64)
+    with path.open("wb") as file:  # by its name numpy would give it another ending
+        np.save(file, array, allow_pickle=False)

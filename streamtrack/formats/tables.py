@@ -73,11 +73,11 @@ def one_stream(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the table; raises ConfigError where it holds several streams, whose frames would be taken for one."""
     several = [axis for axis in "pcz" if "t" in table and axis in table and table[axis].nunique() > 1]
     if several:
-        axis = several[0]
-        values = ", ".join(map(str, sorted(table[axis].dropna().unique())[:8]))
-        raise ConfigError(
-            f"{name} holds several streams ({axis} is {values}): track or keep one, and score or link that"
-        )
+        known = ((axis, ", ".join(map(str, sorted(table[axis].dropna().unique())[:8]))) for axis in several)
+        what = "; ".join(f"{axis} is {values}" for axis, values in known)
+        example = " and ".join(f"{axis} == {table[axis].min()}" for axis in several)
+        cure = f"track one, or keep its rows, in pandas table.query('{example}').to_parquet(...)"
+        raise ConfigError(f"{name} holds several streams ({what}), which would be taken for one movie: {cure}")
     return table
 
 

@@ -147,3 +147,22 @@ def test_an_unknown_format_names_the_known_ones(convert, tracks):
     code, _, err = convert(tracks, "--to", "excel")
     assert code == 2
     assert "trackmate" in err
+
+
+def test_napari_gets_the_name_that_was_given(convert, tracks, tmp_path):
+    assert convert(tracks, "--to", "napari", "--out", tmp_path / "mine.napari")[0] == 0
+    assert np.load(tmp_path / "mine.napari").shape[1] == 4
+    assert not list(tmp_path.glob("*partial*"))
+
+
+@pytest.mark.parametrize("to", ["trackmate", "ptc", "napari", "geff"])
+def test_streams_are_not_laid_over_each_other(convert, tracks, tmp_path, to):
+    table = pd.read_parquet(tracks)
+    named = ((channel, table.particle + 10 * channel) for channel in (0, 1))
+    both = pd.concat([table.assign(particle=ids, t=table.frame, c=channel, z=0, p=0) for channel, ids in named])
+    both.to_parquet(tmp_path / "both.parquet")
+    code, _, err = convert(tmp_path / "both.parquet", "--to", to, "--out", tmp_path / "x.npy")
+    assert code == 2
+    assert "holds several streams (c is 0, 1), which would be taken for one movie: track one, or keep its rows" in err
+    assert "table.query('c == 0')" in err
+    assert convert(tmp_path / "both.parquet", "--to", "csv")[0] == 0

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import zarr
 
@@ -67,3 +68,14 @@ def test_a_truth_that_numbers_its_frames_otherwise_is_refused(cli, movie, tmp_pa
     code, _, err = cli("evaluate", tmp_path / "out", tmp_path / "late.csv")
     assert code == 2
     assert "the truth has frames 100 to 123, the run 0 to 3" in err
+
+
+def test_particles_outside_the_area_that_was_searched_are_not_missed(cli, movie, scored, tmp_path):
+    folder, truth = movie
+    np.save(tmp_path / "right.npy", np.arange(96) >= np.full((96, 1), 48))
+    arguments = ("--roi", "10:90,:", "--mask", tmp_path / "right.npy", "--out", tmp_path / "out")
+    assert cli("track", folder / "movie.zarr", *arguments)[0] == 0
+    score = scored(tmp_path / "out")
+    inside = truth["y"].round().between(10, 89) & (truth["x"].round() >= 48)
+    assert score["tp"] + score["fn"] == inside.sum()
+    assert score["recall"] > 0.8

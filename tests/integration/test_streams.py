@@ -122,7 +122,7 @@ def test_all_positions_of_a_movie_on_disk(cli, tmp_path, write):
     assert_no_track_crosses(tracks)
     code, _, err = cli("evaluate", out, out / "tracks.parquet")
     assert code == 2
-    assert "holds several streams (p is 0, 1)" in err
+    assert "holds several streams (p is 0, 1; c is 0, 1)" in err
 
 
 def test_a_stream_finds_what_it_finds_by_itself(tmp_path, movie):

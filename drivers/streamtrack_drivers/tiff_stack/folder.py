@@ -29,11 +29,14 @@ class NumberedFiles(NamedTuple):
     ----------
     places
         Names of the files by their number among all images of the shape.
+    remark
+        What has to be said of the numbers.
     """
 
     axes: str
     shape: tuple[int, ...]
     places: Mapping[int, str]
+    remark: str = ""
 
     def movie(self, files: FileSet) -> PagedMovie:
         """Return the movie; ``files`` is that of any of the images."""
@@ -70,7 +73,8 @@ def open_folder(folder: Path) -> tuple[FileSet, NumberedFiles | None]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in TIFF_ENDINGS and not path.name.startswith(".") and path.is_file()
+    named = path.suffix.lower() in TIFF_ENDINGS and not path.name.startswith(".")
+    return named and (path.is_file() or path.is_symlink())  # one that leads nowhere is a lost frame
 
 
 def _numbered(names: Sequence[str]) -> NumberedFiles:
@@ -95,7 +99,9 @@ def _numbered(names: Sequence[str]) -> NumberedFiles:
         if place in places:
             raise SourceError(f"has two files for one image ({places[place]}, {name}): remove one")
         places[place] = name
-    return NumberedFiles(axes, shape, dict(sorted(places.items())))
+    counted = [columns[column] for axis, column in zip(axes, varying, strict=True) if axis == "T"]
+    remark = "".join(map(_no_gaps, counted))
+    return NumberedFiles(axes, shape, dict(sorted(places.items())), remark)
 
 
 def _axes(before: Sequence[str], names: Sequence[str]) -> str:
@@ -113,7 +119,22 @@ def _axes(before: Sequence[str], names: Sequence[str]) -> str:
 def _indices(axis: str, values: Sequence[int]) -> dict[int, int]:
     """Return the index of each number: gaps among time points are lost frames, elsewhere there are none."""
     known = sorted(set(values))
-    step = math.gcd(*(value - known[0] for value in known)) or 1
-    if axis == "T" and (known[-1] - known[0]) // step < _MOST_GAPS * len(known):
+    if axis == "T" and not _no_gaps(values):
+        step = _step(known)
         return {value: (value - known[0]) // step for value in known}
     return {value: index for index, value in enumerate(known)}
+
+
+def _step(known: Sequence[int]) -> int:
+    return math.gcd(*(value - known[0] for value in known)) or 1
+
+
+def _no_gaps(values: Sequence[int]) -> str:
+    """Return what to say where so many numbers are left out that they are none of frames; empty elsewhere."""
+    known = sorted(set(values))
+    if (known[-1] - known[0]) // _step(known) < _MOST_GAPS * len(known):
+        return ""
+    return (
+        f"the files are numbered from {known[0]} to {known[-1]}, too far apart for frames: "
+        f"the {len(known)} are taken in their order, and none for lost"
+    )

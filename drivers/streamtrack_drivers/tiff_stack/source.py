@@ -98,6 +98,7 @@ class TiffSource:
         with naming(path), ExitStack() as opened:
             place = Path(path).expanduser()
             files, numbered = open_folder(place) if place.is_dir() else (FileSet(place), None)
+            self._of_numbers = "" if numbered is None else numbered.remark
             opened.callback(files.close)
             if numbered is not None:
                 movie, scale = numbered.movie(files), _imagej_scale(files.first.file)
@@ -151,7 +152,7 @@ class TiffSource:
 
     def remarks(self) -> Sequence[str]:
         """Return what a reader of the results has to know."""
-        return [self._against_plan] if self._against_plan else []
+        return [remark for remark in (self._against_plan, self._of_numbers) if remark]
 
     def close(self) -> None:
         """Close the files, once the frame that is being read is done."""

@@ -22,7 +22,7 @@ def train_command(
 ) -> None:
     """Train a network; Ctrl-C leaves a checkpoint to resume from.
 
-    A recipe with ``[network] kind = "patch_cnn"`` trains a classifier, in minutes and in one go.
+    A recipe whose network is of the kind patch_cnn trains a classifier, in minutes and in one go.
     """
     console = Console()
     if is_classifier(read_toml(recipe)):

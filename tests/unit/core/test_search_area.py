@@ -1,5 +1,7 @@
 """Where particles are looked for, and what was never seen."""
 
+import os
+
 import numpy as np
 import pytest
 import tifffile
@@ -130,6 +132,8 @@ def test_masks_are_read_from_tiff_npy_and_zarr(tmp_path):
         ("5:9", "is not a rectangle: give Y0:Y1,X0:X1"),
         ("0:50,0:60", "reaches beyond the frame of 40 x 60 px"),
         ("9:9,0:5", "no pixel is left to search"),
+        (f"0:{'1' * 5000},:", "is not a rectangle"),
+        ("\N{ARABIC-INDIC DIGIT THREE}:9,0:9", "is not a rectangle"),
     ],
 )
 def test_what_is_no_area_is_said_in_a_line(roi, said):
@@ -137,10 +141,39 @@ def test_what_is_no_area_is_said_in_a_line(roi, said):
         SearchArea((40, 60), roi)
 
 
+def test_nan_is_outside_and_what_holds_no_numbers_is_refused(tmp_path):
+    half = np.full((40, 60), np.nan, np.float32)
+    half[:, :30] = 1
+    np.save(tmp_path / "half.npy", half)
+    assert read_mask(tmp_path / "half.npy", (40, 60)).sum() == 40 * 30
+    for name, dtype in (("struct", [("a", "i4")]), ("text", "U1"), ("date", "M8[s]"), ("complex", complex)):
+        np.save(tmp_path / f"{name}.npy", np.zeros((40, 60), dtype))
+        with pytest.raises(ConfigError, match="it must hold numbers"):
+            read_mask(tmp_path / f"{name}.npy", (40, 60))
+
+
+def test_a_huge_mask_is_refused_without_being_read(tmp_path):
+    np.lib.format.open_memmap(tmp_path / "huge.npy", "w+", np.uint8, (300_000, 300_000))
+    zarr.create_array(tmp_path / "huge.zarr", shape=(300_000, 300_000), chunks=(1000, 1000), dtype="u1")
+    for name in ("huge.npy", "huge.zarr"):
+        with pytest.raises(ConfigError, match="it has 300000 x 300000 px, the image 40 x 60 px"):
+            read_mask(tmp_path / name, (40, 60))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_as_a_mask_does_not_wait(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npy")
+    with pytest.raises(ConfigError, match="it is no ordinary file"):
+        read_mask(tmp_path / "pipe.npy", (40, 60))
+
+
 def test_a_mask_of_another_size_is_said_in_a_line(tmp_path):
     np.save(tmp_path / "m.npy", np.ones((4, 4)))
     with pytest.raises(ConfigError, match="has 4 x 4 px, the image 40 x 60 px"):
         SearchArea((40, 60), None, tmp_path / "m.npy")
+    zarr.create_group(tmp_path / "empty.zarr")
+    with pytest.raises(ConfigError, match="it holds no array"):
+        SearchArea((40, 60), None, tmp_path / "empty.zarr")
     with pytest.raises(ConfigError, match="No such file"):
         SearchArea((40, 60), None, tmp_path / "none.tif")
 

@@ -58,9 +58,23 @@ def test_a_number_that_is_left_out_and_a_damaged_file_are_lost_frames(tmp_path):
 def test_every_second_number_and_dates_are_no_gaps(tmp_path):
     dates = np.cumsum(np.random.default_rng(1).integers(1000, 2000, len(MOVIE))) + 20260101000000
     for folder, numbers in (("even", range(10, 34, 2)), ("dates", dates)):
-        assert_shows(
-            read(write(tmp_path / folder, {f"{n}.tif": i for n, i in zip(numbers, MOVIE, strict=True)})), MOVIE
-        )
+        path = write(tmp_path / folder, {f"{n}.tif": i for n, i in zip(numbers, MOVIE, strict=True)})
+        assert_shows(read(path), MOVIE)
+        remarks = TiffSource(path=path).remarks()
+        said = f"numbered from {dates[0]} to {dates[-1]}, too far apart for frames: the 12 are taken in their order"
+        assert [said in each for each in remarks] == ([True] if folder == "dates" else [])
+
+
+def test_a_link_that_leads_nowhere_is_a_lost_frame(tmp_path):
+    path = write(tmp_path / "m", {f"{t}.tif": image for t, image in enumerate(MOVIE)})
+    for gone in (3, 11):
+        (path / f"{gone}.tif").unlink()
+        try:
+            (path / f"{gone}.tif").symlink_to(tmp_path / "offline" / "x.tif")
+        except OSError as error:
+            pytest.skip(f"no links here: {error}")
+    lost = {item.index: item.cause for item in read(path) if isinstance(item, LostFrame)}
+    assert lost == {3: "missing file 3.tif", 11: "missing file 11.tif"}
 
 
 def test_channels_and_positions_in_names_are_chosen(tmp_path):
