@@ -80,7 +80,11 @@ def _read_image(path: Path, shape: tuple[int, int]) -> NDArray[np.generic]:
 
 
 def _check_size(stored: tuple[int, ...], shape: tuple[int, int]) -> None:
-    if math.prod(stored) > 4 * math.prod(shape):  # colours and opacity at most
+    """Raise ConfigError where this is not one image, perhaps with colours and opacity, or one that is too large."""
+    sides = tuple(side for side in stored if side != 1)
+    if len(sides) > 2 and sides[2:] not in ((3,), (4,)):
+        raise ConfigError(f"it has the shape {stored}, not that of one image")
+    if math.prod(stored) > 4 * math.prod(shape):
         raise ConfigError(f"it has {size(stored)}, the image {size(shape)}: they must be the same")
 
 

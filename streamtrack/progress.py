@@ -11,6 +11,12 @@ from streamtrack.terminal import Drawing
 REFRESH_S = 0.1
 
 
+def _in_notebook() -> bool:
+    """Return whether this runs in a kernel; that a package of notebooks is installed, or imported, says nothing."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
 class FrameProgress(Drawing):
     """Shows how far a run is, ten times a second: a bar on stderr, in a notebook one line of text.
 
@@ -22,7 +28,7 @@ class FrameProgress(Drawing):
 
     def __init__(self) -> None:
         self.progress: RunProgress | None = None
-        self._notebook = "ipykernel" in sys.modules
+        self._notebook = _in_notebook()
         self._bar = Progress(
             TextColumn("tracking"),
             BarColumn(),

@@ -72,6 +72,8 @@ def test_the_live_view_keeps_no_run_waiting(stuck):
 
 
 def test_the_last_state_is_drawn(monkeypatch, capsys):
+    """Also where something has imported a package of notebooks."""
+    pytest.importorskip("ipykernel")
     monkeypatch.setenv("FORCE_COLOR", "1")
     with FrameProgress() as bar:
         bar.update(Progress(7, 2, 9))
