@@ -156,6 +156,7 @@ class MovieView:
         frames: str | None,
         channel_names: Sequence[str] = (),
         position: int | str | None = None,
+        position_names: Sequence[str] = (),
     ) -> "MovieView":
         """Check the user's choices against what is there; raises SourceError."""
         size = dict(zip(axes, shape, strict=True))
@@ -174,7 +175,7 @@ class MovieView:
             select_named("channel", channel, size.get("C", 1), channel_names, _perhaps_time(axes, "C")),
             _select_plane(z, size.get("Z", 1), axes),
             _select_frames(frames, size.get("T", 1)),
-            select_named("position", position, size.get("P", 1)),
+            select_named("position", position, size.get("P", 1), position_names),
         )
 
     @property

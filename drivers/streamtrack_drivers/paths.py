@@ -5,6 +5,9 @@ from pathlib import Path
 TIFF_ENDINGS = (".tif", ".tiff", ".btf")
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Little or big endian, TIFF or BigTIFF."""
+NDTIFF_INDEX = "NDTiff.index"
+NDTIFF_NAMED = "_NDTiffStack"
+"""In the names of all TIFF files of an NDTiff data set."""
 ZARR_METADATA = ("zarr.json", ".zarray", ".zgroup")
 ZIP_MARK = b"PK\3\4"
 
@@ -13,8 +16,14 @@ def is_tiff(path: str) -> bool:
     """Return whether this is a TIFF file or a folder of them, or would be by its name."""
     file = Path(path)
     if file.is_dir():
-        return not is_zarr(path) and any(each.suffix.lower() in TIFF_ENDINGS for each in file.iterdir())
-    return file.suffix.lower() in TIFF_ENDINGS or _first_bytes(file) in TIFF_MARKS
+        inside = (each for folder in (file, *folders(file)) for each in folder.iterdir())
+        return not is_zarr(path) and any(each.suffix.lower() in TIFF_ENDINGS for each in inside)
+    return file.name == NDTIFF_INDEX or file.suffix.lower() in TIFF_ENDINGS or _first_bytes(file) in TIFF_MARKS
+
+
+def folders(folder: Path) -> list[Path]:
+    """Return the folders in a folder: acquisitions mostly write one into the one that was named."""
+    return sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
 
 
 def is_zarr(path: str) -> bool:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from streamtrack.errors import SourceError
-from streamtrack_drivers.paths import TIFF_ENDINGS
+from streamtrack_drivers.paths import NDTIFF_INDEX, NDTIFF_NAMED, TIFF_ENDINGS, folders
+from streamtrack_drivers.tiff_stack import ndtiff
 from streamtrack_drivers.tiff_stack.files import FileSet
+from streamtrack_drivers.tiff_stack.mmstack import MMSTACK_NAMED
 from streamtrack_drivers.tiff_stack.movies import PagedMovie
 from streamtrack_drivers.tiff_stack.pixels import LostPageError
 from streamtrack_drivers.tiff_stack.planes import Plane, Stack
@@ -18,6 +20,9 @@ from streamtrack_drivers.tiff_stack.planes import Plane, Stack
 _LABELS = {"t": "T", "time": "T", "frame": "T", "c": "C", "ch": "C", "channel": "C", "z": "Z", "slice": "Z"}
 _LABELS |= {"p": "P", "pos": "P", "position": "P", "xy": "P", "s": "P"}
 _LABEL = re.compile(rf"(?:^|[^a-z])({'|'.join(_LABELS)})[-_=]*$")
+_FULL_RESOLUTION = "Full resolution"
+"""Beside the smaller copies that NDTiff has of tiled images."""
+_MOST_LISTED = 10
 _MOST_GAPS = 10
 """Times as many numbers as files: more are no numbers of frames, but dates."""
 
@@ -58,18 +63,48 @@ class NumberedFiles(NamedTuple):
 
 def open_folder(folder: Path) -> tuple[FileSet, NumberedFiles | None]:
     """Open the images of a folder; a single file is taken as it is. Raises SourceError."""
-    names = sorted(each.name for each in folder.iterdir() if _is_image(each))
-    if not names:
-        raise SourceError("is a folder, not a TIFF file: give one file, or use the source 'zarr'")
+    folder = _with_images(folder)
+    names = _images(folder)
+    if (folder / NDTIFF_INDEX).is_file():
+        return FileSet(folder / ndtiff.first_file(folder)), None
     if len(names) == 1:
         return FileSet(folder / names[0]), None
-    if any("_MMStack" in name or "_NDTiffStack" in name for name in names):
-        raise SourceError(f"is a folder of {len(names)} stacks by Micro-Manager: give one of them, {names[0]}")
+    if any(NDTIFF_NAMED in name for name in names):
+        raise SourceError(f"is a folder of NDTiff without its {NDTIFF_INDEX}: which image is which is unknown")
+    if any(MMSTACK_NAMED in name for name in names):
+        return FileSet(folder / _one_acquisition(names)), None
     numbered = _numbered(names)
     for name in numbered.places.values():
         with suppress(SourceError):
             return FileSet(folder / name), numbered
     raise SourceError(f"holds {len(names)} TIFF files, of which none can be opened")
+
+
+def _with_images(folder: Path) -> Path:
+    """Return the folder that has the images, be it one in the one that was named; raises SourceError."""
+    if _images(folder) or (folder / NDTIFF_INDEX).is_file():
+        return folder
+    inside = [each for each in folders(folder) if _images(each) or (each / NDTIFF_INDEX).is_file()]
+    inside = [each for each in inside if each.name == _FULL_RESOLUTION] or inside
+    if len(inside) > 1:
+        listing = ", ".join(each.name for each in inside[:_MOST_LISTED]) + ", ..." * (len(inside) > _MOST_LISTED)
+        raise SourceError(f"holds {len(inside)} folders of images: give one of them, {listing}")
+    if not inside:
+        raise SourceError("is a folder, not a TIFF file: give one file, or use the source 'zarr'")
+    return inside[0]
+
+
+def _images(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir() if _is_image(each))
+
+
+def _one_acquisition(names: Sequence[str]) -> str:
+    """Return the first file of the only acquisition by Micro-Manager among the files; raises SourceError."""
+    prefixes = sorted({name.partition(MMSTACK_NAMED)[0] for name in names})
+    if len(prefixes) > 1:
+        listing = ", ".join(prefixes[:_MOST_LISTED]) + ", ..." * (len(prefixes) > _MOST_LISTED)
+        raise SourceError(f"holds {len(prefixes)} acquisitions by Micro-Manager ({listing}): give a file of one")
+    return min(names, key=len)
 
 
 def _is_image(path: Path) -> bool:

@@ -7,19 +7,22 @@ each of its pages says which image it is.
 import glob
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import tifffile
 
-from streamtrack_drivers.axes import moment_s
+from streamtrack_drivers.axes import duration_s, length_um, moment_s
 from streamtrack_drivers.tiff_stack.files import FileSet
 from streamtrack_drivers.tiff_stack.movies import PagedMovie, squeezed
 from streamtrack_drivers.tiff_stack.pages import Pages
 from streamtrack_drivers.tiff_stack.pixels import LostPageError
 from streamtrack_drivers.tiff_stack.planes import Plane, Planes, Stack, usual
 from streamtrack_drivers.tiff_stack.survey import OVERLAP
+
+MMSTACK_NAMED = "_MMStack"
+"""In the names of all files of an acquisition, behind its own name."""
 
 _INDEX_HEADER = 54773648
 _METADATA = 51123
@@ -37,23 +40,29 @@ Place = tuple[str | None, int]
 
 def is_mmstack(pages: Pages) -> bool:
     """Return whether the file has Micro-Manager's header."""
-    pages.file.filehandle.seek(8)
-    header = pages.file.filehandle.read(4)
-    return int.from_bytes(header, "little" if pages.file.byteorder == "<" else "big") == _INDEX_HEADER
+    return pages.uint32(8) == _INDEX_HEADER
 
 
-def movie(files: FileSet) -> PagedMovie | None:
-    """Return the movie of a Micro-Manager stack, None where it does not say which images it has."""
-    summary = _metadata(files.first, "Summary")
+def movie(files: FileSet, *, every_position: bool) -> PagedMovie | None:
+    """Return the movie of a Micro-Manager stack, None where it does not say which images it has.
+
+    Parameters
+    ----------
+    every_position
+        Whether files of other positions belong to it.
+    """
+    summary = header(files.first, "Summary")
     planned = [_number(summary.get(_PLANNED[axis])) if isinstance(summary, dict) else 0 for axis in _AXES]
     recorded = list(_recorded(files.first, None))
     if not recorded:
         return None
     positions = {coordinates[1] for coordinates, _ in recorded}
-    if len(positions) == 1:  # a file for each position
+    if len(positions) == 1 and not every_position:  # a file for each position
         planned[1] = 1
     if len(recorded) < math.prod(planned):
-        recorded += [each for each in _in_other_files(files) if each[0][1] in positions]
+        recorded += [each for each in _in_other_files(files) if every_position or each[0][1] in positions]
+    positions = {coordinates[1] for coordinates, _ in recorded}
+    planned[1] = min(planned[1], len(positions)) if len(positions) == 1 else planned[1]
     recorded = [each for each in recorded if _is_believable(files, *each, planned)]
     if len(positions) == 1:
         recorded = [((t, 0, z, c), place) for (t, _, z, c), place in recorded]
@@ -83,7 +92,8 @@ def _image(pages: Pages, directory: int) -> Plane:
     return pages, page
 
 
-def _metadata(pages: Pages, key: str) -> Any:
+def header(pages: Pages, key: str) -> Any:
+    """Return what the file's header says under this key, as of the whole acquisition; None where it does not."""
     try:
         return tifffile.read_micromanager_metadata(pages.file.filehandle, {key}).get(key)
     except Exception:  # whatever damaged metadata lead to: the pages have some of their own
@@ -92,7 +102,7 @@ def _metadata(pages: Pages, key: str) -> Any:
 
 def _recorded(pages: Pages, file: str | None) -> Iterator[tuple[Coordinates, Place]]:
     """Yield which images a file has, by its index or by what each page says."""
-    index = _metadata(pages, "IndexMap")
+    index = header(pages, "IndexMap")
     if index is not None:
         for row in index.tolist():
             yield tuple(row[_COLUMN[axis]] for axis in _AXES), (file, row[4])
@@ -105,20 +115,40 @@ def _recorded(pages: Pages, file: str | None) -> Iterator[tuple[Coordinates, Pla
 
 def _said(pages: Pages, directory: int) -> Coordinates | None:
     """Return which image a page says that it is."""
+    said = of_image(pages, directory)
+    return tuple(_number(said.get(_INDEX_OF[axis])) for axis in _AXES) if said is not None else None
+
+
+def of_image(pages: Pages, directory: int) -> dict[str, Any] | None:
+    """Return what a page says of its image; None where it says nothing."""
     try:
         said = json.loads(pages.text(directory, _METADATA) or "")
-        return tuple(_number(said.get(_INDEX_OF[axis])) for axis in _AXES)
-    except (LostPageError, ValueError, AttributeError, RecursionError):
+    except (LostPageError, ValueError, RecursionError):
         return None
+    return said if isinstance(said, dict) else None
 
 
 def elapsed_s(plane: Plane) -> float | None:
     """Return how long after its start the acquisition had this image; None where its page does not say."""
     pages, page = plane
-    try:
-        return moment_s(json.loads(pages.text(page.directory, _METADATA) or "").get("ElapsedTime-ms"), "ms")
-    except (LostPageError, ValueError, AttributeError, RecursionError):
-        return None
+    return moment_s((of_image(pages, page.directory) or {}).get("ElapsedTime-ms"), "ms")
+
+
+def position_names(summary: Mapping[str, Any]) -> list[str]:
+    """Return the names of the stage positions, in versions 2 and 1.4; none where an acquisition has none."""
+    found = summary.get("StagePositions") or summary.get("InitialPositionList") or []
+    listed = found if isinstance(found, list) else []
+    return [str(each.get("Label") or "") for each in listed if isinstance(each, dict)]
+
+
+def pixel_size_um(said: Mapping[str, Any]) -> float | None:
+    """Return the side of a pixel that the metadata of an acquisition or image have, by any of its names."""
+    return length_um(said.get("PixelSize_um", said.get("PixelSizeUm")), "um")
+
+
+def frame_interval_s(said: Mapping[str, Any]) -> float | None:
+    """Return the interval that the metadata of an acquisition plan; None where frames come as fast as they can."""
+    return duration_s(said.get("Interval_ms"), "ms")
 
 
 def _is_believable(files: FileSet, coordinates: Coordinates, place: Place, planned: Sequence[int]) -> bool:
@@ -133,15 +163,17 @@ def _is_believable(files: FileSet, coordinates: Coordinates, place: Place, plann
     return said == coordinates or (said is None and max(beyond) <= 1)  # nothing was planned
 
 
+def other_files(files: FileSet) -> list[str]:
+    """Return the names of the other files of the acquisition; Micro-Manager begins a new one every 4 GB."""
+    prefix, is_set, _ = files.name.partition(MMSTACK_NAMED)
+    found = files.folder.glob(f"{glob.escape(prefix)}{MMSTACK_NAMED}*.tif") if is_set else ()
+    return sorted(path.name for path in found if path.name != files.name)
+
+
 def _in_other_files(files: FileSet) -> Iterator[tuple[Coordinates, Place]]:
-    """Yield the images in the other files of the acquisition; Micro-Manager begins a new one every 4 GB."""
-    prefix, is_set, _ = files.name.partition("_MMStack")
-    for path in sorted(files.folder.glob(f"{glob.escape(prefix)}_MMStack*.tif")) if is_set else ():
-        if path.name != files.name:
-            try:
-                yield from _recorded(files.get(path.name), path.name)
-            except LostPageError:
-                continue
+    for name in other_files(files):
+        with suppress(LostPageError):
+            yield from _recorded(files.get(name), name)
 
 
 def _places(recorded: list[tuple[Coordinates, Place]], shape: list[int]) -> dict[int, Place | None]:

@@ -37,6 +37,11 @@ class Pages:
         """Where the first directory is."""
         return int(self.file.pages.first.offset)
 
+    def uint32(self, at: int) -> int:
+        """Return a number in the file's header, for which writers have a place of their own."""
+        self.file.filehandle.seek(at)
+        return int.from_bytes(self.file.filehandle.read(4), "little" if self.file.byteorder == "<" else "big")
+
     def close(self) -> None:
         """Close the file."""
         self._reader.close()

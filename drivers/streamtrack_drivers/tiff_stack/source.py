@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,8 @@ from streamtrack_drivers.axes import (
     select_named,
     square_pixel_um,
 )
-from streamtrack_drivers.tiff_stack import mmstack, ome
+from streamtrack_drivers.paths import NDTIFF_INDEX
+from streamtrack_drivers.tiff_stack import mmstack, ndtiff, ome
 from streamtrack_drivers.tiff_stack.files import FileSet
 from streamtrack_drivers.tiff_stack.folder import open_folder
 from streamtrack_drivers.tiff_stack.movies import (
@@ -46,7 +47,7 @@ MOST_MISSING = 2**20
 """More missing frames than these at the end are one lost frame: a plan without an end, or a number gone wrong."""
 
 _ONLY_TIFFFILE = (
-    *("lsm", "ndtiff", "fluoview", "stk", "sis", "svs", "scn", "qpi", "ndpi", "bif", "avs", "eer"),
+    *("lsm", "fluoview", "stk", "sis", "svs", "scn", "qpi", "ndpi", "bif", "avs", "eer"),
     *("philips", "scanimage", "nih", "mdgel"),
 )
 
@@ -97,13 +98,14 @@ class TiffSource:
     ) -> None:
         with naming(path), ExitStack() as opened:
             place = Path(path).expanduser()
+            place = place.parent if place.name == NDTIFF_INDEX else place
             files, numbered = open_folder(place) if place.is_dir() else (FileSet(place), None)
             self._of_numbers = "" if numbered is None else numbered.remark
             opened.callback(files.close)
             if numbered is not None:
                 movie, scale = numbered.movie(files), _imagej_scale(files.first.file)
             else:
-                movie, scale, position = _find_movie(files, axes, position)
+                movie, scale, position = _find_movie(files, axes, position, every_position=place.is_dir())
             self._movie, self._stored = movie, _stored_dtype(movie)
             self._dtype = frame_dtype(self._stored)
             self._axes = _page_axes(axes, movie)
@@ -116,6 +118,7 @@ class TiffSource:
                 frames=frames,
                 channel_names=scale.channel_names,
                 position=position,
+                position_names=scale.position_names,
             )
             self._choices = self._view.choices(scale.channel_names, scale.position_names)
             self._missing = missing if frames is None or frames.rstrip().endswith(":") else None
@@ -182,7 +185,7 @@ class TiffSource:
         view = self._view
         plane = 0 if view.z == "max" else view.z
         known = {t: time_s for (t, c, z), time_s in scale.times_s.items() if (c, z) == (view.channel, plane)}
-        if not known and self._movie.kind == "mmstack":
+        if not known and self._movie.kind in ("mmstack", "ndtiff"):
             for index in view.frames:
                 with suppress(LostPageError):
                     time_s = mmstack.elapsed_s(self._movie.plane(next(self._plane_numbers(index))))
@@ -235,14 +238,21 @@ class _Scale:
         names = [each.name for each in images] if len(images) > 1 else ()
         return cls(image.pixel_size_um, image.frame_interval_s, image.channel_names, image.times_s, names)
 
+    @classmethod
+    def of_ndtiff(cls, found: ndtiff.NDTiff) -> "_Scale":
+        scale = cls(found.pixel_size_um, found.frame_interval_s, found.channel_names)
+        return replace(scale, position_names=found.position_names)
+
 
 _Position = int | str | None
 
 
-def _find_movie(files: FileSet, axes: str | None, position: _Position) -> tuple[PagedMovie, _Scale, _Position]:
+def _find_movie(
+    files: FileSet, axes: str | None, position: _Position, *, every_position: bool
+) -> tuple[PagedMovie, _Scale, _Position]:
     """Return the movie by what its writer says in the first page, and which position is still to be chosen in it.
 
-    The user's axes make up for broken OME-XML.
+    The user's axes make up for broken OME-XML, and for an index that is not there.
     """
     pages = files.first
     texts = pages.descriptions(pages.first)
@@ -251,8 +261,13 @@ def _find_movie(files: FileSet, axes: str | None, position: _Position) -> tuple[
     of_imagej = next((text for text in said if text.startswith(("ImageJ=", "SCIFIO="))), None)
     if any(map(is_shaped, said)):
         return shaped(pages), _imagej_scale(pages.file), position
-    if mmstack.is_mmstack(pages) and (movie := mmstack.movie(files)) is not None:
-        return movie, _ome_scale(of_ome, files.name, position) or _imagej_scale(pages.file), position
+    if ndtiff.belongs_to_data_set(files) or (ndtiff.is_ndtiff(pages) and axes is None):
+        found = ndtiff.open_movie(files)
+        return found.movie, _Scale.of_ndtiff(found), position
+    if mmstack.is_mmstack(pages) and (movie := mmstack.movie(files, every_position=every_position)) is not None:
+        return movie, _mmstack_scale(files, of_ome, position), position
+    if every_position and (others := mmstack.other_files(files)):
+        raise SourceError(f"is a folder of {1 + len(others)} stacks, and {files.name} does not say of what: give one")
     if of_ome is not None:
         try:
             images = ome.read_images(of_ome, files.name)
@@ -268,6 +283,17 @@ def _find_movie(files: FileSet, axes: str | None, position: _Position) -> tuple[
     if any(getattr(pages.file, f"is_{kind}", False) for kind in _ONLY_TIFFFILE):
         return of_tifffile(pages), scale, position
     return (of_cut_off if None in texts else of_pages)(pages), scale, position
+
+
+def _mmstack_scale(files: FileSet, of_ome: str | None, position: _Position) -> _Scale:
+    """Return what OME-XML, and where there is none the acquisition's own metadata, say of a Micro-Manager stack."""
+    said = mmstack.header(files.first, "Summary")
+    summary = said if isinstance(said, dict) else {}
+    names = summary.get("ChNames")
+    channels = [str(name) for name in names] if isinstance(names, list) else []
+    own = _Scale(mmstack.pixel_size_um(summary), mmstack.frame_interval_s(summary), channels)
+    scale = _ome_scale(of_ome, files.name, position) or own
+    return replace(scale, position_names=mmstack.position_names(summary))
 
 
 def _ome_scale(text: str | None, file_name: str, position: _Position) -> _Scale | None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tiff_files
 import tifffile
 
 from streamtrack.errors import SourceError
@@ -92,7 +93,15 @@ def test_channels_and_positions_in_names_are_chosen(tmp_path):
         (["a_1.tif", "b_1.tif"], r"files of several kinds \(a_1.tif, b_1.tif\)"),
         (["1_1.tif", "2_2.tif"], "several numbers .* which one is the time is unknown"),
         (["a_1.tif", "a_01.tif"], "two files for one image"),
-        (["x_MMStack_Pos0.ome.tif", "x_MMStack_Pos1.ome.tif"], "folder of 2 stacks by Micro-Manager: give one"),
+        (
+            ["x_MMStack_Pos0.ome.tif", "x_MMStack_Pos1.ome.tif"],
+            "folder of 2 stacks, and x_MMStack_Pos0",
+        ),
+        (
+            ["x_MMStack_Pos0.ome.tif", "y_MMStack_Pos0.ome.tif"],
+            r"2 acquisitions by Micro-Manager \(x, y\)",
+        ),
+        (["x_NDTiffStack.tif", "x_NDTiffStack_1.tif"], "a folder of NDTiff without its NDTiff.index"),
     ],
 )
 def test_a_folder_in_no_order_is_refused_in_one_line(tmp_path, names, message):
@@ -100,6 +109,36 @@ def test_a_folder_in_no_order_is_refused_in_one_line(tmp_path, names, message):
         TiffSource(path=write(tmp_path / "m", dict.fromkeys(names, MOVIE[0])))
 
 
+def test_a_folder_in_the_folder_is_meant_where_it_is_the_only_one(tmp_path):
+    write(tmp_path / "Default", {f"{t}.tif": image for t, image in enumerate(MOVIE)})
+    assert is_tiff(str(tmp_path))
+    assert_shows(read(tmp_path), MOVIE)
+    write(tmp_path / "Pos1", {"0.tif": MOVIE[0]})
+    with pytest.raises(SourceError, match="2 folders of images: give one of them, Default, Pos1"):
+        TiffSource(path=tmp_path)
+
+
 def test_a_folder_of_stacks_is_refused(tmp_path):
     with pytest.raises(SourceError, match=r"folder of stacks \(a_1.tif has several images\): give one of its files"):
         TiffSource(path=write(tmp_path / "m", {"a_1.tif": MOVIE, "a_2.tif": MOVIE}))
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_folder_by_micro_manager_has_the_positions_of_all_its_files(tmp_path, missing):
+    movie, folder = MOVIE.reshape(2, 6, 40, 48), tmp_path / "m"
+    folder.mkdir()
+    planned = {"Frames": 6, "Positions": 2, "PixelSize_um": 0.11, "Interval_ms": 50}
+    planned["StagePositions"] = [{"Label": "left"}, {"Label": "right"}]
+    for p in range(2):
+        places = [(0, 0, t, p) for t in range(6)]
+        tiff_files.mmstack(folder / f"x_MMStack_Pos{p}.ome.tif", movie[p], places, planned=planned)
+    assert_shows(read(folder / "x_MMStack_Pos1.ome.tif"), movie[1])
+    if missing:
+        (folder / "x_MMStack_Pos0.ome.tif").unlink()
+        return assert_shows(read(folder), movie[1])
+    with pytest.raises(SourceError, match=r"2 positions: choose one with --position, of 0 \(left\), 1 \(right\)"):
+        TiffSource(path=folder)
+    source = TiffSource(path=folder, position="right")
+    source.close()
+    assert (source.info.pixel_size_um, source.info.frame_interval_s) == (0.11, 0.05)
+    return assert_shows(read(folder, position="right"), movie[1])
