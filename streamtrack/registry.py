@@ -45,6 +45,8 @@ EXTRA_OF_MODULE = {
     "pyjavaz": "micromanager",
     "zmq": "micromanager",
     "openvino": "openvino",
+    "bioio": "formats",
+    "bioio_base": "formats",
 }
 """Which extra brings a module that a plug-in may lack."""
 
@@ -122,14 +124,18 @@ def source_from_text(text: str) -> dict[str, Any]:
 
 def _opener(path: str) -> str:
     """Return the kind of the first source that opens this path or URL."""
-    failed = ""
+    failed, is_url = "", "://" in path
     for entry in sorted(entry_points(group="streamtrack.opens"), key=lambda entry: (_is_own(entry), entry.name)):
+        if is_url and _is_own(entry):
+            continue
         try:
             if entry.load()(path):
                 return entry.name
         except Exception as error:  # a reader that is broken must not keep the others from reading
             failed += f"; {entry.name!r} failed: {one_line(error)}"
-    if "://" not in path and (reason := _why_missing(path)):
+    if is_url:
+        raise SourceError(f"{path}: streamtrack reads no URLs: download it, or mount where it is{failed}")
+    if reason := _why_missing(path):
         meant = did_you_mean(path.partition(":")[0], names("sources"))
         raise SourceError(f"{path}: {reason}: check the path{meant}")
     asked = ", ".join(names("opens"))

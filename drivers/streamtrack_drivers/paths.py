@@ -8,8 +8,23 @@ TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 NDTIFF_INDEX = "NDTiff.index"
 NDTIFF_NAMED = "_NDTiffStack"
 """In the names of all TIFF files of an NDTiff data set."""
+BIOIO_ENDINGS = (".nd2", ".czi", ".lif", ".dv", ".r3d", ".sld", ".sldy", ".sldyz")
+"""Of formats that a reader of bioio's knows; others are read as ``bioio:PATH``."""
+NUMPY_ENDINGS = (".npy", ".npz")
+NUMPY_MARK = b"\x93NUM"
 ZARR_METADATA = ("zarr.json", ".zarray", ".zgroup")
 ZIP_MARK = b"PK\3\4"
+
+
+def is_bioio(path: str) -> bool:
+    """Return whether this is a file for bioio, by its name: what bioio knows of its content takes seconds to ask."""
+    return Path(path).suffix.lower() in BIOIO_ENDINGS and _first_bytes(Path(path)) not in TIFF_MARKS
+
+
+def is_numpy(path: str) -> bool:
+    """Return whether this is a file by numpy, or would be by its name."""
+    file = Path(path)
+    return file.suffix.lower() in NUMPY_ENDINGS or _first_bytes(file) == NUMPY_MARK
 
 
 def is_tiff(path: str) -> bool:

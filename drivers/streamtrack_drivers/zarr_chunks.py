@@ -17,6 +17,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import StorePath, WrapperStore
 
 from streamtrack.errors import SourceError
+from streamtrack_drivers.stored_array import MissingChunkError
 
 MAX_CHUNK_BYTES = 2**31
 """Of a chunk as an array; compressors take no more."""
@@ -33,10 +34,6 @@ _IMAGECODECS = ("zstd", "gzip", "zlib", "bz2")
 Bytes = NDArray[np.uint8]
 Decode = Callable[[Bytes, Bytes], Bytes]
 """From encoded bytes and room for the result to the result; raises when there is not room enough."""
-
-
-class MissingChunkError(Exception):
-    """A chunk was never written, or is lost."""
 
 
 class DamagedChunkError(Exception):

@@ -1,204 +1,33 @@
 """Movies in zarr: plain arrays of format 2 and 3, OME-Zarr 0.4 and 0.5."""
 
-import math
-import threading
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 from pydantic import Field
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, ZipStore
 
 from streamtrack.arrays import frame_dtype
-from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SourceError, one_line
 from streamtrack.settings import checks_settings
-from streamtrack.types import Frame, LostFrame, SourceInfo
 from streamtrack_drivers.axes import (
-    MovieView,
     duration_s,
     length_um,
     naming,
-    resolve_axes,
     select_named,
     square_pixel_um,
 )
-from streamtrack_drivers.zarr_chunks import MissingChunkError, checked
-
-BLOCK_BYTES = 256 * 2**20
-"""Most that is read at once; a single frame (with ``z="max"``: a single stack) is read whole in any case."""
-BLOCK_FRAMES, SMALL_BLOCK_BYTES, BLOCK_CHUNKS = 16, 32 * 2**20, 4096
-"""Chunks are read together up to so many frames, bytes, chunks: per call zarr costs as much as decoding a chunk."""
-MAX_CHUNKS_PER_FRAME = 2**16
-"""Each costs some kilobytes and a fifth of a millisecond."""
+from streamtrack_drivers.stored_array import StoredArraySource, StoredImage
+from streamtrack_drivers.zarr_chunks import checked
 
 _MAX_DEPTH = 8
-
-
-@dataclass(frozen=True, slots=True)
-class StoredImage:
-    """An array on disk and what the metadata around it says.
-
-    Attributes
-    ----------
-    axis_names
-        In stored order; None where nothing is known.
-    channel_names
-        May be empty, or have empty entries.
-    """
-
-    array: zarr.Array[Any]
-    axis_names: Sequence[str] | None = None
-    channel_names: Sequence[str] = ()
-    pixel_size_um: float | None = None
-    frame_interval_s: float | None = None
-
-
-class StoredArraySource:
-    """Frames of a chunked array on disk: what ZarrSource and TiffSource have in common.
-
-    Reads some frames at a time, whole chunks of them, so that a chunk that holds several frames is decoded once. When
-    a chunk cannot be read, each of its frames is yielded as LostFrame and reading goes on.
-
-    Parameters
-    ----------
-    image
-        What to read; its array must raise for an absent chunk (`streamtrack_drivers.zarr_chunks.checked`).
-    files
-        What ``close`` has to close; taken over from the caller when everything is in order.
-    part
-        What the format calls a chunk, for the cause of a LostFrame.
-    position_names
-        Of the images beside it that are its other positions, and of itself.
-    """
-
-    def __init__(
-        self,
-        image: StoredImage,
-        *,
-        path: Path,
-        channel: int | str | None,
-        z: int | Literal["max"] | None,
-        frames: str | None,
-        axes: str | None,
-        position: int | str | None,
-        details: Mapping[str, Any],
-        files: ExitStack,
-        part: str,
-        position_names: Sequence[str] = (),
-    ) -> None:
-        array = image.array
-        self._array, self._part = array, part
-        self._dtype = frame_dtype(array.dtype)
-        stored_axes = resolve_axes(axes, image.axis_names, array.shape)
-        self._view = MovieView.select(
-            stored_axes,
-            array.shape,
-            channel=channel,
-            z=z,
-            frames=frames,
-            channel_names=image.channel_names,
-            position=position,
-        )
-        self._info = SourceInfo(
-            name=str(path),
-            shape=self._view.frame_shape,
-            dtype=self._dtype.name,
-            n_frames=len(self._view.frames),
-            pixel_size_um=image.pixel_size_um,
-            frame_interval_s=image.frame_interval_s,
-            details={"stored_dtype": array.dtype.str, "chunks": list(array.chunks), **self._view.details(), **details},
-        )
-        self._choices = self._view.choices(image.channel_names, position_names)
-        self._chunks_per_frame = _chunks_per_frame(self._view, array.chunks)
-        self._closed = threading.Event()
-        self._reading = threading.Lock()
-        self._files = files.pop_all()
-
-    @property
-    def info(self) -> SourceInfo:
-        """What is known before the first frame."""
-        return self._info
-
-    def choices(self) -> Mapping[str, Sequence[str]]:
-        """Return what there is along the axes of which ``channel`` and ``z`` choose one; ``"all"`` takes each."""
-        return self._choices
-
-    def frames(self) -> Iterator[Frame | LostFrame]:
-        """Yield every frame once, in order; ``index`` counts from the start of the whole movie."""
-        interval_s = self._info.frame_interval_s or 1.0
-        for start, images in self._blocks():
-            for index, image in enumerate(images, start):
-                if self._closed.is_set():
-                    return
-                if isinstance(image, str):
-                    yield LostFrame(index, image)
-                else:
-                    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which is masked later
-                        pixels = np.ascontiguousarray(image, dtype=self._dtype)
-                    yield Frame(index, pixels, monotonic_ns(), index * interval_s)
-
-    def close(self) -> None:
-        """Close the file, once the block that is being read is done."""
-        self._closed.set()
-        with self._reading:
-            self._files.close()
-
-    def _blocks(self) -> Iterator[tuple[int, Sequence[NDArray[Any] | str]]]:
-        """Yield the first index and the images, or causes of loss, of blocks of frames; in order."""
-        view = self._view
-        frame_bytes = view.pixels_per_frame * self._array.dtype.itemsize
-        per_chunk = self._array.chunks[view.axes.index("T")] if "T" in view.axes else 1
-        few = min(BLOCK_FRAMES, SMALL_BLOCK_BYTES // frame_bytes, BLOCK_CHUNKS // self._chunks_per_frame)
-        per_block = max(per_chunk, few // per_chunk * per_chunk)
-        most = max(1, BLOCK_BYTES // frame_bytes)
-        for start, stop in _cut(view.frames.start, view.frames.stop, per_block, most):
-            images = self._read(start, stop)
-            if isinstance(images, str):  # find the chunks that can be read
-                for first, last in _cut(start, stop, per_chunk, most):
-                    images = self._read(first, last)
-                    yield first, [images] * (last - first) if isinstance(images, str) else list(images)
-            else:
-                yield start, list(images)
-
-    def _read(self, start: int, stop: int) -> NDArray[Any] | str:
-        """Return images (n, H, W), or why they cannot be had."""
-        with self._reading:
-            if self._closed.is_set():
-                return "closed"
-            try:
-                return self._view.images(np.asarray(self._array[self._view.key(start, stop)]))
-            except MemoryError as error:
-                raise SourceError(f"{self._info.name}: a frame takes more memory than there is") from error
-            except Exception as error:  # whatever a codec raises on damaged bytes
-                kind = "missing" if isinstance(error, MissingChunkError) else "unreadable"
-                return f"{kind} {self._part}: {one_line(error)}"
-
-
-def _chunks_per_frame(view: MovieView, chunks: tuple[int, ...]) -> int:
-    """Return how many chunks have to be read for one frame; raises SourceError if that would take for ever."""
-    needed = "ZYX" if view.z == "max" else "YX"
-    sides = zip(view.axes, view.shape, chunks, strict=True)
-    n_chunks = math.prod(-(-size // chunk) for axis, size, chunk in sides if axis in needed)
-    if n_chunks > MAX_CHUNKS_PER_FRAME:
-        raise SourceError(f"chunks of shape {chunks} make {n_chunks} a frame, too many: rewrite it with larger ones")
-    return n_chunks
-
-
-def _cut(start: int, stop: int, multiple: int, most: int) -> Iterator[tuple[int, int]]:
-    """Cut a range at the multiples of a length, and into pieces of at most ``most``."""
-    while start < stop:
-        end = min(stop, (start // multiple + 1) * multiple, start + most)
-        yield start, end
-        start = end
 
 
 @checks_settings
@@ -296,7 +125,7 @@ def _open_node(store: Store, inner: str) -> zarr.Array[Any] | zarr.Group:
         raise SourceError(f"cannot be opened as zarr: {one_line(error)}") from error
 
 
-def _find_image(node: zarr.Array[Any] | zarr.Group, level: int) -> StoredImage:
+def _find_image(node: zarr.Array[Any] | zarr.Group, level: int) -> StoredImage[zarr.Array[Any]]:
     if isinstance(node, zarr.Group):
         try:
             return _multiscale_image(node, level)
@@ -348,7 +177,7 @@ def _dimension_names(array: zarr.Array[Any]) -> list[str] | None:
     return [str(name or "") for name in names] if isinstance(names, (list, tuple)) and any(names) else None
 
 
-def _multiscale_image(group: zarr.Group, level: int) -> StoredImage:
+def _multiscale_image(group: zarr.Group, level: int) -> StoredImage[zarr.Array[Any]]:
     ome = _ome(group) or {}
     multiscale = ome["multiscales"][0]
     datasets = multiscale["datasets"]

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiff_files
 import tifffile
 import zarr
 
 from streamtrack.testing.sources import SourceTests
+from streamtrack_drivers.numpy_movie import NumpySource
 from streamtrack_drivers.simulator import SimulatorSource
 from streamtrack_drivers.tiff_stack import TiffSource
 from streamtrack_drivers.zarr_movie import ZarrSource
@@ -35,6 +37,26 @@ class TestZarrWithHoles(SourceTests):
 
     def make_source(self, tmp_path):
         return ZarrSource(path=tmp_path / "m.zarr", frames="2:-1")
+
+
+class TestNumpy(SourceTests):
+    @pytest.fixture(autouse=True)
+    def movie(self, tmp_path):
+        np.save(tmp_path / "m.npy", MOVIE)
+        data = (tmp_path / "m.npy").read_bytes()
+        (tmp_path / "m.npy").write_bytes(data[:-5000])
+
+    def make_source(self, tmp_path):
+        return NumpySource(path=tmp_path / "m.npy")
+
+
+class TestNDTiff(SourceTests):
+    @pytest.fixture(autouse=True)
+    def movie(self, tmp_path):
+        tiff_files.ndtiff(tmp_path / "m", [({"time": t}, image) for t, image in enumerate(MOVIE)])
+
+    def make_source(self, tmp_path):
+        return TiffSource(path=tmp_path / "m")
 
 
 class TestTiff(SourceTests):

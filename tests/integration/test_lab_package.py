@@ -83,10 +83,11 @@ def test_the_same_from_python(movie):
 
 
 def test_a_file_that_nobody_opens_is_one_line_with_who_was_asked(movie, capsys, monkeypatch):
-    other = movie.rename(movie.with_suffix(".xyz"))
+    other = movie.with_suffix(".xyz")
+    other.write_bytes(b"something")
     monkeypatch.setattr(sys, "argv", ["streamtrack", "track", str(other)])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "no installed source opens it (asked: lab-abc, needs-torch, tiff, zarr)" in line
+    assert "no installed source opens it (asked: bioio, lab-abc, needs-torch, numpy, tiff, zarr)" in line

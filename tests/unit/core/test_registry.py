@@ -85,9 +85,13 @@ def test_a_movie_of_any_name_is_known_by_what_is_in_it(tmp_path):
 
 def test_what_nobody_opens_is_one_line_that_says_who_was_asked(tmp_path):
     (tmp_path / "notes.txt").write_text("notes")
-    for path in (tmp_path, tmp_path / "notes.txt", "http://lab.example/movie"):
-        with pytest.raises(SourceError, match=r"no installed source opens it \(asked: tiff, zarr\); to name one write"):
+    asked = r"no installed source opens it \(asked: bioio, numpy, tiff, zarr\); to name one write"
+    for path in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(SourceError, match=asked):
             source_from_text(str(path))
+    for url in ("http://lab.example/movie", "https://lab.example/m.zarr/0", "s3://lab/m.tif"):
+        with pytest.raises(SourceError, match=r"reads no URLs: download it, or mount where it is$"):
+            source_from_text(url)
     with pytest.raises(SourceError, match=r"no such file or folder: check the path$"):
         source_from_text(str(tmp_path / "movei"))
     with pytest.raises(SourceError, match=r"name too long: check the path$" if sys.platform == "linux" else "check"):
@@ -105,7 +109,7 @@ def test_a_labs_source_is_asked_first_and_one_that_is_broken_keeps_no_other_from
     assert source_from_text("lab.tif")["kind"] == "lab-abc", "before those that come with streamtrack"
     assert source_from_text("other.tif")["kind"] == "tiff"
     with pytest.raises(
-        SourceError, match=r"\(asked: lab-abc, needs-torch, tiff, zarr\); 'needs-torch' failed: No module"
+        SourceError, match=r"\(asked: bioio, lab-abc, needs-torch, numpy, tiff, zarr\); 'needs-torch' failed: No module"
     ):
         source_from_text(str(tmp_path))
 

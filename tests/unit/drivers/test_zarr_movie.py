@@ -13,7 +13,7 @@ from zarr.storage import LocalStore
 
 from streamtrack.errors import ConfigError, SourceError
 from streamtrack.types import Frame
-from streamtrack_drivers import zarr_movie
+from streamtrack_drivers import stored_array, zarr_movie
 from streamtrack_drivers.zarr_movie import ZarrSource
 
 
@@ -263,7 +263,7 @@ def test_a_damaged_chunk_costs_only_its_own_frames_though_chunks_are_read_togeth
 def test_a_block_never_grows_beyond_its_bound(tmp_path, monkeypatch):
     movie = make_movie((9, 40, 48))
     path = write_array(tmp_path / "m.zarr", movie, chunks=(9, 40, 48))
-    monkeypatch.setattr(zarr_movie, "BLOCK_BYTES", 2 * movie[0].nbytes)
+    monkeypatch.setattr(stored_array, "BLOCK_BYTES", 2 * movie[0].nbytes)
     source = ZarrSource(path=path)
     frames = list(source.frames())
     assert_shows(frames, movie)
