@@ -17,6 +17,7 @@ _SIZES = defaultdict(lambda: 1, {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12:
 _LAYOUT = {256, 257, 258, 259, 262, 266, 277, 278, 317, 322, 323, 339, 32997}
 _STRIPS, _TILES, _COUNTS = 273, 324, {273: 279, 324: 325}
 _TILE_WIDTH, _JPEG_TABLES, _ELSEWHERE = 322, 347, (330, 34665, 34853)
+_PLANAR, _SEPARATE = 284, 2
 _FIRST_CODE, _PRIVATE, _LAST_TYPE = 254, 32768, 18
 _MOST_TAGS = 4096
 HEADER_BYTES = 8
@@ -116,6 +117,18 @@ class DirectoryReader:
             counts = tuple(layout.segment_bytes(index) for index in range(layout.n_segments))
         tables = directory.tags.get(_JPEG_TABLES)
         return Page(layout, directory.offset, offsets, counts, self.value(tables) if tables else None)
+
+    def samples(self, directory: Directory) -> list[Page]:
+        """Return the colours of a page as pages of their own; none where they do not lie apart."""
+        layout = self._layout(directory)
+        if layout.samples == 1 or self.number(directory, _PLANAR, 1) != _SEPARATE:
+            return []
+        place, n = _place_tag(directory), layout.n_segments
+        offsets, counts = (self.numbers(directory, code, layout.samples * n) for code in (place, _COUNTS[place]))
+        tables = directory.tags.get(_JPEG_TABLES)
+        page = Page(layout._replace(samples=1), directory.offset, (), (), self.value(tables) if tables else None)
+        starts = range(0, layout.samples * n, n)
+        return [page._replace(offsets=offsets[at : at + n], counts=counts[at : at + n]) for at in starts]
 
     def model(self, directory: Directory, page: Page) -> "Model | None":
         """Return how to recognise pages that are like this one; None if it has several strips."""

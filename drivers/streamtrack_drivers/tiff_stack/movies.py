@@ -51,7 +51,9 @@ class PagedMovie:
         """Return the movie of planes that follow one another; raises SourceError if they do not fit its shape."""
         layout = planes.reference[1].layout
         if layout.samples != 1:
-            raise SourceError(f"is a colour image ({layout}): save one colour as a grey stack")
+            pages, page = planes.reference
+            apart = ", or say by --axes TYX that they are frames" if pages.samples(page.directory) else ""
+            raise SourceError(f"is a colour image ({layout}): save one colour as a grey stack{apart}")
         if shape[-2:] != (layout.height, layout.width):
             raise SourceError(f"its description tells of shape {shape}, but its pages are {layout}")
         return cls(kind, axes, shape, planes.plane, planes.reference, planes.n_there, missing)
@@ -72,6 +74,28 @@ def of_pages(pages: Pages, kind: str = "pages") -> PagedMovie:
         missing = f"{pages.survey.unclaimed_bytes} bytes of the file belong to none of its pages: some may be missing"
     shape = (len(frames),) * (len(frames) > 1) + (like.height, like.width)
     return PagedMovie.of(kind, "IYX"[-len(shape) :], shape, chain(pages, frames, len(frames)), missing)
+
+
+def of_samples(pages: Pages) -> PagedMovie | None:
+    """Return the movie of images that were written as the colours of pages; None where it is none of such.
+
+    ``tifffile.imwrite`` takes three or four images for colours, unless it is told that they are grey.
+    """
+    first = pages.samples(pages.first)
+    if not first:
+        return None
+
+    def plane(index: int) -> Plane:
+        number, sample = divmod(index, len(first))
+        found = pages.samples(pages.offsets[number])
+        if len(found) != len(first):
+            raise LostPageError(f"page of another kind: {len(found)} colours, not {len(first)}")
+        return pages, found[sample]
+
+    layout, n = first[0].layout, len(pages.offsets)
+    axes, shape = squeezed("QQYX", (n, len(first), layout.height, layout.width))
+    missing = pages.breaks_off and f"{pages.breaks_off} after page {n}: how many are missing is unknown"
+    return PagedMovie.of("colours", axes, shape, Stack(plane, (pages, first[0]), n * len(first)), missing)
 
 
 def _has_room_for_more(survey: Survey) -> bool:

@@ -78,6 +78,10 @@ class Pages:
             raise LostPageError(known)
         return known if isinstance(known, Page) else read_page(self._directories, self._directories.read(directory))
 
+    def samples(self, directory: int) -> list[Page]:
+        """Return the colours of a page as pages of their own; none where they do not lie apart."""
+        return self._directories.samples(self._directories.read(directory))
+
     def next(self, directory: int) -> int | None:
         """Return where the next directory is; 0 after the last one, None where the file ends before it says."""
         return self._directories.data(directory)[1]

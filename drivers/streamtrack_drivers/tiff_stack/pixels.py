@@ -192,7 +192,7 @@ class PixelReader:
         if page.is_raw:
             self._file.filehandle.seek(page.offsets[0])
             dtype = decoder.dtype.newbyteorder(self._file.byteorder)
-            pixels: NDArray[Any] = self._file.filehandle.read_array(dtype, decoder.size)
+            pixels: NDArray[Any] = self._file.filehandle.read_array(dtype, layout.height * layout.width)
             return pixels.reshape(layout.height, layout.width)
         image = np.empty((layout.height, layout.width), decoder.dtype)
 
@@ -214,7 +214,7 @@ class PixelReader:
         if decoder is None:
             self._file.filehandle.seek(page.directory)
             decoder = tifffile.TiffPage(self._file, 0)
-            if decoder.shaped != (1, 1, page.layout.height, page.layout.width, 1):
+            if decoder.shaped[1:] != (1, page.layout.height, page.layout.width, 1):  # colours that lie apart come first
                 raise LostPageError(f"unreadable page: of shape {decoder.shaped}")
             if len(self._decoders) == _MOST_LAYOUTS:
                 self._decoders.clear()

@@ -37,6 +37,7 @@ from streamtrack_drivers.tiff_stack.movies import (
     is_shaped,
     of_cut_off,
     of_pages,
+    of_samples,
     of_tifffile,
     shaped,
 )
@@ -259,6 +260,8 @@ def _find_movie(
     said = [text for text in texts if text]
     of_ome = next(filter(ome.is_ome, said), None)
     of_imagej = next((text for text in said if text.startswith(("ImageJ=", "SCIFIO="))), None)
+    if axes is not None and (movie := of_samples(pages)) is not None:
+        return movie, _imagej_scale(pages.file), position
     if any(map(is_shaped, said)):
         return shaped(pages), _imagej_scale(pages.file), position
     if ndtiff.belongs_to_data_set(files) or (ndtiff.is_ndtiff(pages) and axes is None):

@@ -172,6 +172,28 @@ def test_colour_images_are_refused(tmp_path):
         TiffSource(path=tmp_path / "m.tif")
 
 
+@pytest.mark.parametrize("n", [3, 4])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"compression": "zlib", "predictor": True, "rowsperstrip": 7}, {"compression": "zstd", "tile": (32, 32)}],
+    ids=["plain", "strips", "tiles"],
+)
+def test_three_and_four_images_are_no_colours_where_axes_say_so(tmp_path, n, options):
+    movie = make_movie((n, 64, 60))
+    tifffile.imwrite(tmp_path / "m.tif", movie, planarconfig="separate", photometric="rgb", **options)
+    with pytest.raises(SourceError, match=r"grey stack, or say by --axes TYX that they are frames$"):
+        TiffSource(path=tmp_path / "m.tif")
+    assert_shows(read(tmp_path / "m.tif", axes="TYX")[1], movie)
+    np.testing.assert_array_equal(read(tmp_path / "m.tif", axes="CYX", channel=2)[1][0].pixels, movie[2])
+
+
+@pytest.mark.parametrize("name", ["m.tif", "m.ome.tif"])
+def test_channels_that_were_written_as_colours_of_several_pages(tmp_path, name):
+    movie = make_movie((5, 3, 64, 60))
+    tifffile.imwrite(tmp_path / name, movie, photometric="rgb", planarconfig="separate")
+    assert_shows(read(tmp_path / name, axes="TCYX", channel=1)[1], movie[:, 1])
+
+
 def test_thumbnails_do_not_count_but_several_images_do(tmp_path):
     movie = make_movie()
     path = tmp_path / "m.tif"
