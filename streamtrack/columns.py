@@ -22,12 +22,18 @@ TAKEN_OF_FRAMES = (
 """What the tables have under these names anyway."""
 
 
-def measured_by(source: SourceInfo, engine: Engine, measures: Mapping[str, Measure]) -> SourceInfo:
-    """Return what is known of a source, with all columns of the run; raises ConfigError where two have one name."""
+def measured_by(
+    source: SourceInfo, engine: Engine, measures: Mapping[str, Measure], of_run: Sequence[Column] = ()
+) -> SourceInfo:
+    """Return what is known of a source, with all columns of the run; raises ConfigError where two have one name.
+
+    ``of_run`` are those that the run itself says of each frame, as far as the source does not.
+    """
     of_engine = {"the engine": getattr(engine, "columns", ())}
     of_measures = {f"measure {kind!r}": measure.columns for kind, measure in measures.items()}
     places = ("t", "c", "z", "p") if source.streams is not None else ()
-    of_frames = {"the source": source.frame_columns, "the engine": getattr(engine, "frame_columns", ())}
+    of_source = (*source.frame_columns, *(column for column in of_run if column not in source.frame_columns))
+    of_frames = {"the source": of_source, "the engine": getattr(engine, "frame_columns", ())}
     return replace(
         source,
         columns=_joined(of_engine | of_measures, (*TAKEN, *places)),

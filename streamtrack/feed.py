@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from streamtrack.arrays import announced, frame_dtype
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import ConfigError, SourceError
-from streamtrack.types import ONE_STREAM, Frame, LostFrame, SourceInfo, Stream
+from streamtrack.types import ONE_STREAM, Column, Frame, LostFrame, SourceInfo, Stream, Values
 
 WAKE_S = 0.5
 NOT_HANDED_OVER = "not handed over"
@@ -52,6 +53,9 @@ class Feed:
         Images held at most; further ones are lost, and counted, until there is room.
     several_streams
         Whether images of several positions, channels or planes will come: `push` says of each which.
+    frame_columns
+        What is said of each image. `streamtrack.stage_moves.STAGE_COLUMNS` say where the stage was: where the run has
+        a microscope that knows how the image moves with it, tracks go on through its moves.
 
     Raises
     ------
@@ -71,6 +75,7 @@ class Feed:
         frame_interval_s: float | None = None,
         capacity: int = 64,
         several_streams: bool = False,
+        frame_columns: tuple[Column, ...] = (),
     ) -> None:
         size, stored = announced(shape, dtype)
         self._info = SourceInfo(
@@ -82,6 +87,7 @@ class Feed:
             frame_interval_s=frame_interval_s,
             clock="host",
             streams=() if several_streams else None,
+            frame_columns=frame_columns,
         )
         self._capacity = capacity
         self._queue: deque[Frame | _Lost] = deque()
@@ -109,6 +115,7 @@ class Feed:
         index: int | None = None,
         time_s: float | None = None,
         stream: Stream = ONE_STREAM,
+        values: Values = MappingProxyType({}),
     ) -> None:
         """Take the next image; returns at once. What does not fit the run is counted as lost.
 
@@ -122,6 +129,8 @@ class Feed:
             When it was exposed, s, rising; by default when it was pushed, by this computer's monotonic clock.
         stream
             Of a feed of several streams, which one it is of; each has indices of its own.
+        values
+            What the microscope says of it, by the names of the feed's ``frame_columns``.
 
         Raises
         ------
@@ -145,7 +154,8 @@ class Feed:
                 self._lose(index, index, cause, stream)
             else:
                 exposed_s = grabbed_ns / 1e9 if time_s is None else float(time_s)
-                self._queue.append(Frame(index, np.ascontiguousarray(image), grabbed_ns, exposed_s, stream=stream))
+                pixels = np.ascontiguousarray(image)
+                self._queue.append(Frame(index, pixels, grabbed_ns, exposed_s, values, stream))
                 self._n_frames += 1
             self._changed.notify()
 

@@ -15,6 +15,7 @@ from streamtrack.protocols import Actuator, Engine, FrameSource, Linker, Measure
 from streamtrack.registry import Group, build
 from streamtrack.search_area import SearchArea
 from streamtrack.several_sources import SeveralSources
+from streamtrack.stage_moves import STAGE_COLUMNS, StageMoves, StageWatch
 from streamtrack.triggers.rule import Rule
 from streamtrack.types import SourceInfo, Stream
 
@@ -46,6 +47,8 @@ class Parts:
         Where particles are looked for; None for everywhere.
     engine_is_given
         Whether it is ready-made, not the configuration's.
+    stage_moves
+        Those of the run's stage; None where nothing is known of it.
     """
 
     source: FrameSource
@@ -61,7 +64,12 @@ class Parts:
     tables: Mapping[str, Any]
     area: SearchArea | None
     engine_is_given: bool
+    stage_moves: StageMoves | None
     _open: ExitStack
+
+    def stage_watch(self) -> StageWatch | None:
+        """Return what says of the frames of one stream where the stage was."""
+        return None if self.stage_moves is None else StageWatch(self.stage_moves, self.source.info)
 
     def closes(self, close: Callable[[], object]) -> None:
         """Call this, too, when the parts are closed."""
@@ -120,7 +128,8 @@ def build_parts(
                 opened.callback(ready_made.close)
         _check_calibration(source.info)
         by_kind = {table.kind: measure for table, measure in zip(config.measures, measures, strict=True)}
-        info = measured_by(source.info, engine, by_kind)
+        stage = guard.stage_moves if guard is not None and _watches_stage(config, source.info, guard) else None
+        info = measured_by(source.info, engine, by_kind, STAGE_COLUMNS if stage else ())
         rules = [Rule(trigger, rule) for trigger, rule in zip(triggers, config.triggers, strict=True)]
         parts = Parts(
             source,
@@ -136,6 +145,7 @@ def build_parts(
             builder.tables,
             _area(config, info),
             given.engine is not None,
+            stage,
             opened,
         )
         if info.streams is None and (limited := next((rule for rule in config.triggers if rule.stream), None)):
@@ -175,6 +185,12 @@ def _area(config: RunConfig, source: SourceInfo) -> SearchArea | None:
     if config.roi is None and config.mask is None:
         return None
     return SearchArea(source.shape, config.roi, None if config.mask is None else config.folder / config.mask)
+
+
+def _watches_stage(config: RunConfig, source: SourceInfo, guard: Guard) -> bool:
+    """Return whether the run may move the stage, or its frames say where it is; and that is known now."""
+    said = set(STAGE_COLUMNS) <= set(source.frame_columns)
+    return (bool(config.actuators) or said) and guard.stage_moves.locate()
 
 
 def _check_calibration(source: SourceInfo) -> None:

@@ -128,6 +128,20 @@ class Linker(Protocol):
         ...
 
 
+@runtime_checkable
+class ToldShifts(Protocol):
+    """What a linker may have besides: it is told how far the stage took the image."""
+
+    def expect_shift(self, shift_px: tuple[float, float], possible_px: tuple[float, float] | None) -> None:
+        """Take how far the image went since the frame before, y, x in px; called before the frame's `Linker.update`.
+
+        ``shift_px`` is that of moves that were over when the frame was exposed; ``possible_px`` counts moves besides
+        that the frame may show or not, None without any. What is ``possible`` of one frame is part of a later
+        ``shift_px``, to be counted once.
+        """
+        ...
+
+
 class Measure(Protocol):
     """Measures more of the particles that were found. Group ``streamtrack.measures``.
 

@@ -292,7 +292,15 @@ class Session:
             steps = StreamSteps(self._config, parts, wants_denoised)
             self._record.of_several(steps)
             return steps
-        return Step(self._engine, self._linker, parts.rules, wants_denoised, measures=parts.measures, area=parts.area)
+        return Step(
+            self._engine,
+            self._linker,
+            parts.rules,
+            wants_denoised,
+            measures=parts.measures,
+            area=parts.area,
+            stage=parts.stage_watch(),
+        )
 
     def _next(self, channel: Channel[Frame]) -> Frame | None:
         """Wait for a frame in short steps, so that Ctrl-C is heard on every platform."""

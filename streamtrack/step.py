@@ -9,8 +9,9 @@ from types import MappingProxyType
 from streamtrack.clock import Clock, monotonic_ns
 from streamtrack.errors import EngineError
 from streamtrack.measures.tracks import TrackMeasures
-from streamtrack.protocols import Engine, Linker, Measure
+from streamtrack.protocols import Engine, Linker, Measure, ToldShifts
 from streamtrack.search_area import SearchArea, mask_unseen
+from streamtrack.stage_moves import Expected, StageWatch, known
 from streamtrack.triggers.rule import Rule
 from streamtrack.triggers.view import TrackViews
 from streamtrack.types import Command, Detections, Frame, FrameResult, Stamps, TrackUpdate, Values
@@ -31,6 +32,8 @@ class Step:
         By name; already prepared.
     area
         Where particles are looked for, by default everywhere.
+    stage
+        What is known of the stage, where the run moves it or frames say where it is.
     """
 
     def __init__(
@@ -42,12 +45,14 @@ class Step:
         clock: Clock = monotonic_ns,
         measures: Mapping[str, Measure] = MappingProxyType({}),
         area: SearchArea | None = None,
+        stage: StageWatch | None = None,
     ) -> None:
         self._engine = engine
         self._columns, self._frame_columns = names_declared(engine)
         self._measures = TrackMeasures(measures) if measures else None
         self._linker = linker
         self._area = area
+        self._stage = stage
         self._rules = tuple(rules)
         shown = {(rule.confirmed, rule.where) for rule in rules}
         self._views = {(confirmed, where): TrackViews(confirmed=confirmed, where=where) for confirmed, where in shown}
@@ -68,15 +73,22 @@ class Step:
             self._refuse(detections)
         if self._area is not None:
             detections = self._area.of(detections)
+        of_stage: Values = {} if self._stage is None else self._expect(self._stage.at(frame))
         tracks = self._linker.update(detections, frame.index, frame.time_s)
         linked = measured = self._clock()
         if self._measures is not None:
             detections = self._measures.add(pixels, detections, tracks)
             measured = self._clock()
-        values = {**frame.values, **detections.frame_values}
+        values = {**frame.values, **of_stage, **detections.frame_values}
         commands = self._decide(frame, detections, tracks, values) if self._rules else ()
         stamps = Stamps(frame.grabbed_ns, dequeued, detected, linked, measured, self._clock())
         return FrameResult(frame, detections, tracks, commands, stamps, denoised, masked_pixels, values)
+
+    def _expect(self, expected: Expected) -> Values:
+        """Tell the linker how far the image went with the stage; return where that is."""
+        if isinstance(self._linker, ToldShifts):
+            self._linker.expect_shift(expected.shift_px, expected.possible_px)
+        return known(expected.stage_um)
 
     def _decide(self, frame: Frame, detections: Detections, tracks: TrackUpdate, values: Values) -> tuple[Command, ...]:
         views = {shown: view.of(detections, tracks, values) for shown, view in self._views.items()}

@@ -45,7 +45,15 @@ class StreamSteps:
         linker.prepare(shape)
         rules = build_rules(self._config, parts.info, stream)
         engine = self._engine()
-        step = Step(engine, linker, rules, self._wants_denoised, measures=parts.measures, area=parts.area)
+        step = Step(
+            engine,
+            linker,
+            rules,
+            self._wants_denoised,
+            measures=parts.measures,
+            area=parts.area,
+            stage=parts.stage_watch(),
+        )
         self._steps[stream], self.engines[stream] = step, engine
         self.rules += rules
         return step

@@ -7,8 +7,8 @@ axis. Those that blink step by 1 px per axis and frame (or stand still), are lit
 for as many frames as the family says; the truth goes on while they are dark. A field that is moved takes its particles
 (Brownian, 1 px) with it; those that leave come in on the other side as new ones. Ours has its defaults; ``relink`` is
 what `streamtrack relink` makes of the same detections. trackpy has the search range and memory that score best on the
-very movies: an advantage that no user has. ``truth`` is what true identities score. Beside them the movies of
-`benchmarks.linking`, which must not get worse.
+very movies: an advantage that no user has. ``truth`` is what true identities score. ``told`` is told of each shift,
+as a run tells of the moves of its stage. Beside them the movies of `benchmarks.linking`, which must not get worse.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -167,11 +167,13 @@ def _towards(rng: np.random.Generator, length: float, n: int = 1) -> Yx:
     return length * np.column_stack((np.sin(angle), np.cos(angle)))
 
 
-def link(detections: Frames) -> Iterator[TrackUpdate]:
-    """Link with the linker as a user gets it."""
+def link(detections: Frames, told: Sequence[Yx] | None = None) -> Iterator[TrackUpdate]:
+    """Link with the linker as a user gets it; ``told`` of the shift (y, x), px, into each frame, or not."""
     linker = ImmLinker()
     linker.prepare(SHAPE)
     for index, found in enumerate(detections):
+        if told is not None:
+            linker.expect_shift((float(told[index][0]), float(told[index][1])))
         yield linker.update(found, index, float(index))
 
 
@@ -180,7 +182,7 @@ def measure(seeds: Sequence[int]) -> list[dict[str, Any]]:
     rows = []
     for name in FAMILIES:
         movies = [movie_of(name, seed) for seed in seeds]
-        ours = [settled_ids(list(link(movie.simulated.detections))) for movie in movies]
+        ours = [_linked(movie) for movie in movies]
         rows.append(
             {
                 "family": name,
@@ -192,11 +194,18 @@ def measure(seeds: Sequence[int]) -> list[dict[str, Any]]:
                 "particles": [_count(movie, movie.identities) for movie in movies],
             }
         )
+        if FAMILIES[name].shift is not None:
+            told = [_linked(movie, told=True) for movie in movies]
+            rows.append({"family": f"{name}, told", "imm": _mean(movies, told)})
     for motion, n in product(MOTIONS, (100, 500)):
         scenes = [Movie(simulate(ParticleSettings(motion, n, FRAMES, seed)), [], []) for seed in seeds]
-        ours = [settled_ids(list(link(scene.simulated.detections))) for scene in scenes]
+        ours = [_linked(scene) for scene in scenes]
         rows.append({"family": f"{motion} {n}", "imm": _mean(scenes, ours), "relink": _relinked(scenes)})
     return rows
+
+
+def _linked(movie: Movie, *, told: bool = False) -> list[Ids]:
+    return settled_ids(list(link(movie.simulated.detections, movie.shifts if told else None)))
 
 
 def _mean(movies: Sequence[Movie], ids: Sequence[Sequence[Ids]]) -> dict[str, float]:

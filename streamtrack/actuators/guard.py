@@ -21,6 +21,7 @@ from streamtrack.clock import Clock, monotonic_ns
 from streamtrack.config import Mode, SafetyConfig
 from streamtrack.errors import CommandRefused, described
 from streamtrack.protocols import Microscope
+from streamtrack.stage_moves import SETTLE_MS, StageMoves
 from streamtrack.types import NameKind
 from streamtrack.waiting import joined_within
 
@@ -63,6 +64,7 @@ class Guard:
         self._light = Light(safety.max_dose_ms)
         self._alarm = Alarm(self._light_ends_in_s, self.enforce_dose)
         self._moves = Moves(microscope.halt)
+        self.stage_moves = StageMoves(microscope, clock)
         self._lock = threading.Lock()
         self._stopped = False
         self._refused: Counter[str] = Counter()
@@ -154,18 +156,27 @@ class Guard:
             exposure_ms = self._checks.within("exposure_ms", exposure_ms)
             self._write("exposure", partial(self._microscope.set_exposure_ms, exposure_ms))
 
-    def move_stage_um(self, x: float, y: float) -> None:
-        """Move the stage within ``safety.x_um`` and ``safety.y_um``; an axis without limits has to stay where it is."""
+    def move_stage_um(
+        self, x: float, y: float, *, from_um: tuple[float, float] | None = None, settle_ms: float = SETTLE_MS
+    ) -> None:
+        """Move the stage within ``safety.x_um`` and ``safety.y_um``; an axis without limits has to stay where it is.
+
+        A caller that has just read where it is says so by ``from_um``, and how long it takes until frames no longer
+        show the move, besides one exposure, by ``settle_ms``: tracks go on through it (``stage_moves``).
+        """
         with self._command():
             self._check_running()
             x, y = self._checks.position(x, y)
-            self._move("stage", partial(self._microscope.move_stage_um, x, y))
+            move = partial(self._moves.during, partial(self._microscope.move_stage_um, x, y))
+            noted = partial(self.stage_moves.during, move, (x, y), from_um, settle_ms)
+            self._write("stage", noted, self._moves.begin)
 
     def move_focus_um(self, z: float) -> None:
         """Move the focus drive within ``safety.z_um``."""
         with self._command():
             z = self._checks.within("z_um", z)
-            self._move("focus", partial(self._microscope.move_focus_um, z))
+            call = partial(self._microscope.move_focus_um, z)
+            self._write("focus", partial(self._moves.during, call), self._moves.begin)
 
     def add_event(self, event: Mapping[str, Any]) -> None:
         """Add an event to the running acquisition if all that it sets is allowed.
@@ -277,16 +288,15 @@ class Guard:
             raise CommandRefused("the run was stopped: no command is carried out any more", "stopped")
 
     def _write(self, what: str, call: Callable[[], None], begin: Callable[[], None] = lambda: None) -> None:
-        """Call the hardware, unless the run was stopped since the checks began."""
+        """Call the hardware, unless the run was stopped since the checks began.
+
+        ``begin`` is called under the lock that a stop takes: the stop sees a move, or the move sees the stop.
+        """
         with self._lock:
             self._check_running()
             begin()
             self._writes[what] += 1
         self._call(call)
-
-    def _move(self, what: str, call: Callable[[], None]) -> None:
-        # Counted under the lock that a stop takes: the stop sees the move, or the move sees the stop.
-        self._write(what, partial(self._moves.during, call), self._moves.begin)
 
     def _switch(
         self, what: str, source: Source, value: str, call: Callable[[], None], for_ms: float | None = None

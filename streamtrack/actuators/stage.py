@@ -82,16 +82,17 @@ class Stage:
         if key == "centre":
             way = self._way_to_middle(command)
         to_x, to_y = way if key == "to" else (x + way[0], y + way[1])
-        tries = self._move(to_x, to_y, command)
+        tries = self._move((x, y), (to_x, to_y), command)
         return {"from_um": [x, y], "to_um": [to_x, to_y], "tries": tries}
 
     def close(self) -> None:
         """Do nothing: the stage stays where it is."""
 
-    def _move(self, x: float, y: float, command: Command) -> int:
+    def _move(self, from_um: tuple[float, float], to_um: tuple[float, float], command: Command) -> int:
         blind_ms = self._microscope.exposure_ms() + self._settle_ms
         try:
-            call = partial(self._microscope.move_stage_um, x, y)
+            move = self._microscope.move_stage_um
+            call = partial(move, *to_um, from_um=from_um, settle_ms=self._settle_ms)
             return attempt(call, self._retries, command.valid_until_ns)[1]
         finally:  # a move that failed may have gone part of the way
             self._old_until_ns = monotonic_ns() + int(1e6 * blind_ms)

@@ -5,11 +5,23 @@ pile up at the shift: each particle adds one difference there, and all others an
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 from streamtrack.compiling import compiled
-from streamtrack.linking.records import N_MODELS, NONE, POSITION, Flags, Floats, Indices, States, X, Y
+from streamtrack.linking.records import (
+    BROWNIAN,
+    N_MODELS,
+    NONE,
+    POSITION,
+    Flags,
+    Floats,
+    Indices,
+    States,
+    X,
+    Y,
+)
 
 FEWEST = 3
 """So many tracks must agree on a shift; with fewer of them none is looked for."""
@@ -35,27 +47,46 @@ N_BINS = 2 * math.ceil(REACH_PX / BIN_PX) + 3
 
 
 @compiled
-def lost_tracks(slots: Indices, confirmed: Flags, detection_of: Indices, visible: float) -> Indices:
+def lost_tracks(
+    states: States,
+    slots: Indices,
+    now: int,
+    confirmed: Flags,
+    detection_of: Indices,
+    visible: float,
+    height: int,
+    width: int,
+) -> Indices:
     """Return the slots of the tracks that tell of the field, if most of them found no detection; else none.
 
-    These are the confirmed ones or, where there are too few of them, all.
+    These are the confirmed ones or, where there are too few of them, all; but not those that left the image.
     """
-    n_confirmed = n_linked = n_all_linked = 0
+    here = np.empty(len(slots), np.int64)
+    n_here = n_linked = n_confirmed = n_confirmed_linked = 0
     for n in range(len(slots)):
         linked = detection_of[n] != NONE
-        n_all_linked += linked
-        if confirmed[slots[n]]:
-            n_confirmed += 1
+        if linked or _is_inside(states[slots[n], now], height, width):
+            here[n_here] = slots[n]
+            n_here += 1
             n_linked += linked
+            n_confirmed += confirmed[slots[n]]
+            n_confirmed_linked += linked and confirmed[slots[n]]
     few = n_confirmed < FEWEST
-    n_tracks, n_linked = (len(slots), n_all_linked) if few else (n_confirmed, n_linked)
+    n_tracks, n_linked = (n_here, n_linked) if few else (n_confirmed, n_confirmed_linked)
     lost = np.empty(n_tracks if n_linked < LEAST_SHARE * visible * n_tracks else 0, np.int64)
     n = 0
-    for slot in slots[: len(slots) if len(lost) else 0]:
+    for slot in here[: n_here if len(lost) else 0]:
         if few or confirmed[slot]:
             lost[n] = slot
             n += 1
     return lost[: MOST_TRACKS if n >= FEWEST else 0]
+
+
+@compiled
+def _is_inside(track: Any, height: int, width: int) -> bool:
+    place = track["mean"][BROWNIAN]
+    inside: bool = 0.0 <= place[Y, POSITION] < height and 0.0 <= place[X, POSITION] < width
+    return inside
 
 
 @compiled

@@ -15,6 +15,7 @@ from streamtrack.linking.common_motion import common_shift, lost_tracks
 from streamtrack.linking.confirmation import confirm_and_terminate
 from streamtrack.linking.exchange import revise
 from streamtrack.linking.fast_starts import SUSPICIOUS_SHARE, fast_steps
+from streamtrack.linking.field_shifts import Assignment, FieldShifts
 from streamtrack.linking.gating import candidates, empty_grid
 from streamtrack.linking.imm_filter import begin, correct, gains, gates, predict
 from streamtrack.linking.measurement import measure
@@ -104,7 +105,8 @@ class ImmLinker:
         self._crowd = RunningMean(0.0, 0.0, CROWD_MEMORY_FRAMES)
         self._intervals = FrameIntervals()
         self._density = 0.0
-        self._ignored = self._revised = self._not_revised = self._shifts = 0
+        self._field = FieldShifts()
+        self._ignored = self._revised = self._not_revised = 0
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -124,7 +126,8 @@ class ImmLinker:
             "learnt_speed_px": self._calibration.speed_px,
             "learnt_motion": dict(zip(MOTION_MODES, self._calibration.prior.tolist(), strict=True)),
             "ignored_detections": self._ignored,
-            "shifts_found": self._shifts,
+            "shifts_found": self._field.n_found,
+            "shifts_told": self._field.n_told,
             "revised_detections": self._revised,
             "decisions_beyond_budget": self._not_revised,
         }
@@ -145,6 +148,13 @@ class ImmLinker:
         calibration = self._calibration
         self._start_over(self._shape)
         self._calibration = calibration
+
+    def expect_shift(self, shift_px: tuple[float, float], possible_px: tuple[float, float] | None = None) -> None:
+        """Take how far the stage took the whole field: see `streamtrack.protocols.ToldShifts`.
+
+        What fits neither is looked for as if nobody had told.
+        """
+        self._field.expect(shift_px, possible_px)
 
     def update(self, detections: Detections, frame_index: int, time_s: float) -> TrackUpdate:
         """Link the detections of the next frame.
@@ -206,8 +216,12 @@ class ImmLinker:
             "shape": np.array(self._shape),
             "lag": np.array(self._lag),
             "counts": np.array(
-                [tracks.update, tracks.next_particle, self._ignored, self._revised, self._not_revised, self._shifts]
+                (
+                    *(tracks.update, tracks.next_particle, self._ignored, self._revised, self._not_revised),
+                    *(self._field.n_found, self._field.n_told),
+                )
             ),
+            "ahead": self._field.ahead,
             "last_index": np.array(NONE if pace.last_index is None else pace.last_index),
             "pace": np.array([pace.interval_s, pace.last_s, pace.is_measured]),
             **{name: getattr(tracks, name) for name in TRACK_ARRAYS},
@@ -243,8 +257,9 @@ class ImmLinker:
                 raise ValueError(f"{name} is {state[name].dtype}")
             setattr(tracks, name, state[name])
         tracks.live = np.flatnonzero(tracks.particle >= 0)
-        counts = map(int, state["counts"])
-        tracks.update, tracks.next_particle, self._ignored, self._revised, self._not_revised, self._shifts = counts
+        tracks.update, tracks.next_particle, self._ignored, *counts = map(int, state["counts"])
+        self._revised, self._not_revised, self._field.n_found, self._field.n_told = counts
+        self._field.ahead = state["ahead"]
         pace.last_index = int(state["last_index"]) if tracks.update >= 0 else None
         pace.interval_s, pace.last_s = map(float, state["pace"][:2])
         pace.is_measured = bool(state["pace"][2])
@@ -283,7 +298,9 @@ class ImmLinker:
         survival = (1.0 - self._calibration.death) ** intervals
         rates = survival, *self._calibration.visible(lost + 1), self._density * self._calibration.death
         motion = self._calibration.describe(step)
-        self._tracks.frames[self._tracks.now] = (frame_index, lost, substeps, step, 0.0, *rates, *motion)
+        frames, now = self._tracks.frames, self._tracks.now
+        frames[now] = (frame_index, lost, substeps, step, 0.0, *rates, *motion)
+        self._field.begin(frames["shift"][now])
 
     def _learn(self, new: Indices, over: Indices) -> None:
         """Take in what this frame says of the motion, given the slots of tracks that were confirmed and that end."""
@@ -304,10 +321,12 @@ class ImmLinker:
         live, now = tracks.live, tracks.now
         states, frames, measured = tracks.states, tracks.frames, tracks.measured
         columns = measured[now, :n_detections].T.copy()
-        start, candidate, gain, detection_of = self._assign(columns)
-        lost = lost_tracks(live, tracks.confirmed, detection_of, frames[now]["detection"])
+        found = self._field.choose(frames["shift"][now], self._assign(columns), lambda: self._assign(columns))
+        visible = frames[now]["detection"]
+        lost = lost_tracks(states, live, now, tracks.confirmed, found.detection_of, visible, *self._shape)
         if len(lost) and self._find_shift(lost, columns):
-            start, candidate, gain, detection_of = self._assign(columns)
+            found = self._assign(columns)
+        start, candidate, gain, detection_of = found
         self._evidence = Evidence(*correct(states, frames, measured, live, now, detection_of))
         owner = owners(live, detection_of, n_detections)
         left = np.flatnonzero(owner == NONE)
@@ -319,15 +338,15 @@ class ImmLinker:
         if self._lag:
             self._close[now] = ambiguous_pairs(live, start, candidate, gain, detection_of, owner, tracks.particle)
 
-    def _assign(self, columns: Floats) -> tuple[Indices, Indices, Floats, Indices]:
-        """Return the candidates of each live track, what they gain, and the detection of each."""
+    def _assign(self, columns: Floats) -> Assignment:
+        """Predict the live tracks, and assign them to detections."""
         tracks, (y, x, var, clutter) = self._tracks, columns
         live, now, states, frames = tracks.live, tracks.now, tracks.states, tracks.frames
         predict(states, frames, live, now - 1, now)
         boxes = gates(states, frames, live, now, clutter.min(initial=np.inf), var.max(initial=0.0))
         start, candidate = candidates(boxes, y, x, self._cells)
         gain = gains(states, frames, tracks.measured, live, now, start, candidate)
-        return start, candidate, gain, assign(start, candidate, gain, len(y))
+        return Assignment(start, candidate, gain, assign(start, candidate, gain, len(y)))
 
     def _find_shift(self, slots: Indices, columns: Floats) -> bool:
         """Look whether the whole field was moved, and predict with that."""
@@ -335,7 +354,7 @@ class ImmLinker:
         dy, dx, n_agree = common_shift(tracks.states, slots, tracks.now, columns[0], columns[1])
         if n_agree:
             tracks.frames["shift"][tracks.now] += dy, dx
-            self._shifts += 1
+            self._field.found(dy, dx)
         return n_agree > 0
 
     def _revise(self) -> tuple[Revision, Indices]:

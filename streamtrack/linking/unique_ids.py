@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrack.protocols import Linker
+from streamtrack.protocols import Linker, ToldShifts
 from streamtrack.types import Detections, TrackUpdate
 
 
@@ -36,6 +36,11 @@ class UniqueIds:
     def prepare(self, shape: tuple[int, int]) -> None:
         """Prepare the linker."""
         self._linker.prepare(shape)
+
+    def expect_shift(self, shift_px: tuple[float, float], possible_px: tuple[float, float] | None) -> None:
+        """Tell the linker, if it can be told."""
+        if isinstance(self._linker, ToldShifts):
+            self._linker.expect_shift(shift_px, possible_px)
 
     def update(self, detections: Detections, frame_index: int, time_s: float) -> TrackUpdate:
         """Take the detections of the next frame of the stream."""

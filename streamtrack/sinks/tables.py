@@ -85,7 +85,8 @@ class TableSink:
 
     ``frames.parquet`` has ``frame, time_s, detections, tracks`` of every frame that was processed (numbers, tracks that
     are followed), what engine and microscope said of it, and how long it took: ``queue_ms, detect_ms, link_ms,
-    measure_ms, decide_ms, total_ms``.
+    measure_ms, decide_ms, total_ms``. Where the run may move the stage, or frames say where it is, that is in
+    ``stage_x_um, stage_y_um``, null where it moved; of moves by hand the run hears with its own next one.
 
     ``particle`` and ``existence`` are the linker's last word, revisions of earlier frames included, and decide which
     tracks are confirmed. The last four columns are what was known of the track when the frame was linked, and stay so

@@ -1,5 +1,6 @@
 """Tracks what a pymmcore-plus acquisition records, and lets triggers add events to it."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from queue import SimpleQueue
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from streamtrack.errors import MicroscopeError, SourceError, described
+from streamtrack.stage_moves import STAGE_COLUMNS, known
+from streamtrack.types import Column
 from streamtrack_drivers.micromanager.streams import Labels, Stream, Where, camera
 from streamtrack_drivers.micromanager.tap import Tap
 
@@ -82,6 +85,9 @@ class MdaTap(Tap):
             self._core.mda.events.frameReady.disconnect(self._on_frame)
         super().close()
 
+    def _frame_columns(self, core: Any) -> tuple[Column, ...]:
+        return STAGE_COLUMNS if core.getXYStageDevice() else ()
+
     def _on_start(self, sequence: useq.MDASequence, _metadata: object = None) -> None:
         planned = bool(sequence.axis_order)
         self._source.begin(planned=planned)
@@ -97,7 +103,9 @@ class MdaTap(Tap):
             self._source.fail(f"the acquisition cannot be read, {described(error)}")
 
     def _on_frame(self, image: NDArray[Any], event: useq.MDAEvent, metadata: Mapping[str, Any]) -> None:
-        self._source.push(image, metadata.get("camera_metadata") or {}, _where(event, metadata), event)
+        tags, place = metadata.get("camera_metadata") or {}, metadata.get("position") or {}
+        values = known((place.get("x", math.nan), place.get("y", math.nan)))
+        self._source.push(image, tags, _where(event, metadata), event, values)
 
     def _add_event(self, event: Mapping[str, Any]) -> None:
         if not self._open:

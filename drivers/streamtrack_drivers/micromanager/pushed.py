@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SourceError, described
 from streamtrack.feed import Feed
-from streamtrack.types import ONE_STREAM, Frame, LostFrame, SourceInfo, Stream
+from streamtrack.types import ONE_STREAM, Frame, LostFrame, SourceInfo, Stream, Values
 from streamtrack_drivers.micromanager.numbering import RECEIVED_TAG, ImageTimes, Numbering, image_number
 from streamtrack_drivers.micromanager.streams import NOWHERE, AllStreams, OneStream, Where
 
@@ -37,6 +38,7 @@ class PushedSource:
             pixel_size_um=info.pixel_size_um,
             capacity=capacity,
             several_streams=isinstance(self._one, AllStreams),
+            frame_columns=info.frame_columns,
         )
         self._numberings: dict[Stream, Numbering] = {}
         self._planned, self._times = False, ImageTimes()
@@ -52,7 +54,14 @@ class PushedSource:
         counts = {"restarts": restarts, **known.details, "left_out": self._one.left_out}
         return replace(known, details={"stream": self._one.stream, **counts})
 
-    def push(self, image: NDArray[Any], tags: Mapping[str, Any], where: Where = NOWHERE, asked: Any = None) -> None:
+    def push(
+        self,
+        image: NDArray[Any],
+        tags: Mapping[str, Any],
+        where: Where = NOWHERE,
+        asked: Any = None,
+        values: Values = MappingProxyType({}),
+    ) -> None:
         """Take the next image; returns at once and never raises. What does not fit the run is counted as lost.
 
         Parameters
@@ -65,6 +74,8 @@ class PushedSource:
             Stream, time point and time.
         asked
             What the user's function is asked about.
+        values
+            What is said of the image.
         """
         grabbed_ns = monotonic_ns()
         try:
@@ -72,7 +83,7 @@ class PushedSource:
                 if self._feed.is_over:
                     self._feed.push(image)  # counts it
                 elif self._one.takes(where, asked):
-                    self._take(image, tags, where, grabbed_ns)
+                    self._take(image, tags, where, grabbed_ns, values)
                 else:
                     self._numbering(ONE_STREAM).skip(image_number(tags))
         except SourceError as error:
@@ -107,12 +118,14 @@ class PushedSource:
         """End a running ``frames()``; images that wait or still come are dropped. May be called twice."""
         self._feed.close()
 
-    def _take(self, image: NDArray[Any], tags: Mapping[str, Any], where: Where, grabbed_ns: int) -> None:
+    def _take(
+        self, image: NDArray[Any], tags: Mapping[str, Any], where: Where, grabbed_ns: int, values: Values
+    ) -> None:
         received = tags.get(RECEIVED_TAG) if isinstance(tags, Mapping) else None
         stream = self._one.of(where)
         number = image_number(tags) if stream is ONE_STREAM else None  # they count the images of all streams
         index = self._numbering(stream).place(number, where.t)[-1]
-        self._feed.push(image, index, self._times.time_s(received, grabbed_ns, where.taken_s), stream)
+        self._feed.push(image, index, self._times.time_s(received, grabbed_ns, where.taken_s), stream, values)
 
     def _numbering(self, stream: Stream) -> Numbering:
         numbering = self._numberings.get(stream)

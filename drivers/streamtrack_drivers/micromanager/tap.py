@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,7 +30,7 @@ from streamtrack.protocols import Microscope
 from streamtrack.registry import build
 from streamtrack.run_record import Progress
 from streamtrack.session import Session
-from streamtrack.types import SourceInfo
+from streamtrack.types import Column, SourceInfo
 from streamtrack.waiting import joined_within, set_within
 from streamtrack_drivers.micromanager.acquisition_events import as_pycromanager
 from streamtrack_drivers.micromanager.bridge import PycroManager
@@ -102,7 +103,8 @@ class Tap:
         repair_client()
         config = _config(run)
         self._one = AllStreams() if only == "all" else OneStream(only)
-        self._source = PushedSource(_info(core, shape, dtype, pixel_size_um), queue_frames, self._one)
+        info = replace(_info(core, shape, dtype, pixel_size_um), frame_columns=self._frame_columns(core))
+        self._source = PushedSource(info, queue_frames, self._one)
         self._event_queue: Any = None
         self._microscope = self._make_microscope(config.microscope, core)
         self._report: dict[str, Any] | None = None
@@ -180,6 +182,10 @@ class Tap:
             self.close()
         except StreamtrackError as also:  # what ended the block is the news
             _tell(str(also))
+
+    def _frame_columns(self, core: Any) -> tuple[Column, ...]:
+        """Return what is said of each image."""
+        return ()
 
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="streamtrack-tap", daemon=True)

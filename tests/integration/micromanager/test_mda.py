@@ -431,3 +431,13 @@ def test_the_example_runs(tmp_path):
     assert "frames tracked" in done.stdout
     commands = [json.loads(line) for line in (tmp_path / "mda-results" / "commands.jsonl").read_text().splitlines()]
     assert [command["fate"] for command in commands][:1] == ["sent"]
+
+
+def test_frames_say_where_the_stage_was(tmp_path, core):
+    """And the linker is told how far the image went with it."""
+    places = [useq.MDAEvent(index={"t": n}, x_pos=10.0 * n, y_pos=-5.0 * n) for n in range(3)]
+    with make_tap(tmp_path, core, microscope={"kind": "pycromanager", "stage_um_per_px": [0.5, 0.5]}) as tap:
+        run(core, places)
+    said = [(each.values["stage_x_um"], each.values["stage_y_um"]) for each in tracked()]
+    np.testing.assert_allclose(said, [(0, 0), (10, -5), (20, -10)], atol=0.1)  # in steps of the motor
+    assert tap.report["linker"]["shifts_told"] == 2

@@ -137,3 +137,59 @@ def test_detections_without_particles_tell_of_no_speed():
     for t in range(60):
         linker.update(detections_at(rng.uniform(0, 512, (60, 2))), t, float(t))
     assert linker.info["learnt_speed_px"] == pytest.approx(before, rel=0.5)
+
+
+def apart(n, rng):
+    """Places some 60 px apart, but on no grid."""
+    grid = np.stack(np.meshgrid(np.arange(100, 400, 60.0), np.arange(100, 430, 60.0)), axis=-1).reshape(-1, 2)
+    return (grid + rng.uniform(-20, 20, grid.shape))[:n]
+
+
+def moved_stage(n, jump_px=40.0, every=5, frames=40, seed=8):
+    """Frames of n particles that step by 1 px, on a stage that jumps every so often; and the shift into each."""
+    rng = np.random.default_rng(seed)
+    place = apart(n, rng)
+    for t in range(frames):
+        shift = jump_px * np.array(((0, 1), (1, 0), (0, -1), (-1, 0))[t // every % 4]) * (t % every == 0 and t > 0)
+        place = place + shift + rng.normal(0, 1, place.shape)
+        yield detections_at(place + rng.normal(0, 0.3, place.shape)), np.arange(n), shift
+
+
+@pytest.mark.parametrize("n", [1, 2, 30])
+def test_tracks_go_on_through_moves_that_are_told(n):
+    """However few there are: of one or two particles nobody could tell."""
+    linker, owners = prepared(), {}
+    for t, (detections, identity, shift) in enumerate(moved_stage(n)):
+        linker.expect_shift(tuple(shift))
+        for k, particle in zip(identity, linker.update(detections, t, float(t)).particle, strict=True):
+            owners.setdefault(k, set()).add(particle)
+    assert all(len(each) == 1 for each in owners.values())
+    assert (linker.info["shifts_told"], linker.info["shifts_found"]) == (7, 0)
+
+
+@pytest.mark.parametrize("shown", ["at once", "late", "half, then whole"])
+@pytest.mark.parametrize("n", [1, 30])
+def test_a_frame_that_may_show_a_move_is_seen_either_way(n, shown):
+    """The move is possible in one frame and sure in the next, and counted once."""
+    if shown.startswith("half") and n == 1:
+        pytest.skip("one particle does not tell how far the field went")
+    rng = np.random.default_rng(9)
+    place, move = apart(n, rng), np.array((30.0, -20.0))
+    shares = {"at once": (1, 0), "late": (0, 1), "half, then whole": (0.5, 0.5)}[shown]
+    linker, ids = prepared(), []
+    for t in range(30):
+        place = place + rng.normal(0, 1, place.shape) + (shares[t - 20] * move if t in (20, 21) else 0)
+        sure, possible = tuple(move * (t == 21)), tuple(move) if t == 20 else None
+        linker.expect_shift(sure, possible)
+        ids.append(linker.update(detections_at(place), t, float(t)).particle)
+    np.testing.assert_array_equal(ids, np.tile(ids[0], (30, 1)))
+
+
+def test_a_wrong_shift_that_is_told_is_found_out():
+    """Where there are particles enough to tell: a stage that runs the other way, for example."""
+    linker, owners = prepared(), {}
+    for t, (detections, identity, shift) in enumerate(moved_stage(30)):
+        linker.expect_shift(tuple(-shift))
+        for k, particle in zip(identity, linker.update(detections, t, float(t)).particle, strict=True):
+            owners.setdefault(k, set()).add(particle)
+    assert sum(len(each) == 1 for each in owners.values()) >= 29
