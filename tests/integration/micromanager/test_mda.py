@@ -320,10 +320,10 @@ def test_frames_that_are_lost_within_the_stream_are_counted_and_those_of_others_
     with make_tap(tmp_path, core, only={"c": "FITC"}, ingest={"policy": "block"}) as tap:
         source, push = tap._source, tap._source.push
 
-        def lossy(image, tags, where, asked):
+        def lossy(image, tags, where, asked, values):
             at = asked.index["t"], asked.channel.config
             if at not in ((2, "FITC"), (3, "FITC"), (4, "DAPI")):
-                push(image, tags, where, asked)
+                push(image, tags, where, asked, values)
 
         source.push = lossy
         run(core, acquisition(stage_positions=[], z_plan=None))
