@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from streamtrack.api import Simulation, Tracker, detect, read, simulate, track
     from streamtrack.errors import StreamtrackError
     from streamtrack.feed import Feed
+    from streamtrack.offline.batch import batch
     from streamtrack.results import Results
 
 __version__ = "0.1.0"
@@ -21,13 +22,14 @@ __all__ = [
     "Simulation",
     "StreamtrackError",
     "Tracker",
+    "batch",
     "detect",
     "read",
     "simulate",
     "track",
 ]
 
-_MODULES = {"Feed": "feed", "Results": "results", "StreamtrackError": "errors"}
+_MODULES = {"Feed": "feed", "Results": "results", "StreamtrackError": "errors", "batch": "offline.batch"}
 
 
 def __getattr__(name: str) -> Any:

@@ -281,8 +281,7 @@ class Tracker:
 
 def _configured(movie: Any, settings: Mapping[str, Any]) -> tuple[RunConfig, FrameSource | None]:
     """Return the run's configuration, and the source where it is not the configuration's."""
-    _refuse_unknown(settings)
-    tables = {name: _table(name, value) for name, value in settings.items()}
+    tables = tables_of(settings)
     about_source = tables.pop("source", {})
     if isinstance(movie, str | Path):
         tables["source"] = {**source_from_text(str(movie)), **about_source}
@@ -297,6 +296,12 @@ def _configured(movie: Any, settings: Mapping[str, Any]) -> tuple[RunConfig, Fra
     except TypeError:
         known = "pixel_size_um, frame_interval_s, name"
         raise ConfigError(f"source of an array: unknown key in {sorted(about_source)} (known: {known})") from None
+
+
+def tables_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of a run's TOML file for keywords; raises ConfigError on one that is no table."""
+    _refuse_unknown(settings)
+    return {name: _table(name, value) for name, value in settings.items()}
 
 
 def _refuse_unknown(settings: Mapping[str, Any]) -> None:

@@ -322,7 +322,10 @@ class Actuator(Protocol):
 
 
 class Sink(Protocol):
-    """Writes results down. Group ``streamtrack.sinks``. Each has a worker thread of its own."""
+    """Writes results down. Group ``streamtrack.sinks``. Each has a worker thread of its own.
+
+    One that looks at no frame's pixels says so by ``needs_pixels = False``: a batch need not send them then.
+    """
 
     critical: bool
     """A run whose critical sink failed is a failed run."""

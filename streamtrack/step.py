@@ -5,6 +5,10 @@ Live runs and replays call the same step; given the same frames it returns the s
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from streamtrack.clock import Clock, monotonic_ns
 from streamtrack.errors import EngineError
@@ -14,7 +18,43 @@ from streamtrack.search_area import SearchArea, mask_unseen
 from streamtrack.stage_moves import Expected, StageWatch, known
 from streamtrack.triggers.rule import Rule
 from streamtrack.triggers.view import TrackViews
-from streamtrack.types import Command, Detections, Frame, FrameResult, Stamps, TrackUpdate, Values
+from streamtrack.types import Command, Detections, Frame, FrameResult, Pixels, Stamps, TrackUpdate, Values
+
+
+class Seen(NamedTuple):
+    """What an engine found in a frame.
+
+    Attributes
+    ----------
+    pixels, masked_pixels
+        What the engine was shown (`mask_unseen`).
+    began_ns
+        When it was.
+    """
+
+    pixels: Pixels
+    masked_pixels: int
+    detections: Detections
+    denoised: NDArray[np.float32] | None
+    began_ns: int
+
+
+class Sight:
+    """Shows frame after frame to an engine, which is reset wherever one does not follow the one before."""
+
+    def __init__(self, engine: Engine, clock: Clock = monotonic_ns) -> None:
+        self._engine, self._clock = engine, clock
+        self._next_index: int | None = None
+
+    def __call__(self, frame: Frame, *, denoise: bool) -> Seen:
+        """Return what is in a frame; errors of the engine pass through."""
+        began = self._clock()
+        pixels, masked_pixels = mask_unseen(frame.pixels)
+        if frame.index != self._next_index:
+            self._engine.reset()
+        detections, denoised = self._engine.detect(pixels, denoise=denoise)
+        self._next_index = frame.index + 1
+        return Seen(pixels, masked_pixels, detections, denoised, began)
 
 
 class Step:
@@ -23,7 +63,8 @@ class Step:
     Parameters
     ----------
     engine, linker
-        Already prepared for the source's frames. The engine is reset wherever a frame does not follow the one before.
+        Already prepared for the source's frames. An engine with a method ``see`` has seen them elsewhere: it is asked
+        for what a `Sight` would return.
     rules
         Prepared, too. Asked in order.
     wants_denoised
@@ -47,7 +88,7 @@ class Step:
         area: SearchArea | None = None,
         stage: StageWatch | None = None,
     ) -> None:
-        self._engine = engine
+        self._see: Callable[..., Seen] = getattr(engine, "see", None) or Sight(engine, clock)
         self._columns, self._frame_columns = names_declared(engine)
         self._measures = TrackMeasures(measures) if measures else None
         self._linker = linker
@@ -58,17 +99,13 @@ class Step:
         self._views = {(confirmed, where): TrackViews(confirmed=confirmed, where=where) for confirmed, where in shown}
         self._wants_denoised = wants_denoised
         self._clock = clock
-        self._next_index: int | None = None
 
     def __call__(self, frame: Frame) -> FrameResult:
         """Detect, link, measure and decide; errors of the plug-ins pass through."""
-        dequeued = self._clock()
-        pixels, masked_pixels = mask_unseen(frame.pixels)
-        if frame.index != self._next_index:
-            self._engine.reset()
-        detections, denoised = self._engine.detect(pixels, denoise=self._wants_denoised(frame.index))
+        pixels, masked_pixels, detections, denoised, dequeued = self._see(
+            frame, denoise=self._wants_denoised(frame.index)
+        )
         detected = self._clock()
-        self._next_index = frame.index + 1
         if detections.extra.keys() != self._columns or detections.frame_values.keys() != self._frame_columns:
             self._refuse(detections)
         if self._area is not None:

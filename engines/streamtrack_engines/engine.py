@@ -157,7 +157,7 @@ class GraphEngine:
         return said + (self._looks or [])
 
     def prepare(self, shape: tuple[int, int], dtype: str) -> None:
-        """Open a back end for frames of this shape and dtype, and warm it up.
+        """Open a back end for frames of this shape and dtype, and warm it up; one that is warm forgets only.
 
         Raises EngineError on frames that cannot be taken, or if no back end, or not the one asked for, can run.
         """
@@ -167,8 +167,9 @@ class GraphEngine:
         self._check_fixed(levels.size)
         if levels.size != self._size:
             self._open(levels.size)
+        is_warm = self._prepared == (tuple(shape), dtype)
         self._prepared, self._levels = (tuple(shape), dtype), levels
-        for denoise in (True, False):
+        for denoise in () if is_warm else (True, False):
             self.detect(np.zeros(shape, dtype), denoise=denoise)
         self.reset()
         self._forget_counts()

@@ -14,6 +14,7 @@ from streamtrack.errors import ConfigError, StreamtrackError, one_line
 
 COMMANDS = (
     "track",
+    "batch",
     "live",
     "check",
     "calibrate",

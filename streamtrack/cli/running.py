@@ -36,20 +36,32 @@ def make_config(
     area: dict[str, Any] | None = None,
 ) -> RunConfig:
     """Return the run's configuration: the file's, with what the command line says on top; None says nothing."""
+    data = make_tables(config, chosen, engine, linker, area, source)
+    if "source" not in data:
+        raise ConfigError("nothing to track: name a movie, or give --config a file with a [source] table")
+    if mode is not None:
+        data["mode"] = mode
+    run_config = validate(RunConfig, data, str(config) if config else "command line")
+    return run_config.from_file(config) if config else run_config
+
+
+def make_tables(
+    config: Path | None,
+    chosen: dict[str, Any] | None,
+    engine: dict[str, Any] | None,
+    linker: str | None,
+    area: dict[str, Any] | None,
+    source: str | None = None,
+) -> dict[str, Any]:
+    """Return the tables of a run's file, with what the command line says on top; None says nothing."""
     data = read_toml(config) if config else {}
     if source is not None:
         data["source"] = source_from_text(source)
-    if "source" not in data:
-        raise ConfigError("nothing to track: name a movie, or give --config a file with a [source] table")
     _update(data, "source", chosen or {})
     _update(data, "engine", engine or {})
     if linker is not None:
         data["linker"] = {"kind": linker}
-    if mode is not None:
-        data["mode"] = mode
-    data |= {key: value for key, value in (area or {}).items() if value is not None}
-    run_config = validate(RunConfig, data, str(config) if config else "command line")
-    return run_config.from_file(config) if config else run_config
+    return data | {key: value for key, value in (area or {}).items() if value is not None}
 
 
 def run(

@@ -46,9 +46,9 @@ def track(
     2: an error; 3: incomplete, frames were lost (the report says which and why); 130: interrupted.
     """
     chosen = {
-        "channel": _index_or_text(channel),
-        "z": _index_or_text(z),
-        "position": _index_or_text(position),
+        "channel": index_or_text(channel),
+        "z": index_or_text(z),
+        "position": index_or_text(position),
         "level": level,
         "frames": frames,
         "axes": axes,
@@ -59,5 +59,6 @@ def track(
     raise typer.Exit(EXIT_CODES[report["status"]])
 
 
-def _index_or_text(text: str | None) -> int | str | None:
+def index_or_text(text: str | None) -> int | str | None:
+    """Return what stands for one of several: an index, or a name."""
     return int(text) if text is not None and text.lstrip("-").isdigit() else text

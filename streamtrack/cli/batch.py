@@ -1,0 +1,118 @@
+"""``streamtrack batch``: many movies, or long ones, on all cores or a cluster."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streamtrack.cli.running import ENGINE_HELP, EXIT_CODES, WEIGHTS_HELP, make_tables, stoppable
+from streamtrack.cli.saying import say, say_error
+from streamtrack.cli.track import index_or_text
+
+if TYPE_CHECKING:
+    from streamtrack.offline.rows import Row
+
+WORST_FIRST = ("failed", "interrupted", "waiting", "running", "incomplete", "completed")
+
+
+def batch(
+    movies: Annotated[
+        list[str],
+        typer.Argument(help="Movies, patterns in quotes such as 'plate/*.zarr', or folders with movies in them."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the results; each movie has a folder in it.")],
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with the settings; the arguments here override it.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on this computer; by default one for each core.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Use the workers of a scheduler of dask, tls://HOST:PORT.")
+    ] = None,
+    resource: Annotated[
+        str | None, typer.Option(help="Ask only workers that were started with this resource, e.g. GPU.")
+    ] = None,
+    block: Annotated[int | None, typer.Option(min=1, help="Frames of a task; by default 32 to 256.")] = None,
+    retries: Annotated[int, typer.Option(min=0, help="How often a block that failed is tried again.")] = 2,
+    timeout_s: Annotated[float, typer.Option("--timeout-s", min=1, help="How long a block may take.")] = 3600.0,
+    channel: Annotated[str | None, typer.Option(help="Channel, by index or label; 'all' tracks each.")] = None,
+    z: Annotated[
+        str | None, typer.Option(help="Z plane by index, 'max' for the maximum projection, 'all' for each.")
+    ] = None,
+    position: Annotated[str | None, typer.Option(help="Position, by index or name; by default each of them.")] = None,
+    level: Annotated[int | None, typer.Option(help="Resolution level of an OME-Zarr pyramid, 0 is the finest.")] = None,
+    frames: Annotated[
+        str | None, typer.Option(help="Frames A:B, A included and B not; either may be left out.")
+    ] = None,
+    axes: Annotated[str | None, typer.Option(help="Order of the axes, e.g. TCYX, where the files do not say.")] = None,
+    roi: Annotated[str | None, typer.Option(help="Search only this rectangle, Y0:Y1,X0:X1 in px.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Search only where this image is not 0: labels or 0/1, TIFF, PNG, npy or zarr.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help=ENGINE_HELP)] = None,
+    weights: Annotated[str | None, typer.Option(help=WEIGHTS_HELP)] = None,
+    threshold: Annotated[float | None, typer.Option(help="Detection score to reach, 0 to 1.")] = None,
+    linker: Annotated[str | None, typer.Option(help="Linker plug-in: imm, nearest or trackpy.")] = None,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Draw overview.png of each movie, too.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Track all again, and replace results of other settings.")
+    ] = False,
+) -> None:
+    """Track many movies, or long ones, with all cores of this computer or those of a cluster.
+
+    Each movie, position and channel has a folder in that of the results, with the tables of 'track'. What an earlier
+    batch into the same folder has tracked to its end is left as it is. Exit code 0: all complete; 2: an error, or a
+    movie failed; 3: frames were lost; 130: interrupted.
+    """
+    chosen = {
+        "channel": index_or_text(channel),
+        "z": index_or_text(z),
+        "position": index_or_text(position),
+        "level": level,
+        "frames": frames,
+        "axes": axes,
+    }
+    detection = {"kind": engine, "weights": weights, "threshold": threshold}
+    area = {"roi": roi, "mask": None if mask is None else mask.expanduser().absolute()}
+    with stoppable() as stop:
+        with stop.breaks_off():
+            from streamtrack.offline.batch import Batch, Plan, batch_config
+            from streamtrack.offline.progress import BatchProgress
+
+            tables = make_tables(config, chosen, detection, linker, area)
+            source = {key: value for key, value in tables.pop("source", {}).items() if key not in ("kind", "path")}
+            if pictures:
+                tables["sinks"] = [*tables.get("sinks", [{"kind": "tables"}]), {"kind": "overview"}]
+            plan = Plan(workers, scheduler, resource, block, retries, timeout_s)
+            run_config = batch_config(tables, str(config) if config else "command line")
+            run_config = run_config.from_file(config) if config else run_config
+            work = Batch(movies, out, run_config, source, plan, overwrite=overwrite, stop=stop)
+        with BatchProgress(work.state):
+            rows = work.run()
+    _say_rows(rows, out)
+    worst = min((row.status for row in rows), key=WORST_FIRST.index)
+    raise typer.Exit(EXIT_CODES.get(worst, EXIT_CODES["interrupted"]))
+
+
+def _say_rows(rows: "list[Row]", out: Path) -> None:
+    """Print a table of the movies, and what went wrong with each."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("movie", "status", "frames", "lost", "detections", "s", box=None, pad_edge=False)
+    for row in rows:
+        status = f"{row.status} before" if row.skipped else row.status
+        numbers: list[Any] = [row.frames, row.lost, row.detections, f"{row.seconds:.1f}"]
+        table.add_row(row.movie, status, *map(str, numbers))
+    from streamtrack.terminal import unseen
+
+    with unseen():
+        Console(highlight=False).print(table)
+    done = sum(row.status in ("completed", "incomplete") for row in rows)
+    skipped = sum(row.skipped for row in rows)
+    before = f", {skipped} of them by an earlier batch" if skipped else ""
+    say(f"{done} of {len(rows)} movies tracked{before} -> {out}")
+    for row in rows:
+        if row.error:
+            say_error(f"{row.movie}: {row.error}")

@@ -1,0 +1,419 @@
+"""Many movies, or long ones: `batch` has their frames searched by workers, and runs a session for each movie.
+
+The sessions are those of ``track``. They run in threads here; what takes long is done elsewhere.
+"""
+
+import importlib.util
+import multiprocessing
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from streamtrack.api import tables_of
+from streamtrack.config import IngestConfig, PluginConfig, RunConfig, validate
+from streamtrack.errors import ConfigError, StreamtrackError, described, foreign_errors
+from streamtrack.garbage import frozen_gc
+from streamtrack.interrupts import Stop
+from streamtrack.offline.blocks import BlockEngine, BlockSource, cut
+from streamtrack.offline.jobs import Declared, Job
+from streamtrack.offline.manifest import Manifest
+from streamtrack.offline.movies import Movie, find
+from streamtrack.offline.rows import BatchState, Row
+from streamtrack.registry import check_settings, load
+from streamtrack.results import Results
+from streamtrack.run_lock import RunLock
+from streamtrack.run_record import Progress
+from streamtrack.session import Session
+from streamtrack.settings import settings_model
+from streamtrack.waiting import joined_within
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from distributed import Client
+
+    from streamtrack.offline.cluster import Workers
+
+BLOCK_FRAMES = (32, 256)
+"""Fewest and most frames of a block, where nobody says how many: each costs a task, and the frames before it twice."""
+BLOCKS_PER_WORKER = 8
+"""So that the last ones do not keep the others waiting for long."""
+PIXEL_BYTES = 64 << 20
+"""Of the images of a block, where a sink or a measure needs them; and eight times that of all that are under way."""
+MOST_SESSIONS = 64
+END_S = 60.0
+"""How long sessions may take to finish their files after a stop."""
+
+
+class BatchResults(Mapping[str, Results]):
+    """What a batch found: the `Results` of each movie by its name, and a table of all.
+
+    Movies that failed, or were not reached, have a row in the table and no results.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = list(rows)
+        self._folders = {row.movie: row.folder for row in rows if row.status in ("completed", "incomplete")}
+
+    @property
+    def table(self) -> "pd.DataFrame":
+        """A row a movie: ``movie, folder, status, frames, lost, detections, seconds, error``."""
+        import pandas as pd
+
+        names = ("movie", "folder", "status", "frames", "lost", "detections", "seconds", "error")
+        return pd.DataFrame({name: [getattr(row, name) for row in self.rows] for name in names})
+
+    def __getitem__(self, name: str) -> Results:
+        return Results(self._folders[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._folders)
+
+    def __len__(self) -> int:
+        return len(self._folders)
+
+    def __repr__(self) -> str:
+        return f"<streamtrack.BatchResults: {len(self)} of {len(self.rows)} movies>"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a batch is run.
+
+    Attributes
+    ----------
+    workers
+        Processes on this computer, by default one for each core. Not with a ``scheduler``.
+    scheduler
+        Address of one of dask, ``tls://...``, or a client of one.
+    resource
+        What a worker has to have to be asked, as it was started: ``"GPU"``.
+    block
+        Frames of a task; by default 32 to 256.
+    retries
+        How often a block that failed is tried again.
+    timeout_s
+        How long a block may take once it is its turn.
+    """
+
+    workers: int | None = None
+    scheduler: "str | Client | None" = None
+    resource: str | None = None
+    block: int | None = None
+    retries: int = 2
+    timeout_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers; raises ConfigError."""
+        for name, least in (("workers", 1), ("block", 1), ("retries", 0), ("timeout_s", 1)):
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise ConfigError(f"{name} = {value} must be at least {least}")
+        if self.workers is not None and self.scheduler is not None:
+            raise ConfigError("workers are this computer's own, a scheduler has its own: give one of the two")
+
+
+def batch(
+    movies: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    scheduler: "str | Client | None" = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    block: int | None = None,
+    retries: int = 2,
+    resource: str | None = None,
+    timeout_s: float = 3600.0,
+    **settings: Any,
+) -> BatchResults:
+    """Track many movies, or long ones, with all cores of this computer or those of a cluster.
+
+    Blocks of frames are searched by workers of dask.distributed; they are linked here, in order. Each movie, position
+    and channel has a run folder of its own below ``out``, whose tables are those that `track` makes with the same back
+    end and one thread. What an earlier batch into the same folder has tracked to its end is not tracked again.
+
+    A script calls this under ``if __name__ == "__main__":``, as workers of this computer import it.
+
+    Parameters
+    ----------
+    movies
+        Paths, patterns such as ``"plate/*.zarr"``, folders with movies in them, or simulated movies.
+    out
+        Folder for the results.
+    workers
+        Processes on this computer; by default one for each core. With an engine on a GPU 1 is enough.
+    scheduler
+        Address of a scheduler of dask, or a client of one, in place of workers of our own.
+    overwrite
+        Whether all is to be tracked again, and results of other settings replaced.
+    progress
+        Whether to show progress bars, on stderr.
+    block
+        Frames of a task; by default 32 to 256.
+    retries
+        How often a block that failed is tried again. One whose worker is lost is tried again anyway.
+    resource
+        Only workers with this resource of dask are asked, for example ``"GPU"``.
+    timeout_s
+        How long a block may take.
+    **settings
+        Tables of a run's TOML file, as in `track`: ``engine``, ``linker``, ``source`` (of all movies), ``measures``,
+        ``sinks`` (by default the tables alone), ``roi``, ``mask``.
+
+    Returns
+    -------
+    BatchResults
+        The `Results` of each movie, and a table of all. Movies that failed are said as a warning.
+
+    Raises
+    ------
+    StreamtrackError
+        If a setting is wrong, the folder holds something else, or no worker can be had.
+    """
+    tables = tables_of(settings)
+    source = tables.pop("source", {})
+    plan = Plan(workers, scheduler, resource, block, retries, timeout_s)
+    config = batch_config(tables, "batch")
+    named = [movies] if isinstance(movies, str | Path) else list(movies)
+    work = Batch(named, Path(out), config, source, plan, overwrite=overwrite)
+    if progress:
+        from streamtrack.offline.progress import BatchProgress
+
+        with BatchProgress(work.state):
+            rows = work.run()
+    else:
+        rows = work.run()
+    failed = [row for row in rows if row.status not in ("completed", "incomplete")]
+    if failed:
+        first = f"{failed[0].movie} {failed[0].status}: {failed[0].error}"
+        warnings.warn(f"{len(failed)} of {len(rows)} movies have no results; {first}", stacklevel=2)
+    return BatchResults(rows)
+
+
+def batch_config(tables: Mapping[str, Any], where: str) -> RunConfig:
+    """Return the configuration of all movies; raises ConfigError where it decides something while it runs."""
+    live = [name for name in ("triggers", "actuators", "microscope") if tables.get(name)]
+    if live or tables.get("mode", "observe") != "observe":
+        what = live[0] if live else "mode"
+        raise ConfigError(f"{where}: a batch decides nothing, leave out {what}; 'track' takes movies with triggers")
+    return validate(RunConfig, {"sinks": [{"kind": "tables"}], **tables}, where)
+
+
+class Batch:
+    """A batch, ready to go.
+
+    Parameters
+    ----------
+    named
+        What is to be tracked.
+    folder
+        Of the results.
+    config
+        Of each movie, without its source.
+    source
+        Settings of all sources.
+    plan
+        How it is run.
+    overwrite
+        Whether results may be replaced.
+    stop
+        Requests to end it, where they are heard already.
+
+    Raises
+    ------
+    ConfigError
+        Dask is not installed, nothing is there, or the folder holds something else.
+    """
+
+    def __init__(
+        self,
+        named: Sequence[str | Path],
+        folder: Path,
+        config: RunConfig,
+        source: Mapping[str, Any],
+        plan: Plan,
+        *,
+        overwrite: bool = False,
+        stop: Stop | None = None,
+    ) -> None:
+        _refuse_without_dask()
+        _refuse_in_worker()
+        self._config, self._plan, self._overwrite = config, plan, overwrite
+        self._folder = folder
+        self._stop = stop or Stop()
+        self._engine_table = _engine_table(config.engine, own=plan.scheduler is None)
+        self._manifest = Manifest(folder, {**_decisive(config), "source": dict(source)}, overwrite)
+        self._movies = find(named, source)
+        self.state = BatchState([self._row(movie) for movie in self._movies])
+        self._sessions: list[Session] = []
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+
+    def run(self) -> list[Row]:
+        """Track all movies; return what became of each. Errors of one movie keep no other from being tracked."""
+        rows = self.state.rows
+        if all(row.skipped or row.status == "failed" for row in rows):
+            return rows
+        with foreign_errors(ConfigError, f"cannot write into {self._folder}"):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        lock = RunLock(self._folder)
+        lock.take()
+        try:
+            begun = [movie for movie in self._movies if self._manifest.knows(movie)]
+            self._manifest.add(self._movies, self._overwrite)
+            self._run({movie.name for movie in begun})
+        finally:
+            lock.release()
+        return rows
+
+    def _run(self, begun: set[str]) -> None:
+        from streamtrack.offline.cluster import Workers, connected
+
+        with self._stop, ExitStack() as opened:
+            with self._stop.breaks_off():
+                client = opened.enter_context(connected(self._plan.scheduler, self._plan.workers))
+                workers = Workers(client, self._plan.retries, self._plan.resource)
+                declared = workers.declare(self._engine_table, self._config.folder)
+            self.state.dashboard, self.state.n_workers = workers.address, workers.n_threads
+            with frozen_gc():  # once, and not for each movie
+                self._run_all(workers, declared, begun)
+
+    def _run_all(self, workers: "Workers", declared: Declared, begun: set[str]) -> None:
+        todo: SimpleQueue[tuple[int, Movie, Row]] = SimpleQueue()
+        for number, (movie, row) in enumerate(zip(self._movies, self.state.rows, strict=True)):
+            if row.status == "waiting":
+                todo.put((number, movie, row))
+        n_threads = min(todo.qsize(), workers.n_threads + 1, MOST_SESSIONS)
+        share = _Share(workers, declared, self.state.n_workers, todo.qsize())
+
+        def work() -> None:
+            while not self._over.is_set():
+                try:
+                    number, movie, row = todo.get_nowait()
+                except Empty:
+                    return
+                self._track(number, movie, row, share, movie.name in begun)
+
+        self._stop.on_request(self._break_off)
+        threads = [threading.Thread(target=work, name=f"streamtrack-batch-{n}", daemon=True) for n in range(n_threads)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while not joined_within(thread, 1.0) and not self._over.is_set():
+                pass
+        for thread in threads:
+            joined_within(thread, END_S)
+
+    def _break_off(self) -> None:
+        """End every session, as Ctrl-C ends that of ``track``; called by the safety thread."""
+        self._over.set()
+        with self._lock:
+            for session in self._sessions:
+                session.stop()
+
+    def _track(self, number: int, movie: Movie, row: Row, share: "_Share", begun: bool) -> None:
+        """Track one movie; whatever goes wrong is its row's error."""
+        row.status, began_s = "running", time.monotonic()
+        try:
+            session = self._session(number, movie, row, share, begun)
+            with self._lock:
+                self._sessions.append(session)
+                if self._over.is_set():
+                    session.stop()
+            row.take(session.run(lambda progress: _show(row, progress)))
+            with self._lock:
+                self._sessions.remove(session)
+        except KeyboardInterrupt:
+            row.status = "interrupted"
+        except BaseException as error:  # the other movies have nothing to do with it
+            row.status = "failed"
+            row.error = str(error) if isinstance(error, StreamtrackError) else described(error)
+        row.seconds = round(time.monotonic() - began_s, 3)
+
+    def _session(self, number: int, movie: Movie, row: Row, share: "_Share", begun: bool) -> Session:
+        assert movie.info is not None
+        config = self._config.model_copy(
+            update={
+                "source": PluginConfig(**movie.source),
+                "ingest": IngestConfig(policy="block", stall_timeout_s=2 * self._plan.timeout_s),
+            }
+        )
+        sinks = [load("sinks", sink.kind) for sink in config.sinks]
+        pixels = bool(config.measures) or any(getattr(sink, "needs_pixels", True) for sink in sinks)
+        job = Job(movie.source, self._engine_table, self._config.folder, pixels=pixels)
+        before = share.declared.frames_before
+        frame_bytes = movie.info.shape[0] * movie.info.shape[1] * 4 if pixels else 1
+        length = self._plan.block or share.block_frames(movie.info.n_frames, frame_bytes)
+        jobs = [job] if movie.frames is None else cut(job, movie.frames, length, before, movie.open_end)
+        under_way = max(2, min(2 * share.n_workers + 1, 8 * PIXEL_BYTES // (length * frame_bytes)))
+        source = BlockSource(
+            movie.info,
+            jobs,
+            lambda job: share.workers.submit(job, -number),
+            share.workers.trouble,
+            under_way,
+            self._plan.timeout_s,
+            before,
+        )
+        engine = BlockEngine(share.declared, self._engine_table, source, len(jobs))
+        return Session(config, row.folder, overwrite=begun or self._overwrite, source=source, engine=engine)
+
+    def _row(self, movie: Movie) -> Row:
+        row = Row(movie.name, self._folder / movie.name, movie.info.n_frames if movie.info else None)
+        if movie.error:
+            row.status, row.error = "failed", movie.error
+        elif not self._overwrite and (report := self._manifest.report_of(movie)):
+            row.take(report)
+            row.skipped = True
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What the sessions share."""
+
+    workers: "Workers"
+    declared: Declared
+    n_workers: int
+    n_movies: int
+
+    def block_frames(self, n_frames: int | None, frame_bytes: int) -> int:
+        """Return how many frames a block should have, as if all movies were as long as this one."""
+        fewest, most = BLOCK_FRAMES
+        even = (n_frames or most) * self.n_movies // (BLOCKS_PER_WORKER * self.n_workers)
+        return max(1, min(max(even, fewest), most, PIXEL_BYTES // frame_bytes))
+
+
+def _show(row: Row, progress: Progress) -> None:
+    row.frames, row.lost = progress.processed, progress.lost
+
+
+def _engine_table(config: PluginConfig, *, own: bool) -> dict[str, Any]:
+    """Return the engine's table for workers: of our own, which are as many as there are cores, each takes a thread."""
+    check_settings("engines", config)
+    table = config.model_dump(mode="json")
+    if own and "threads" in settings_model(load("engines", config.kind)).model_fields:
+        table.setdefault("threads", 1)
+    return table
+
+
+def _decisive(config: RunConfig) -> dict[str, Any]:
+    """Return what decides the results of a movie."""
+    return config.model_dump(mode="json", include={"engine", "linker", "measures", "sinks", "roi", "mask"})
+
+
+def _refuse_without_dask() -> None:
+    if importlib.util.find_spec("distributed") is None:
+        raise ConfigError('a batch needs dask.distributed: pip install ".[offline]"')
+
+
+def _refuse_in_worker() -> None:
+    """Raise ConfigError in a worker that imports the script which started it, for ever."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ConfigError('call streamtrack.batch under if __name__ == "__main__": workers import the script')
