@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from streamtrack.errors import SourceError
 from streamtrack_drivers.paths import NDTIFF_INDEX, NDTIFF_NAMED, TIFF_ENDINGS, folders
-from streamtrack_drivers.tiff_stack import ndtiff
+from streamtrack_drivers.tiff_stack import ndtiff, ome
 from streamtrack_drivers.tiff_stack.files import FileSet
 from streamtrack_drivers.tiff_stack.mmstack import MMSTACK_NAMED
 from streamtrack_drivers.tiff_stack.movies import PagedMovie
@@ -76,7 +76,8 @@ def open_folder(folder: Path) -> tuple[FileSet, NumberedFiles | None]:
     numbered = _numbered(names)
     for name in numbered.places.values():
         with suppress(SourceError):
-            return FileSet(folder / name), numbered
+            files = FileSet(folder / name)
+            return files, None if _names_all(files, names) else numbered
     raise SourceError(f"holds {len(names)} TIFF files, of which none can be opened")
 
 
@@ -105,6 +106,15 @@ def _one_acquisition(names: Sequence[str]) -> str:
         listing = ", ".join(prefixes[:_MOST_LISTED]) + ", ..." * (len(prefixes) > _MOST_LISTED)
         raise SourceError(f"holds {len(prefixes)} acquisitions by Micro-Manager ({listing}): give a file of one")
     return min(names, key=len)
+
+
+def _names_all(files: FileSet, names: Sequence[str]) -> bool:
+    """Return whether the OME-XML of a file has all files of the folder, as where each has a position."""
+    text = next((text for text in files.first.descriptions(files.first.first) if text and ome.is_ome(text)), None)
+    with suppress(SourceError):
+        images = ome.read_images(text or "", files.name)
+        return {files.name} | {block.file for each in images for block in each.blocks} >= set(names)
+    return False
 
 
 def _is_image(path: Path) -> bool:

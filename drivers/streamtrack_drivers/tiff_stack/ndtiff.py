@@ -26,6 +26,8 @@ _MARK, _MARK_AT = 483729, 8
 _LETTERS = {"time": "T", "channel": "C", "z": "Z"}
 _OF_IMAGE = struct.Struct("<8I")
 _LONGEST = 2**16
+_8_BIT = (0, 2)
+"""Types of pixels: grey and RGB; all others have 16."""
 
 Value = int | float | str
 Along = dict[Value | None, int]
@@ -33,11 +35,12 @@ Along = dict[Value | None, int]
 
 
 class Entry(NamedTuple):
-    """An image in the index: where it is along the axes, and its pixels in a file."""
+    """An image in the index: where it is along the axes, its pixels in a file, and the bits of each."""
 
     axes: Mapping[str, Value]
     file: str
     offset: int
+    bits: int
 
 
 class NDTiff(NamedTuple):
@@ -88,8 +91,8 @@ def read_index(folder: Path) -> tuple[list[Entry], bool]:
         try:
             axes, at = _text(data, at)
             name, at = _text(data, at)
-            offset = _OF_IMAGE.unpack_from(data, at)[0]
-            entries.append(Entry(_values(json.loads(axes)), Path(name).name, offset))
+            offset, _, _, pixel_type, *_ = _OF_IMAGE.unpack_from(data, at)
+            entries.append(Entry(_values(json.loads(axes)), Path(name).name, offset, 16 - 8 * (pixel_type in _8_BIT)))
         except (struct.error, ValueError, RecursionError):
             return entries, False
         at += _OF_IMAGE.size
@@ -204,7 +207,7 @@ class _Images:
         if entry.offset not in directories:
             is_beyond = not directories or entry.offset > max(directories)
             raise LostPageError(CUT_OFF if is_beyond else f"damaged page: not where {NDTIFF_INDEX} says")
-        return pages, pages.page(directories[entry.offset])
+        return pages, _of_bits(pages.page(directories[entry.offset]), entry.bits)
 
     def reference(self) -> Plane:
         """Return the first image that can be had; raises SourceError where none can."""
@@ -234,6 +237,12 @@ class _Images:
         if file not in self._directories or self._directories[file][0] is not pages:  # not opened anew
             self._directories[file] = pages, dict(_directories(pages))
         return self._directories[file]
+
+
+def _of_bits(page: Page, bits: int) -> Page:
+    """Return a page with the bits of the index where its bytes agree: ndstorage tags 8-bit images as of 16."""
+    layout = page.layout._replace(bits=bits)
+    return page._replace(layout=layout) if sum(page.counts) == layout.n_bytes else page
 
 
 def _directories(pages: Pages) -> Iterator[tuple[int, int]]:

@@ -75,11 +75,14 @@ def read_images(text: str, file_name: str) -> list[OmeImage]:
         if (elsewhere := root.find("{*}BinaryOnly")) is not None:
             raise SourceError(f"its OME-XML is in {elsewhere.get('MetadataFile')}: give that file")
         uuid = root.get("UUID")
-        return [
+        images = [
             _read_image(pixels, uuid, file_name)._replace(name=image.get("Name", ""))
             for image in root.iterfind("{*}Image")
             for pixels in image.iterfind("{*}Pixels")
         ]
+    if len({block.file for image in images for block in image.blocks}) == 1:  # a file that was renamed
+        return [image._replace(blocks=[block._replace(file=None) for block in image.blocks]) for image in images]
+    return images
 
 
 def movie(
@@ -187,8 +190,6 @@ def _read_image(pixels: ElementTree.Element, uuid: str | None, file_name: str) -
         for data in pixels.iterfind("{*}TiffData")
         if (first := _first_plane(data, axes, shape)) is not None
     ]
-    if len({block.file for block in blocks}) == 1:  # a file that was renamed
-        blocks = [block._replace(file=None) for block in blocks]
     y_um, x_um = (length_um(get(f"PhysicalSize{a}"), get(f"PhysicalSize{a}Unit", "um")) for a in "YX")
     return OmeImage(
         axes,

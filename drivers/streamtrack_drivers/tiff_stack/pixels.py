@@ -183,7 +183,9 @@ class PixelReader:
     def dtype(self, page: Page) -> np.dtype[Any] | None:
         """Return the dtype of the pixels, native byte order; None if numpy has none."""
         dtype: np.dtype[Any] | None = self._decoder(page).dtype
-        return dtype
+        if dtype is None or not page.is_raw or dtype.itemsize * 8 == page.layout.bits:
+            return dtype
+        return np.dtype(f"u{page.layout.bits // 8}")  # the layout is known better than by its tags
 
     def read(self, page: Page) -> NDArray[Any]:
         """Return the image, shape (H, W), native byte order; raises LostPageError, or whatever a codec raises."""
@@ -191,8 +193,11 @@ class PixelReader:
         self._require_bytes(page)
         if page.is_raw:
             self._file.filehandle.seek(page.offsets[0])
-            dtype = decoder.dtype.newbyteorder(self._file.byteorder)
-            pixels: NDArray[Any] = self._file.filehandle.read_array(dtype, layout.height * layout.width)
+            dtype = self.dtype(page) or decoder.dtype
+            order = self._file.byteorder
+            pixels: NDArray[Any] = self._file.filehandle.read_array(
+                dtype.newbyteorder(order), layout.height * layout.width
+            )
             return pixels.reshape(layout.height, layout.width)
         image = np.empty((layout.height, layout.width), decoder.dtype)
 

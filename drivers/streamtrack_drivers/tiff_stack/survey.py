@@ -134,8 +134,8 @@ def _pixels(page: Page) -> Span | None:
     """Return where the pixels of a page are; None where reading or decoding them shows whether they are."""
     if page.offsets[0] < HEADER_BYTES:
         return None
-    if page.is_raw:
-        return page.offsets[0], page.offsets[0] + page.layout.n_bytes, page.directory
+    if page.is_raw:  # of more than its bytes, reading shows that it is wrong
+        return page.offsets[0], page.offsets[0] + min(page.layout.n_bytes, sum(page.counts)), page.directory
     if page.layout.compression in _UNCHECKED and page.is_in_one_piece:
         return page.offsets[0], page.offsets[-1] + page.counts[-1], page.directory
     return None

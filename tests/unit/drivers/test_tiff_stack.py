@@ -390,6 +390,26 @@ def test_an_image_of_an_ome_tiff_is_chosen_by_its_index_or_name(tmp_path):
         assert_shows(read(path, position=position)[1], movies[1])
 
 
+def test_each_position_of_an_ome_tiff_in_several_files_is_in_its_own(tmp_path):
+    movies = [make_movie(seed=seed) for seed in (0, 1)]
+    names = ["m_p0.ome.tif", "m_p1.ome.tif"]
+    xml = "".join(
+        tiff_files.ome_xml(
+            movie, f'<TiffData PlaneCount="8"><UUID FileName="{name}">urn:{name}</UUID></TiffData>', Type="uint16"
+        )
+        for movie, name in zip(movies, names, strict=True)
+    ).partition("</OME><OME ")
+    whole = xml[0] + xml[2].partition(">")[2]
+    for movie, name in zip(movies, names, strict=True):
+        tiff_files.ome_page_by_page(tmp_path / name, movie, whole.replace("<OME ", f'<OME UUID="urn:{name}" ', 1))
+    for named in (*names, ""):
+        for position in (0, 1):
+            assert_shows(read(tmp_path / named, position=position)[1], movies[position])
+    (tmp_path / "other.tif").write_bytes((tmp_path / names[0]).read_bytes())
+    with pytest.raises(SourceError, match="holds files of several kinds"):
+        TiffSource(path=tmp_path)
+
+
 def with_times(movie, times_ms, **attributes):
     """Return OME-XML with a time for each plane."""
     planes = "".join(f'<Plane TheC="0" TheZ="0" TheT="{t}" DeltaT="{at}" DeltaTUnit="ms"/>' for t, at in times_ms)
