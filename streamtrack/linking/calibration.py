@@ -1,12 +1,14 @@
 """What the linker learns from the movie itself: how far particles step, how fast and in which way they move."""
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtrack.linking.dark_states import RATES_MEMORY, RATES_WEIGHT, Blinking, DarkStates
 from streamtrack.linking.records import Evidence
+from streamtrack.linking.running_mean import RunningMean
 
 FIRST_STEP_PX = 2.0
 """Brownian step per frame and axis, until the movie says otherwise."""
@@ -22,23 +24,11 @@ LEAST_SPEED_PX, GREATEST_SPEED_PX = 1.0, 40.0
 LEAST_PRIOR = 0.02
 """Bounds of what is learnt: nothing may become so improbable that the opposite is no longer linked, hence learnt."""
 
-FIRST_DETECTION, FIRST_DEATH = 0.95, 0.02
-"""Probability that a particle is detected in a frame, and that it goes for good, until the movie says otherwise."""
+FIRST_DEATH = 0.02
+"""Probability that a particle goes for good from one frame to the next, until the movie says otherwise."""
 
-FIRST_REAPPEARANCE, BLINKING_REAPPEARANCE = 0.8, 0.2
-"""Probability that a particle that was missed is detected in the next frame, until the movie says otherwise; and where
-particles are known to blink."""
-
-LEAST_DETECTION, MOST_DETECTION = 0.5, 0.995
-LEAST_REAPPEARANCE = 0.05
 LEAST_DEATH, MOST_DEATH = 0.002, 0.05
 """Tracks that break look like deaths: believed without bound, they would break more."""
-
-RATES_WEIGHT, RATES_MEMORY = 200.0, 5000.0
-"""The same as the next for these two, which are rare events."""
-
-GAPS_WEIGHT, GAPS_MEMORY = 4.0, 500.0
-"""The same for the reappearance, in missed frames."""
 
 FIRST_WEIGHT, MEMORY = 30.0, 1000.0
 """In links: the first values count as much as the former, and what is older than the latter is forgotten."""
@@ -54,44 +44,6 @@ TETHERED_STEP_PX = 0.3
 
 SWITCH_PROBABILITY = 0.04
 """Probability per frame that a particle draws its way of moving anew."""
-
-
-Blinking = bool | Literal["auto"]
-
-
-class RunningMean:
-    """Weighted mean that forgets what is more than ``memory`` of weight ago.
-
-    Parameters
-    ----------
-    first
-        The mean before any evidence: a number, or an array of shape (K,).
-    weight
-        How much evidence ``first`` is worth; 0 for none.
-    memory
-        In units of weight.
-
-    Attributes
-    ----------
-    total, weight
-        Weighted sum, and sum of the weights: all that has to be saved.
-    """
-
-    def __init__(self, first: NDArray[np.float64] | float, weight: float, memory: float) -> None:
-        self.total = first * weight
-        self.weight = weight
-        self._memory = memory
-
-    def add(self, total: NDArray[np.float64] | float, weight: float) -> None:
-        """Take in evidence: the weighted sum of new values, and the sum of their weights."""
-        keep = max(0.0, 1.0 - weight / self._memory)
-        self.total = keep * self.total + total
-        self.weight = keep * self.weight + weight
-
-    @property
-    def value(self) -> NDArray[np.float64] | float:
-        """The mean, of the shape of ``first``."""
-        return self.total / self.weight
 
 
 class MotionCalibration:
@@ -114,12 +66,7 @@ class MotionCalibration:
         self, step_px: float | None = None, detection: float | None = None, blinking: Blinking = "auto"
     ) -> None:
         self._step_px = step_px
-        self._detection = detection
-        self.found_again = 0.0, 0.0
-        self._blinks = blinking is True or (blinking == "auto" and detection is None)
-        first = BLINKING_REAPPEARANCE if blinking is True else FIRST_REAPPEARANCE
-        self._reappeared = RunningMean(first, GAPS_WEIGHT, GAPS_MEMORY)
-        self._seen = RunningMean(FIRST_DETECTION, RATES_WEIGHT, RATES_MEMORY)
+        self.dark = DarkStates(detection, blinking)
         self._deaths = RunningMean(FIRST_DEATH, RATES_WEIGHT, RATES_MEMORY)
         self._step_var = RunningMean(FIRST_STEP_PX**2, FIRST_WEIGHT, MEMORY)
         self._speed_var = RunningMean(FIRST_SPEED_PX**2, FIRST_WEIGHT, MEMORY)
@@ -130,14 +77,8 @@ class MotionCalibration:
 
         ``found_again``: of particles whose tracks had ended, how many came back lately, after how many frames.
         """
-        self.found_again = found_again
-        n_there = evidence.n_seen + evidence.n_missed
-        if self._blinks:
-            self._seen.add(evidence.n_seen - evidence.n_found_again, evidence.n_seen)
-        else:
-            self._seen.add(evidence.n_seen, n_there)
-        self._reappeared.add(evidence.n_found_again, evidence.n_missed)
-        self._deaths.add(n_died, n_there)
+        self.dark.learn(evidence, found_again)
+        self._deaths.add(n_died, evidence.n_seen + sum(evidence.n_missed.tolist()))
         self._step_var.add(evidence.step_var, evidence.brownian)
         self._speed_var.add(evidence.speed_var, evidence.directed)
         self._prior.add(evidence.probability, evidence.n_tracks)
@@ -158,30 +99,10 @@ class MotionCalibration:
         """Spread of velocities of directed motion, px/frame per axis."""
         return math.sqrt(min(max(float(self._speed_var.value), LEAST_SPEED_PX**2), GREATEST_SPEED_PX**2))
 
-    @property
-    def detection(self) -> float:
-        """Probability that a particle is detected that was detected in the frame before."""
-        if self._detection is not None:
-            return self._detection
-        return min(max(float(self._seen.value), LEAST_DETECTION), MOST_DETECTION)
-
-    @property
-    def reappearance(self) -> float:
-        """Probability that a particle is detected that was missed in the frame before; the same if none blinks."""
-        if not self._blinks:
-            return self.detection
-        (found, missed), mean = self.found_again, self._reappeared
-        value = (float(mean.total) + found) / (mean.weight + missed)
-        return min(max(value, LEAST_REAPPEARANCE), MOST_DETECTION)
-
-    def visible(self, frames: int) -> tuple[float, float]:
-        """Return `detection` and `reappearance` so many frames on: the more, the less it matters what was before."""
-        detection, reappearance = self.detection, self.reappearance
-        if frames == 1:
-            return detection, reappearance
-        there = reappearance / (1.0 - detection + reappearance)
-        left = (detection - reappearance) ** frames
-        return there + (1.0 - there) * left, there * (1.0 - left)
+    def spread(self) -> float:
+        """Return how far a particle gets that is not seen, px² per frame and axis."""
+        brownian, directed, tethered = self.prior
+        return float(brownian * self.step_px**2 + directed * self.speed_px**2 + tethered * TETHERED_STEP_PX**2)
 
     @property
     def death(self) -> float:
@@ -204,4 +125,4 @@ class MotionCalibration:
     @property
     def learnt(self) -> tuple[RunningMean, ...]:
         """All that was learnt, to be saved and restored."""
-        return self._step_var, self._speed_var, self._prior, self._seen, self._deaths, self._reappeared
+        return self._step_var, self._speed_var, self._prior, self._deaths, *self.dark.learnt

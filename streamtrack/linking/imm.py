@@ -10,9 +10,10 @@ from pydantic import Field
 
 from streamtrack.errors import LinkerError
 from streamtrack.linking.assignment import assign
-from streamtrack.linking.calibration import Blinking, MotionCalibration, RunningMean
+from streamtrack.linking.calibration import MotionCalibration
 from streamtrack.linking.common_motion import common_shift, lost_tracks
 from streamtrack.linking.confirmation import confirm_and_terminate
+from streamtrack.linking.dark_states import Blinking
 from streamtrack.linking.exchange import revise
 from streamtrack.linking.fast_starts import SUSPICIOUS_SHARE, fast_steps
 from streamtrack.linking.field_shifts import Assignment, FieldShifts
@@ -24,6 +25,7 @@ from streamtrack.linking.places import Places
 from streamtrack.linking.readout import describe
 from streamtrack.linking.records import CLUTTER, NONE, Evidence, Floats, Indices
 from streamtrack.linking.revision import ambiguous_pairs, due, owners, relabel
+from streamtrack.linking.running_mean import RunningMean
 from streamtrack.linking.track_table import TrackTable
 from streamtrack.settings import Positive, checks_settings
 from streamtrack.types import CONFIRMED, MOTION_MODES, Detections, Revision, TrackMotion, TrackUpdate
@@ -119,8 +121,8 @@ class ImmLinker:
             "step_px": self._step_px,
             "max_misses": self._max_misses,
             "blinking": self._blinking,
-            "learnt_detection_probability": self._calibration.detection,
-            "learnt_dark_frames": 1.0 / self._calibration.reappearance,
+            "learnt_detection_probability": self._calibration.dark.detection,
+            "learnt_dark_frames": self._calibration.dark.gap_frames,
             "learnt_lifetime_frames": 1.0 / self._calibration.death,
             "learnt_step_px": self._calibration.step_px,
             "learnt_speed_px": self._calibration.speed_px,
@@ -148,6 +150,7 @@ class ImmLinker:
         calibration = self._calibration
         self._start_over(self._shape)
         self._calibration = calibration
+        calibration.dark.is_decided = True
 
     def expect_shift(self, shift_px: tuple[float, float], possible_px: tuple[float, float] | None = None) -> None:
         """Take how far the stage took the whole field: see `streamtrack.protocols.ToldShifts`.
@@ -226,7 +229,8 @@ class ImmLinker:
             "pace": np.array([pace.interval_s, pace.last_s, pace.is_measured]),
             **{name: getattr(tracks, name) for name in TRACK_ARRAYS},
             "endings": np.append(self._places.table.ravel(), self._places.written),
-            "found_again": np.array(self._calibration.found_again),
+            "is_decided": np.array(self._calibration.dark.is_decided),
+            "found_again": np.array(self._calibration.dark.found_again),
             "ending_counts": self._places.counts,
             **means,
             **close,
@@ -266,8 +270,9 @@ class ImmLinker:
         places = self._places
         places.table, places.written = state["endings"][:-1].reshape(places.table.shape), int(state["endings"][-1])
         places.counts = state["ending_counts"]
+        self._calibration.dark.is_decided = bool(state["is_decided"])
         found, missed = state["found_again"].tolist()
-        self._calibration.found_again = found, missed
+        self._calibration.dark.found_again = found, missed
         for k, mean in enumerate(self._means):
             total, mean.weight = state[f"mean_{k}"][:-1], float(state[f"mean_{k}"][-1])
             mean.total = total if isinstance(mean.total, np.ndarray) else float(total[0])
@@ -295,8 +300,11 @@ class ImmLinker:
     def _describe_frame(self, frame_index: int, lost: int, intervals: float) -> None:
         substeps = min(max(round(intervals), 1), MOST_SUBSTEPS)
         step = intervals / substeps
+        calibration = self._calibration
+        if not calibration.dark.is_decided:
+            calibration.dark.look(self._density, calibration.spread(), self._tracks.update)
         survival = (1.0 - self._calibration.death) ** intervals
-        rates = survival, *self._calibration.visible(lost + 1), self._density * self._calibration.death
+        rates = survival, *calibration.dark.visible(lost + 1), self._density * self._calibration.death
         motion = self._calibration.describe(step)
         frames, now = self._tracks.frames, self._tracks.now
         frames[now] = (frame_index, lost, substeps, step, 0.0, *rates, *motion)

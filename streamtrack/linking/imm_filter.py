@@ -8,8 +8,8 @@ A particle moves in one of three ways at a time and may change between them:
 
 Noise is the same in y and x, so each model needs one mean per axis but only one 2x2 covariance (position, velocity).
 
-A particle that exists is seen or dark, and goes on so or changes: whether it is detected depends on whether it was in
-the frame before. Misses that come one by one and particles that blink differ in these two probabilities alone.
+A particle that exists is lit or dark, and goes on so or changes; one that is lit may be missed all the same. Which it
+is tells the number of frames in which it was missed: whether it is detected depends on that, up to `N_GAPS` of them.
 
 Decisions are taken back by `streamtrack.linking.exchange`.
 
@@ -29,6 +29,7 @@ from streamtrack.linking.records import (
     CLUTTER,
     COVARIANCE,
     DIRECTED,
+    N_GAPS,
     N_MODELS,
     NONE,
     POSITION,
@@ -234,13 +235,13 @@ def gains(
 @compiled
 def correct(
     states: States, frames: Frames, measured: Measured, slots: Indices, now: int, detection_of: Indices
-) -> tuple[float, float, float, float, Floats, int, int, int, int]:
+) -> tuple[float, float, float, float, Floats, int, int, Indices, Indices]:
     """Take in the detection of each track, or that it has none (-1); return the fields of `Evidence`.
 
     They come as a plain tuple: for a named one numba looks its class up anew in each call.
     """
     step_var, speed_var, probability, n_tracks = 0.0, 0.0, np.zeros(N_MODELS), 0
-    n_seen, n_found_again, n_missed = 0, 0, 0
+    n_seen, n_found_again, n_missed = 0, np.zeros(N_GAPS, np.int64), np.zeros(N_GAPS, np.int64)
     frame = frames[now]
     for n in range(len(slots)):
         track, d = states[slots[n], now], detection_of[n]
@@ -249,8 +250,8 @@ def correct(
             continue
         if track["hits"] >= SETTLED_HITS:
             n_seen += 1
-            n_found_again += track["missed_detections"] > 0
-            n_missed += track["missed_detections"]
+            if track["missed_detections"] > 0:
+                _count_gap(track["missed_detections"], n_found_again, n_missed)
         settled = track["existence"] > SETTLED_EXISTENCE and track["misses"] == 0 and track["hits"] >= SETTLED_HITS
         estimate = _step_var(track, frame, measured[now, d])
         hit(track, frame, measured[now, d], d)
@@ -264,9 +265,18 @@ def correct(
 
 
 @compiled
+def _count_gap(missed: int, n_found_again: Indices, n_missed: Indices) -> None:
+    """Count a gap of so many missed frames: how often the particle could have come back, and when it did."""
+    for k in range(1, missed + 1):
+        n_missed[min(k, N_GAPS) - 1] += 1
+    n_found_again[min(missed, N_GAPS) - 1] += 1
+
+
+@compiled
 def _visible(track: Any, frame: Any) -> float:
-    """Return pD, the probability that the particle is detected if it exists: one that was dark may stay so."""
-    visible: float = frame["reappearance"] if track["missed_detections"] > 0 else frame["detection"]
+    """Return pD, the probability that the particle is detected if it exists: one that was missed may be dark."""
+    missed = track["missed_detections"]
+    visible: float = frame["reappearance"][min(missed, N_GAPS) - 1] if missed > 0 else frame["detection"]
     return visible
 
 

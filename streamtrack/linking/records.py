@@ -27,6 +27,9 @@ NONE = -1
 SETTLED_HITS = 4
 """Detections from which a track is evidence of its particle; younger ones say more about where they began."""
 
+N_GAPS = 3
+"""A particle was missed in one frame, in two, or in more of them: the longer, the more probable that it is dark."""
+
 STATE = np.dtype(
     [
         ("existence", np.float64),
@@ -58,7 +61,7 @@ FRAME = np.dtype(
         ("shift", np.float64, (2,)),  # of the whole field from the frame before to this one: y, x (px)
         ("survival", np.float64),  # probability that a particle exists on, over all substeps
         ("detection", np.float64),  # probability that a particle is detected that was in the frame before
-        ("reappearance", np.float64),  # the same of one that was missed there
+        ("reappearance", np.float64, (N_GAPS,)),  # the same of one missed in the last frame, the last two, more
         ("birth", np.float64),  # density of new particles, 1/px²
         ("switch", np.float64),  # probability that a particle draws its way of moving anew, per substep
         ("prior", np.float64, (N_MODELS,)),  # share of each motion model
@@ -92,7 +95,7 @@ class Evidence(NamedTuple):
         Squared velocities per axis ((px/frame)²) times the probability of directed motion; sum of the probabilities.
     probability, n_tracks
         Model probabilities, shape (N_MODELS,); number of tracks.
-    n_seen, n_found_again, n_missed
+    n_seen
         Detections, those of them that follow on a miss, and the frames before them in which the particle was missed.
     """
 
@@ -103,5 +106,5 @@ class Evidence(NamedTuple):
     probability: Floats
     n_tracks: int
     n_seen: int
-    n_found_again: int
-    n_missed: int
+    n_found_again: Indices
+    n_missed: Indices

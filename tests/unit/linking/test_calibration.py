@@ -7,12 +7,12 @@ from streamtrack.linking.calibration import (
     LEAST_PRIOR,
     LEAST_STEP_PX,
     MotionCalibration,
-    RunningMean,
 )
 from streamtrack.linking.records import BROWNIAN, DIRECTED, Evidence
+from streamtrack.linking.running_mean import RunningMean
 
 
-def evidence(n, step_px=2.0, speed_px=3.0, share=(0.5, 0.5, 0.0), n_found_again=0, n_missed=0):
+def evidence(n, step_px=2.0, speed_px=3.0, share=(0.5, 0.5, 0.0), n_found_again=(0, 0, 0), n_missed=(0, 0, 0)):
     """What n settled tracks of such motion would say."""
     probability = n * np.array(share)
     return Evidence(
@@ -23,8 +23,8 @@ def evidence(n, step_px=2.0, speed_px=3.0, share=(0.5, 0.5, 0.0), n_found_again=
         probability,
         n,
         n,
-        n_found_again,
-        n_missed,
+        np.array(n_found_again),
+        np.array(n_missed),
     )
 
 
@@ -94,45 +94,22 @@ def test_switching_grows_with_the_length_of_a_step():
 def test_learns_how_often_particles_are_detected_and_how_long_they_stay():
     calibration = MotionCalibration()
     for _ in range(100):
-        calibration.learn(evidence(80, n_found_again=16, n_missed=20), 3)
-    assert calibration.detection == pytest.approx(0.8, abs=0.01)
-    assert calibration.reappearance == pytest.approx(0.8, abs=0.01)
+        calibration.learn(evidence(80, n_found_again=(13, 3, 0), n_missed=(16, 3, 1)), 3)
+    assert calibration.dark.detection == pytest.approx(0.8, abs=0.01)
+    assert calibration.dark.reappearance == pytest.approx([0.8] * 3, abs=0.01)
     assert calibration.death == pytest.approx(0.03, abs=0.002)
-
-
-def test_gaps_that_last_are_told_from_misses_that_come_one_by_one():
-    """One gap in 20 frames, of 5 frames each: those that are there stay, those that are dark stay dark."""
-    blinking = MotionCalibration()
-    for _ in range(100):
-        blinking.learn(evidence(100, n_found_again=5, n_missed=25), 1)
-    assert blinking.detection == pytest.approx(0.95, abs=0.01)
-    assert blinking.reappearance == pytest.approx(0.2, abs=0.01)
-    now, later = blinking.visible(1), blinking.visible(1000)
-    assert now == (blinking.detection, blinking.reappearance)
-    assert later == pytest.approx([0.8, 0.8], abs=0.01)
-
-
-@pytest.mark.parametrize(("blinking", "least", "most"), [(True, 0.1, 0.3), (False, 0.95, 0.95), ("auto", 0.7, 0.9)])
-def test_what_is_known_of_blinking_is_where_learning_begins(blinking, least, most):
-    assert least <= MotionCalibration(blinking=blinking).reappearance <= most
-
-
-def test_ends_that_turn_out_to_be_gaps_count_as_such():
-    calibration = MotionCalibration()
-    calibration.learn(evidence(100), 5, found_again=(10.0, 60.0))
-    assert calibration.reappearance == pytest.approx(10 / 60, abs=0.05)
 
 
 def test_a_known_detection_probability_is_kept():
     calibration = MotionCalibration(detection=0.6)
     calibration.learn(evidence(1000), 0)
-    assert calibration.detection == 0.6
+    assert calibration.dark.detection == 0.6
 
 
 @pytest.mark.parametrize(("n_missed", "n_died"), [(0, 0), (10**6, 10**6)])
 def test_absurd_rates_are_bounded(n_missed, n_died):
     calibration = MotionCalibration()
     for _ in range(100):
-        calibration.learn(evidence(1000, n_missed=n_missed), n_died)
-    assert 0.5 <= calibration.detection <= 0.995
+        calibration.learn(evidence(1000, n_missed=(n_missed, 0, 0)), n_died)
+    assert 0.5 <= calibration.dark.detection <= 0.995
     assert 0.002 <= calibration.death <= 0.05

@@ -111,7 +111,7 @@ def test_a_track_ends_after_its_misses():
 def test_an_improbable_track_ends_sooner():
     linker = prepared(max_misses=1000)
     linker.update(detections_at([[50.0, 50.0]]), 0, 0.0)
-    ended = [len(linker.update(Detections.empty(), t, t).ended) for t in range(1, 10)]
+    ended = [len(linker.update(Detections.empty(), t, t).ended) for t in range(1, 30)]
     assert sum(ended) == 1
 
 

@@ -33,9 +33,18 @@ def test_particles_known_to_blink_keep_their_tracks(step_px):
     assert sum(len(each) == 1 for each in tracks.values()) >= 22
 
 
+def test_blinking_is_found_out_at_once_where_nobody_could_be_mistaken():
+    """25 still particles, dark for longer than any track lives that knows of no blinking."""
+    linker, movie = prepared(), list(blinkers(8, frames=100))
+    started = [len(linker.update(detections, t, float(t)).started) for t, (detections, _) in enumerate(movie)]
+    assert sum(started) <= 28
+    assert linker.info["learnt_dark_frames"] > 4
+
+
 def test_blinking_is_learnt_from_places_where_tracks_end_and_begin():
-    """Dark for longer than any track lives that knows of no blinking."""
+    """Of a linker that has begun without a thought of it: that others can be mistaken is not why it is learnt late."""
     linker, movie = prepared(), list(blinkers(8, frames=200))
+    linker.begin_again()
     started = [len(linker.update(detections, t, float(t)).started) for t, (detections, _) in enumerate(movie)]
     assert sum(started[:100]) > 40
     assert sum(started[100:]) <= 10

@@ -47,10 +47,11 @@ def alpha(movie, tracks):
 
 @pytest.mark.parametrize("motion", ["brownian", "directed", "switching"])
 def test_what_is_linked_anew_is_no_worse_than_what_was_linked_online(simulate, motion):
-    movie = simulate(motion, n=200, frames=50)
-    again = alpha(movie, relink(as_table(movie).assign(score=1.0), SHAPE))
-    assert again >= alpha(movie, online(ImmLinker(), movie)) - 0.001
-    assert again > alpha(movie, online(NearestLinker(), movie))
+    """On average: of single tracks the online linker may be right by luck."""
+    movies = [simulate(motion, n=100, frames=50, seed=seed) for seed in (1, 2, 3)]
+    again = np.mean([alpha(movie, relink(as_table(movie).assign(score=1.0), SHAPE)) for movie in movies])
+    assert again >= np.mean([alpha(movie, online(ImmLinker(), movie)) for movie in movies]) - 0.001
+    assert again > np.mean([alpha(movie, online(NearestLinker(), movie)) for movie in movies])
 
 
 @pytest.mark.parametrize("step_px", [0.5, 2.0, 6.0])
