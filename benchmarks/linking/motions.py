@@ -3,8 +3,9 @@
 ``python -m benchmarks.linking.motions [--quick] [--out FILE.json]``
 
 60 particles in 512 x 512 px, alive for 50 frames on average, 5 % missed, 5 % false detections on top, 0.3 px off per
-axis. ``alpha_seen`` leaves out the truth where it was not detected, and fills no gap. Those that blink step by 1 px per axis and frame (or stand still), are lit for 20 frames on average and then dark
-for as many frames as the family says; the truth goes on while they are dark. A field that is moved takes its particles
+axis. Those that blink step by 1 px per axis and frame (or stand still), are lit for 20 frames on average and then dark
+for as many frames as the family says; the truth goes on while they are dark, but for ``alpha_seen``, which leaves out
+what was not detected, and fills no gap. A field that is moved takes its particles
 (Brownian, 1 px) with it; those that leave come in on the other side as new ones. Ours has its defaults; ``relink`` is
 what `streamtrack relink` makes of the same detections. trackpy has the search range and memory that score best on the
 very movies: an advantage that no user has. ``truth`` is what true identities score. ``told`` is told of each shift,
@@ -217,7 +218,7 @@ def _mean(movies: Sequence[Movie], ids: Sequence[Sequence[Ids]]) -> dict[str, fl
 
 
 def _alpha_seen(movie: Movie, ids: Sequence[Ids]) -> float:
-    """Score detections against the true particles that were detected, no gap filled: what was not seen does not count."""
+    """Score detections against the true particles that were detected, and fill no gap."""
     found = movie.simulated.detections
     truth, tracks = (track_table(found, each) for each in (movie.identities, ids))
     long = tracks.groupby("particle")["frame"].transform("size") >= LEAST_DETECTIONS
