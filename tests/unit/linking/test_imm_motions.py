@@ -202,3 +202,16 @@ def test_a_wrong_shift_that_is_told_is_found_out():
         for k, particle in zip(identity, linker.update(detections, t, float(t)).particle, strict=True):
             owners.setdefault(k, set()).add(particle)
     assert sum(len(each) == 1 for each in owners.values()) >= 29
+
+
+def test_a_linker_saved_before_a_possible_move_is_sure_counts_it_once():
+    linker, other, place, move = prepared(), prepared(), np.array([[100.0, 100.0]]), (30.0, -20.0)
+    for t in range(22):
+        linker.expect_shift(move if t == 21 else (0.0, 0.0), move if t == 20 else None)
+        if t == 21:
+            other.restore(linker.state())
+            other.expect_shift(move)
+        place = place + np.array(move) * (t == 20)
+        particle = linker.update(detections_at(place), t, float(t)).particle
+    assert other.update(detections_at(place), 21, 21.0).particle == particle == 0
+    assert other.info == linker.info
