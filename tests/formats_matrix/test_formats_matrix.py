@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 from format_writers import GROUPS, SIZES, movie
+from more_format_writers import MORE_GROUPS
 
 from streamtrack import registry
 from streamtrack.errors import SourceError
@@ -44,9 +45,9 @@ def compared(case, path):
     return None
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", GROUPS | MORE_GROUPS)
 def test_what_it_writes_is_read_or_refused(group, tmp_path, counts):
-    make, module = GROUPS[group]
+    make, module = (GROUPS | MORE_GROUPS)[group]
     pytest.importorskip(module, reason=f"{module} is not installed")
     wrong = {}
     for number, case in enumerate(make()):

@@ -136,7 +136,7 @@ def _has_room(pages: Pages, first: Page, n: int) -> bool:
     spans = [(0, HEADER_BYTES, 0), *pages.spans(first.directory)]
     others = [span for span in spans if span[1] <= pages.n_bytes]  # not those of damaged tags
     all_bytes = n_bytes + sum(end - start for start, end, _ in others)
-    if overlapping([*others, (start, start + n_bytes, 1)]) or all_bytes <= pages.n_bytes < start + n_bytes:
+    if 1 in overlapping([*others, (start, start + n_bytes, 1)]) or all_bytes <= pages.n_bytes < start + n_bytes:
         raise SourceError("its pixels cannot lie where it says: it is damaged")
     return True
 

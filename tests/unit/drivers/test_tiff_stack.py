@@ -1,5 +1,8 @@
 """Movies in TIFF, written here with tifffile, whole and damaged, and a real one."""
 
+import struct
+import sys
+
 import numpy as np
 import pytest
 import tiff_files
@@ -245,6 +248,36 @@ def test_an_imagej_hyperstack_that_is_cut_off(tmp_path):
     _, items = read(path, channel=1)
     assert_shows(items, movie[:, 1], range(2))
     assert list(lost(items)) == [2, 3, 4, 5]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere its zeros are written")
+def test_a_stack_of_more_than_4_gb_by_imagej(tmp_path):
+    """Big-endian, one directory, both resolutions in one place; a sparse file."""
+    movie, n, side = make_movie((2, 1024, 1024)), 2300, 1024
+    text = f"ImageJ=1.54f\nimages={n}\nframes={n}\nunit=micron\nfinterval=0.05\n".encode() + b"\0"
+    tags = [
+        (256, 4, side),
+        (257, 4, side),
+        (258, 3, 16 << 16),
+        (262, 3, 1 << 16),
+        (270, 2, 10 + 12 * 11 + 4),
+        (273, 4, 400),
+    ]
+    tags += [(277, 3, 1 << 16), (278, 3, side << 16), (279, 4, 2 * side**2), (282, 5, 392), (283, 5, 392)]
+    data = struct.pack(">2sHIH", b"MM", 42, 8, len(tags))
+    data += b"".join(
+        struct.pack(">HHII", code, kind, len(text) if code == 270 else 1, value) for code, kind, value in tags
+    )
+    data += bytes(4) + text
+    with (tmp_path / "m.tif").open("wb") as file:
+        file.write(data.ljust(392, b"\0") + struct.pack(">II", 10_000_000, 1_000_000))
+        for index in (0, n - 1):
+            file.seek(400 + index * 2 * side**2)
+            file.write(movie[index % 2].astype(">u2").tobytes())
+    for frames, image in (("0:1", movie[0]), (f"{n - 1}:", movie[1])):
+        info, (item,) = read(tmp_path / "m.tif", frames=frames)
+        np.testing.assert_array_equal(item.pixels, image)
+    assert (info.pixel_size_um, info.frame_interval_s) == (pytest.approx(0.1), 0.05)
 
 
 def test_metadata_that_promise_more_pages_than_there_are(tmp_path):
