@@ -1,6 +1,7 @@
 """The progress bar of a run."""
 
 import sys
+import time
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -9,6 +10,9 @@ from streamtrack.run_record import Progress as RunProgress
 from streamtrack.terminal import Drawing
 
 REFRESH_S = 0.1
+WORD_AFTER_S = 1.5
+"""A start that takes longer is explained."""
+STARTING = "starting; the first time, code is compiled for this computer, which takes up to half a minute"
 
 
 def _in_notebook() -> bool:
@@ -29,6 +33,7 @@ class FrameProgress(Drawing):
     def __init__(self) -> None:
         self.progress: RunProgress | None = None
         self._notebook = _in_notebook()
+        self._begun_s, self._explained = time.monotonic(), False
         self._bar = Progress(
             TextColumn("tracking"),
             BarColumn(),
@@ -49,6 +54,7 @@ class FrameProgress(Drawing):
     def _show(self) -> None:
         progress = self.progress
         if progress is None:
+            self._say_that_it_starts()
             return
         done = progress.processed + progress.lost
         lost = f"{progress.lost} lost" if progress.lost else ""
@@ -58,6 +64,15 @@ class FrameProgress(Drawing):
         if self._task is None:
             self._task = self._bar.add_task("tracking", total=progress.n_frames, lost="")
         self._bar.update(self._task, completed=done, lost=lost, refresh=True)
+
+    def _say_that_it_starts(self) -> None:
+        if self._explained or time.monotonic() - self._begun_s < WORD_AFTER_S:
+            return
+        self._explained = True
+        if self._notebook:
+            print(STARTING, flush=True)
+        elif self._bar.console.is_terminal:
+            self._bar.console.print(STARTING, soft_wrap=True)
 
     def _close(self) -> None:
         self._bar.stop()

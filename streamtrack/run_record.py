@@ -15,9 +15,12 @@ from streamtrack.protocols import Remarking
 from streamtrack.report import NO_INTERVAL, LossLedger, Status, machine, versions
 from streamtrack.run_folder import RunFolder
 from streamtrack.stream_steps import StreamSteps
-from streamtrack.types import Frame, FrameResult, LostFrame, Stream
+from streamtrack.types import Frame, FrameResult, LostFrame, Stamps, Stream
 
 STAGES = ("read", "queue", "detect", "link", "measure", "decide", "total")
+"""Of frames that come at their own pace, ``total`` being from the camera to the decision."""
+STAGES_ON_DISK = ("read", "detect", "link", "measure", "decide", "work")
+"""Of a movie on disk, whose frames are read ahead: how long one waits there says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ class RunRecord:
         self._config, self._parts, self._run_folder = config, parts, run_folder
         self._info = parts.info
         self._ledger = LossLedger()
-        self._latency = {stage: LatencyHistogram() for stage in STAGES if stage != "measure" or parts.measures}
+        stages = STAGES if parts.info.live else STAGES_ON_DISK
+        self._latency = {stage: LatencyHistogram() for stage in stages if stage != "measure" or parts.measures}
         self._counts: Counter[str] = Counter()
         self._last_frame = {"detections": 0, "tracks": 0}
         self._steps: StreamSteps | None = None
@@ -72,15 +76,18 @@ class RunRecord:
             counts["masked_pixels"] += result.masked_pixels
             counts["masked_frames"] += 1
         self._last_frame = {"detections": len(result.detections), "tracks": result.tracks.n_live}
-        latency["queue"].add(stamps.dequeued - stamps.grabbed)
+        counts["work_ns"] += stamps.decided - stamps.dequeued
+        if "queue" in latency:
+            latency["queue"].add(stamps.dequeued - stamps.grabbed)
         latency["detect"].add(stamps.detected - stamps.dequeued)
         latency["link"].add(stamps.linked - stamps.detected)
         if "measure" in latency:
             latency["measure"].add(stamps.measured - stamps.linked)
         latency["decide"].add(stamps.decided - stamps.measured)
-        latency["total"].add(stamps.decided - stamps.grabbed)
+        stage, began = whole(self._info.live, stamps)
+        latency[stage].add(stamps.decided - began)
         if self._steps is not None:
-            self._streams[result.frame.stream].add(result)
+            self._streams[result.frame.stream].add(result, self._info.live)
 
     def of_several(self, steps: StreamSteps) -> None:
         """Say that the run has several streams."""
@@ -115,6 +122,7 @@ class RunRecord:
                 "with_masked_pixels": counts["masked_frames"],
                 "masked_pixels": counts["masked_pixels"],
             },
+            "frames_per_second": round(1e9 * counts["processed"] / max(counts["work_ns"], 1), 3),
             "detections": counts["detections"],
             **({"streams": self._of_streams()} if self._steps is not None else {}),
             "latency_ms": {
@@ -207,19 +215,25 @@ _TOLD = ("last_error", "switched_off")
 """Of a rule's outcome, what cannot be summed over streams: that of the last one is told."""
 
 
+def whole(live: bool, stamps: Stamps) -> tuple[str, int]:
+    """Return what the time of a whole frame is called, and the stamp that it begins with."""
+    return ("total", stamps.grabbed) if live else ("work", stamps.dequeued)
+
+
 class _StreamRecord:
     """Counts of one stream."""
 
     def __init__(self) -> None:
         self._processed = self._detections = 0
-        self._latency = {"detect": LatencyHistogram(), "total": LatencyHistogram()}
+        self._latency: defaultdict[str, LatencyHistogram] = defaultdict(LatencyHistogram)
 
-    def add(self, result: FrameResult) -> None:
+    def add(self, result: FrameResult, live: bool) -> None:
         stamps = result.stamps
         self._processed += 1
         self._detections += len(result.detections)
         self._latency["detect"].add(stamps.detected - stamps.dequeued)
-        self._latency["total"].add(stamps.decided - stamps.grabbed)
+        stage, began = whole(live, stamps)
+        self._latency[stage].add(stamps.decided - began)
 
     def said(self) -> dict[str, Any]:
         latency = {stage: histogram.summary_ms() for stage, histogram in self._latency.items()}

@@ -126,7 +126,7 @@ def report_lines(report: dict[str, Any], out: Path) -> list[str]:
         lines.append(f"  {masked}: NaN, infinite, or in a constant border")
     if frames["processed"]:
         stages = ", ".join(f"{stage} {latency[stage]['p50']:.2f}" for stage in ("read", "detect", "link"))
-        lines.append(f"  median ms per frame: {stages}")
+        lines.append(f"  median ms per frame: {stages}; {report['frames_per_second']:.3g} frames per second of work")
     lines += [f"  {remark}" for remark in report["remarks"]]
     return lines + _command_lines(report)
 

@@ -120,7 +120,7 @@ class OverviewSink:
     def _time(self, stamps: Stamps) -> None:
         self._latency["detect"].add(stamps.detected - stamps.dequeued)
         self._latency["link"].add(stamps.linked - stamps.detected)
-        self._latency["total"].add(stamps.decided - stamps.grabbed)
+        self._latency["whole"].add(stamps.decided - (stamps.grabbed if self._source.live else stamps.dequeued))
 
     def _fold(self, n_frames: int) -> None:
         """Reduce the first of the pending frames, which nothing will revise any more, to what is kept."""

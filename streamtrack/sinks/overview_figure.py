@@ -23,7 +23,7 @@ _TRACK_COLOURS = (_ORANGE, "#56B4E9", _GREEN, "#F0E442", "#D55E00", "#CC79A7")
 _STAGES = {
     "detect": ("detection", _BLUE),
     "link": ("linking", _ORANGE),
-    "total": ("grab to decision, waiting included", _GREEN),
+    "whole": ("grab to decision, waiting included", _GREEN),
 }
 
 _WINDOW_PX = 512
@@ -186,10 +186,11 @@ def _draw_latency(axes: Axes, summary: Summary) -> None:
     used = np.flatnonzero(sum(counts.values()))
     if not used.size:
         return _note(axes, "Latency", _why_none(summary))
+    names = {"whole": "whole frame"} if not summary.source.live else {}
     for stage, (name, colour) in _STAGES.items():
         median_ms = summary.latency[stage].percentile_ns(500) / 1e6
         axes.stairs(counts[stage], _EDGES_MS, fill=True, color=colour, alpha=0.25)
-        label = f"{name}: median {_two_digits(median_ms)} ms"
+        label = f"{names.get(stage, name)}: median {_two_digits(median_ms)} ms"
         axes.stairs(counts[stage], _EDGES_MS, color=colour, linewidth=1.4, label=label)
     axes.set_xscale("log")
     axes.set_xlim(_EDGES_MS[used[0]] / 2, _EDGES_MS[used[-1] + 1] * 2)
@@ -198,7 +199,11 @@ def _draw_latency(axes: Axes, summary: Summary) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(top=1.45 * axes.get_ylim()[1])  # room for the legend
     axes.legend(frameon=False, fontsize=9, loc="upper left")
-    _title(axes, "Latency", "per frame, by stage")
+    if summary.source.live:
+        _title(axes, "Latency", "per frame, by stage")
+    else:
+        per_second = 1e9 / summary.latency["whole"].percentile_ns(500)
+        _title(axes, "Time per frame", f"{_two_digits(per_second)} frames per second")
     _label(axes, "time (ms)", "frames")
     _tidy(axes)
 

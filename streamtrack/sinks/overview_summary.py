@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from streamtrack.latency import LatencyHistogram
 from streamtrack.types import CONFIRMED, FrameResult, Pixels, SourceInfo
 
-STAGES = ("detect", "link", "total")
-"""Whose latency is shown, by the names that the report uses."""
+STAGES = ("detect", "link", "whole")
+"""Whose latency is shown; the whole frame begins when the camera gave it, in a movie on disk when its turn comes."""
 
 _MAX_POINTS = 60_000  # more would be a tangle
 

@@ -1,5 +1,6 @@
 """A terminal that stands still, as a Windows console does while text is selected in it, keeps no run waiting."""
 
+import io
 import os
 import sys
 import threading
@@ -8,7 +9,7 @@ from contextlib import suppress
 import pytest
 from rich.console import Console
 
-from streamtrack import terminal
+from streamtrack import progress, terminal
 from streamtrack.cli.live_view import LiveView
 from streamtrack.progress import FrameProgress
 from streamtrack.run_record import Progress
@@ -80,3 +81,12 @@ def test_the_last_state_is_drawn(monkeypatch, capsys):
     shown = capsys.readouterr().err
     assert "9/9" in shown
     assert "2 lost" in shown
+
+
+def test_a_long_start_is_explained_once(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(progress, "WORD_AFTER_S", 0.0)
+    with FrameProgress():
+        pass
+    assert stream.getvalue().count("code is compiled for this computer") == 1
