@@ -3,6 +3,7 @@
 Settings are those of a run's TOML file: a keyword is a table, or the name of a plug-in alone.
 """
 
+import hashlib
 import inspect
 import math
 import shutil
@@ -24,11 +25,13 @@ from streamtrack.clock import monotonic_ns
 from streamtrack.columns import measured_by
 from streamtrack.config import PluginConfig, RunConfig, engine_kind, validate
 from streamtrack.errors import ConfigError, StreamtrackError, foreign_errors
+from streamtrack.in_python import said_in_python
 from streamtrack.progress import FrameProgress
 from streamtrack.protocols import Engine, FrameSource, Linker
 from streamtrack.registry import Group, build, load, source_from_text
 from streamtrack.results import KeptOverview, Results
 from streamtrack.session import Session
+from streamtrack.sinks.files import replacing, sink_errors
 from streamtrack.step import Step
 from streamtrack.types import Frame, FrameResult, SourceInfo
 
@@ -62,7 +65,8 @@ def track(
     **settings
         Tables of a run's TOML file: ``engine={"threshold": 0.5}``, ``linker="trackpy"``, ``source={"channel": 0}``,
         ``measures=["intensity"]``, ``sinks=[...]``, ``triggers=[...]``. Of an array, ``source`` may say
-        ``pixel_size_um`` and ``frame_interval_s``.
+        ``pixel_size_um`` and ``frame_interval_s``. ``roi`` and ``mask`` say where to look for particles; a mask may
+        be an array (H, W), which is then kept in ``out`` as ``mask-*.npy``.
 
     Returns
     -------
@@ -75,13 +79,34 @@ def track(
         If a setting is wrong, or the run fails.
     """
     with ExitStack() as stack:
-        config, source = _configured(movie, settings)
+        stack.enter_context(said_in_python())
+        config, source = _configured(movie, _with_mask_file(settings, None if out is None else _folder(out), stack))
         if source is not None:
             stack.enter_context(closing(source))
         if out is None:
             return _track_in_memory(config, source, progress)
         report = _run(Session(config, _folder(out), overwrite=overwrite, source=source), progress)
         return _checked(Results(_folder(out)), report)
+
+
+def _with_mask_file(settings: Mapping[str, Any], out: Path | None, stack: ExitStack) -> Mapping[str, Any]:
+    """Return the settings with the file of a mask that was given as an array, under a name of its content's own."""
+    mask = settings.get("mask")
+    if not (hasattr(mask, "__array__") or isinstance(mask, list)):
+        return settings
+    with foreign_errors(ConfigError, "mask is no array"):
+        array = np.asarray(refuse_masked(mask))
+    if array.dtype.kind not in "biuf" or array.ndim != 2:
+        raise ConfigError(f"mask is an array of shape {array.shape}, {array.dtype}: it must be (H, W), of numbers")
+    folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamtrack-mask-")))
+    content = hashlib.sha256(np.ascontiguousarray(array).tobytes() + str((array.shape, array.dtype)).encode())
+    file = folder / f"mask-{content.hexdigest()[:12]}.npy"
+    if not file.exists():
+        with sink_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as partial, partial.open("wb") as opened:
+                np.save(opened, array, allow_pickle=False)
+    return {**settings, "mask": file.absolute()}
 
 
 def read(folder: str | Path) -> Results:

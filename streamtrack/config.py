@@ -287,10 +287,16 @@ def _first_mistake(error: ValidationError, model: type[BaseModel], data: Any, wh
         return f"{where}: unknown key {key!r}{did_you_mean(str(first['loc'][-1]), known)} (known: {', '.join(known)})"
     if first["type"] == "missing":
         return f"{where}: {key!r} is missing"
-    message = first["msg"].removeprefix("Value error, ")
+    alternatives = [each for each in error.errors() if ".".join(_place(each["loc"], data)) == key]
+    messages = dict.fromkeys(each["msg"].removeprefix("Value error, ") for each in alternatives)
+    message = "; or ".join(_in_a_sentence(each) for each in messages)
     if not key:  # about the whole, not one key
         return f"{where}: {message}"
-    return f"{where}: {key} = {_short(first['input'])} is not valid: {message[0].lower()}{message[1:]}"
+    return f"{where}: {key} = {_short(first['input'])} is not valid: {message}"
+
+
+def _in_a_sentence(message: str) -> str:
+    return message[:1].lower() + message[1:]
 
 
 def _place(loc: tuple[int | str, ...], data: Any) -> Iterator[str]:

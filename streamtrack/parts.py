@@ -13,7 +13,7 @@ from streamtrack.config import PluginConfig, RunConfig
 from streamtrack.errors import ConfigError, SourceError
 from streamtrack.protocols import Actuator, Engine, FrameSource, Linker, Measure, Microscope, Sink
 from streamtrack.registry import Group, build
-from streamtrack.search_area import SearchArea
+from streamtrack.search_area import SearchArea, area_of
 from streamtrack.several_sources import SeveralSources
 from streamtrack.stage_moves import STAGE_COLUMNS, StageMoves, StageWatch
 from streamtrack.triggers.rule import Rule
@@ -129,7 +129,7 @@ def build_parts(
         _check_calibration(source.info)
         by_kind = {table.kind: measure for table, measure in zip(config.measures, measures, strict=True)}
         stage = guard.stage_moves if guard is not None and _watches_stage(config, source.info, guard) else None
-        info = measured_by(source.info, engine, by_kind, STAGE_COLUMNS if stage else ())
+        info = _searched(measured_by(source.info, engine, by_kind, STAGE_COLUMNS if stage else ()), config)
         rules = [Rule(trigger, rule) for trigger, rule in zip(triggers, config.triggers, strict=True)]
         parts = Parts(
             source,
@@ -143,7 +143,7 @@ def build_parts(
             microscope,
             guard,
             builder.tables,
-            _area(config, info),
+            area_of(info),
             given.engine is not None,
             stage,
             opened,
@@ -181,10 +181,11 @@ def _is(stream: Stream, axis: str, wanted: int | str) -> bool:
     return wanted in (getattr(stream, axis), getattr(stream, f"{axis}_name", None))
 
 
-def _area(config: RunConfig, source: SourceInfo) -> SearchArea | None:
-    if config.roi is None and config.mask is None:
-        return None
-    return SearchArea(source.shape, config.roi, None if config.mask is None else config.folder / config.mask)
+def _searched(source: SourceInfo, config: RunConfig) -> SourceInfo:
+    """Return the source with the part of it that is searched."""
+    mask = None if config.mask is None else str(config.folder / config.mask)
+    said = {name: value for name, value in (("roi", config.roi), ("mask", mask)) if value is not None}
+    return replace(source, details={**source.details, **said}) if said else source
 
 
 def _watches_stage(config: RunConfig, source: SourceInfo, guard: Guard) -> bool:

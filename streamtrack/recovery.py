@@ -1,8 +1,10 @@
 """Results out of what a run left whose process died: tables, picture and report."""
 
+import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,14 @@ from streamtrack.errors import ConfigError, SinkError
 from streamtrack.files import remove_file
 from streamtrack.plain import plain
 from streamtrack.report import read_report, versions, write_report
-from streamtrack.run_folder import ENDED, UNFINISHED_NAME, RunFolder
-from streamtrack.sinks.frame_table import make_frames
+from streamtrack.run_folder import ENDED, MARK, UNFINISHED_NAME, RunFolder
+from streamtrack.sinks.frame_table import FRAMES, make_frames
 from streamtrack.sinks.overview import OVERVIEW, draw_tables
+from streamtrack.sinks.raw import MOVIE, STREAMS
 from streamtrack.sinks.stream import Extent
 from streamtrack.sinks.tables import TABLES, Recovered
 from streamtrack.sinks.tables import recover as recover_tables
-from streamtrack.types import SourceInfo
+from streamtrack.types import SourceInfo, Stream
 
 DIED = "not known: the process died"
 UNREADABLE = f"in what cannot be read of {UNFINISHED_NAME}"
@@ -66,7 +69,8 @@ def _recover(folder: Path) -> dict[str, Any]:
         what = f"the run in it has {status}" if status else "it holds no run"
         raise ConfigError(f"{folder}: {what}, and no {UNFINISHED_NAME} is there; there is nothing to recover")
     report = _said(report, recovered)
-    report["remarks"] += _drawn(folder, report, recovered)
+    report |= _of_streams(folder, recovered.source)
+    report["remarks"] += [*_drawn(folder, report, recovered), *_of_raw(folder)]
     try:
         write_report(folder, report)
     except OSError as error:
@@ -138,6 +142,39 @@ def _said(report: Mapping[str, Any], recovered: Recovered) -> dict[str, Any]:
         "recovered": {"unread_bytes": extent.lost_bytes, "unread_frames": extent.lost_frames},
         "detections": recovered.n_detections,
     }
+
+
+def _of_streams(folder: Path, source: SourceInfo) -> dict[str, Any]:
+    """Return what became of each stream, by the tables; nothing of a movie that is one, or without these."""
+    if source.streams is None or not all((folder / name).is_file() for name in (FRAMES, TABLES[0])):
+        return {}
+    names = {str(replace(each, position_name="", channel_name="")): each for each in source.streams}
+    processed, detections = (
+        pq.read_table(folder / name, columns=["p", "c", "z"]).to_pandas().value_counts(dropna=False)
+        for name in (FRAMES, TABLES[0])
+    )
+    streams = []
+    for place, n_frames in sorted(processed.items(), key=lambda item: str(item[0])):
+        p, c, z = (None if math.isnan(at) else int(at) for at in place)
+        stream = Stream(p or 0, c or 0, z)
+        stream = names.get(str(stream), stream)
+        streams.append({**asdict(stream), "processed": int(n_frames), "detections": int(detections.get(place, 0))})
+    return {"streams": streams}
+
+
+def _of_raw(folder: Path) -> list[str]:
+    """Return which raw movies were not finished: the last second of their frames may not be in them."""
+    remarks = []
+    for path in [folder / MOVIE, *sorted((folder / STREAMS).glob("*.ome.zarr"))]:
+        with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
+            said = json.loads((path / "zarr.json").read_bytes())["attributes"][MARK]
+            n_frames = json.loads((path / "0" / "zarr.json").read_bytes())["shape"][0]
+            if not said["complete"]:
+                name = path.relative_to(folder).as_posix()
+                last = said["first_frame"] + n_frames - 1
+                until = f"ends with frame {last}" if n_frames else "holds no frame"
+                remarks.append(f"{name} {until}: what came within the last second before the process died is not in it")
+    return remarks
 
 
 def _unreadable(extent: Extent) -> list[str]:

@@ -11,7 +11,7 @@ from scipy.ndimage import label
 
 from streamtrack.errors import ConfigError
 from streamtrack.mask_file import read_mask
-from streamtrack.types import Detections, Pixels
+from streamtrack.types import Detections, Pixels, SourceInfo
 
 _RUN_PX = 16
 """So many equal pixels in a row along the frame's edge are no camera's."""
@@ -50,6 +50,11 @@ class SearchArea:
         """Return what is searched, in a line."""
         return f"searched {self._inside.mean():.1%} of the frame only: {self._said}"
 
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """Which pixels are searched, shape (H, W)."""
+        return self._inside
+
     def holds(self, y: NDArray[Any], x: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which of the places, px, shape (N,) each, lie in it."""
         height, width = self._inside.shape
@@ -64,6 +69,12 @@ class SearchArea:
             return found
         columns: dict[str, Any] = {name: getattr(found, name)[inside] for name in ("y", "x", "score", "mass", "sigma")}
         return replace(found, **columns, extra={name: values[inside] for name, values in found.extra.items()})
+
+
+def area_of(source: SourceInfo) -> SearchArea | None:
+    """Return where a run looked for particles, by what it says of its source; None for everywhere."""
+    roi, mask = (source.details.get(name) for name in ("roi", "mask"))
+    return None if roi is None and mask is None else SearchArea(source.shape, roi, None if mask is None else Path(mask))
 
 
 def _slices(roi: str, shape: tuple[int, int]) -> tuple[slice, slice]:

@@ -1,5 +1,6 @@
 """One picture of a run, gathered in bounded memory while the run lasts."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from streamtrack.errors import ConfigError
+from streamtrack.search_area import area_of
 from streamtrack.sinks.files import check_folder, replacing, sink_errors, with_partials
 from streamtrack.sinks.overview_summary import GatheredTracks, PointSample, Summary, no_latency
 from streamtrack.sinks.revisions import apply, joined
@@ -56,6 +59,7 @@ class OverviewSink:
         self._pending: list[_Frame] = []
         self._tracks = GatheredTracks()
         self._latency = no_latency()
+        self._inside = _inside(source)
 
     def wants_denoised(self, frame_index: int) -> bool:
         """Return True for one frame: the one to show, or the next that comes if that one is lost."""
@@ -105,6 +109,7 @@ class OverviewSink:
             self._tracks.all_points,
             self._tracks.lengths(),
             self._latency,
+            self._inside,
         )
 
     def _rank(self, result: FrameResult) -> tuple[bool, int]:
@@ -144,8 +149,16 @@ def draw_tables(folder: Path, source: SourceInfo, n_frames: int, n_lost: int) ->
             tracks.add(PointSample(*(batch.column(name).to_numpy() for name in PointSample.__slots__)), [])
     n_detections = pq.read_metadata(folder / "detections.parquet").num_rows
     black = np.zeros(source.shape, np.uint8)
-    shown = (tracks.points(), tracks.all_points, tracks.lengths(), no_latency())
+    shown = (tracks.points(), tracks.all_points, tracks.lengths(), no_latency(), _inside(source))
     _save(draw(Summary(_named(source, stream), n_frames, n_lost, n_detections, None, black, *shown)), folder / OVERVIEW)
+
+
+def _inside(source: SourceInfo) -> NDArray[np.bool_] | None:
+    """Return which pixels are searched; None for all, or where the mask cannot be read any more."""
+    with suppress(ConfigError):
+        area = area_of(source)
+        return None if area is None else area.inside
+    return None
 
 
 def _stream_of(rows: pa.RecordBatch) -> Stream | None:

@@ -26,6 +26,8 @@ _STAGES = {
     "whole": ("grab to decision, waiting included", _GREEN),
 }
 
+_VEIL = (0.45, 0.5, 0.6, 0.6)
+
 _WINDOW_PX = 512
 _CIRCLE_PX = 10
 _MAX_BARS = 40
@@ -112,6 +114,8 @@ def _headline(summary: Summary) -> str:
         _count(summary.n_detections, "detection"),
         _count(summary.lengths.total(), "confirmed track"),
     ]
+    if summary.inside is not None:
+        counts.append(f"{summary.inside.mean():.0%} of the frame searched")
     # The font knows no other scripts, and would warn of each sign it lacks.
     return f"{name.encode('cp1252', 'replace').decode('cp1252')}\n" + "  ·  ".join(known + counts)
 
@@ -134,7 +138,21 @@ def _draw_frame(axes: Axes, summary: Summary, window: Window) -> None:
         linewidths=1.1,
     )
     axes.add_collection(circles)
+    _shade(axes, summary)
     _draw_scale_bar(axes, summary.source.pixel_size_um, window)
+
+
+def _shade(axes: Axes, summary: Summary) -> None:
+    """Lay a veil on what was not searched, with a line around it."""
+    if summary.inside is None or summary.inside.all():
+        return
+    inside = summary.inside
+    veil = np.zeros((*inside.shape, 4), np.float32)
+    veil[~inside] = _VEIL
+    height, width = inside.shape
+    axes.imshow(veil, extent=(-0.5, width - 0.5, height - 0.5, -0.5), aspect=axes.get_aspect(), interpolation="nearest")
+    if inside.any():
+        axes.contour(inside.astype(np.float32), levels=[0.5], colors="white", linewidths=0.8, linestyles="dashed")
 
 
 def _why_none(summary: Summary) -> str:
@@ -160,6 +178,7 @@ def _draw_tracks(axes: Axes, summary: Summary, window: Window) -> None:
         y, x = window
         corner = (x.start - 0.5, y.start - 0.5)
         axes.add_patch(Rectangle(corner, x.stop - x.start, y.stop - y.start, fill=False, color="white", ls="--"))
+    _shade(axes, summary)
     shown = _count(len(lines), "track") if lines else "no confirmed track"
     if lines and not summary.all_points:
         shown += f" since frame {summary.points.frame[0]}"

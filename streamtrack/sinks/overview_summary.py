@@ -53,6 +53,8 @@ class Summary:
         Number of confirmed tracks by their number of detections.
     latency
         Of each stage in `STAGES`.
+    inside
+        Which pixels were searched, shape (H, W); None for all.
     """
 
     source: SourceInfo
@@ -65,6 +67,7 @@ class Summary:
     all_points: bool
     lengths: Counter[int]
     latency: dict[str, LatencyHistogram]
+    inside: NDArray[np.bool_] | None = None
 
 
 def no_latency() -> dict[str, LatencyHistogram]:

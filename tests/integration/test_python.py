@@ -224,3 +224,34 @@ print("matplotlib.pyplot" in sys.modules)
 def test_matplotlib_comes_at_the_end_and_without_pyplot(tmp_path):
     command = [sys.executable, "-c", LOOK_AT_MODULES, str(tmp_path)]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.split() == ["False", "False"]
+
+
+def test_messages_name_keywords_and_no_options(tmp_path):
+    movie = np.zeros((4, 2, 64, 64), np.uint16)
+    zarr.create_array(tmp_path / "m.zarr", data=movie, chunks=(1, 1, 64, 64), dimension_names=["t", "c", "y", "x"])
+    with pytest.raises(SourceError) as caught:
+        streamtrack.track(tmp_path / "m.zarr", progress=False)
+    assert str(caught.value).endswith('2 channels: choose one with source={"channel": ...}, of 0, 1')
+    with pytest.raises(SourceError) as caught:
+        streamtrack.track(tmp_path / "m.zarr", source={"channel": 0, "frames": "all"}, progress=False)
+    assert 'give source={"frames": "A:B"}, for example source={"frames": "0:4"}' in str(caught.value)
+
+
+def test_a_mask_may_be_an_array(tmp_path):
+    mask = np.zeros(MOVIE.shape[1:], bool)
+    mask[: mask.shape[0] // 2] = True
+    results = streamtrack.track(MOVIE, tmp_path / "out", mask=mask, progress=False)
+    assert len(results.tracks) > 0
+    assert results.tracks["y"].max() < mask.shape[0] // 2
+    (file,) = (tmp_path / "out").glob("mask-*.npy")
+    assert results.report["config"]["mask"] == str(file)
+    assert (np.load(file) == mask).all()
+    again = streamtrack.track(MOVIE, mask=mask.astype(np.uint8).tolist(), progress=False)
+    assert again.tracks[["y", "x"]].equals(results.tracks[["y", "x"]])
+    with pytest.raises(ConfigError, match=r"mask is an array of shape \(2, 3, 4\), float64: it must be \(H, W\)"):
+        streamtrack.track(MOVIE, mask=np.zeros((2, 3, 4)), progress=False)
+
+
+def test_a_setting_with_alternatives_names_them_all():
+    with pytest.raises(ConfigError, match=r"blinking = 'maybe' is not valid: .*'auto'"):
+        streamtrack.track(MOVIE, linker={"blinking": "maybe"}, progress=False)

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,8 +16,10 @@ from streamtrack.run_folder import RunFolder
 from streamtrack.session import Session
 from streamtrack.sinks import tables
 from streamtrack.sinks.frame_table import FRAMES_PARTIAL
+from streamtrack.sinks.raw_movie import RawMovie
 from streamtrack.sinks.stream import read_schema
 from streamtrack.sinks.tables import PARTIAL, TABLES
+from streamtrack.types import Frame, SourceInfo
 
 pytestmark = pytest.mark.usefixtures("lab_plugins")
 
@@ -151,3 +154,12 @@ def test_nothing_is_written_where_the_picture_was_not_asked_for(killed):
     (killed / "report.json").write_text(json.dumps({**report, "files": names}))
     recover(killed)
     assert not (killed / "overview.png").exists()
+
+
+def test_a_recording_that_lacks_its_end_says_so(killed):
+    movie = RawMovie(killed / "raw.ome.zarr", SourceInfo("lab-camera", (48, 64), "uint16"), 3)
+    for index in range(3, 8):
+        movie.add(Frame(index, np.zeros((48, 64), np.uint16), 0, 0.0))
+    movie.flush()  # and never closed
+    (remark,) = [each for each in recover(killed)["remarks"] if "raw" in each]
+    assert remark.startswith("raw.ome.zarr ends with frame 7: what came within the last second")

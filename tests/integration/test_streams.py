@@ -151,6 +151,10 @@ def test_a_killed_run_of_several_streams_is_recovered(tmp_path, movie):
     assert subprocess.run([sys.executable, tmp_path / "run.py"], timeout=120).returncode == 1
     report = recover(out)
     assert report["frames"]["processed"] == 36
+    streams = {(each["channel_name"], each["z"]): each for each in report["streams"]}
+    assert set(streams) == {(name, z) for name in ("DAPI", "GFP") for z in range(3)}
+    assert {each["processed"] for each in streams.values()} == {6}
+    assert sum(each["detections"] for each in streams.values()) == report["detections"]
     pd.testing.assert_frame_equal(streamtrack.read(out).tracks, whole.tracks)
     assert_no_track_crosses(pd.read_parquet(out / "tracks.parquet"))
     assert (out / "overview.png").exists()

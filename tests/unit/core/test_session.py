@@ -52,6 +52,8 @@ def test_a_run_hands_every_frame_to_every_stage_in_order(tmp_path):
     for result in kept():
         s: Stamps = result.stamps
         assert s.grabbed <= s.dequeued <= s.detected <= s.linked <= s.decided
+    assert {"queue", "total"}.isdisjoint(report["latency_ms"]), "of frames that are read ahead they say nothing"
+    assert report["frames_per_second"] > 0
     assert report["latency_ms"]["detect"]["n"] == 20
     assert report["latency_ms"]["write memory"]["n"] == 20
 

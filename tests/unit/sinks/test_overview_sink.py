@@ -308,3 +308,28 @@ def test_frames_lost_in_between_stand_in_the_headline(tmp_path):
     assert "lost" not in figure_of(tmp_path, results).get_suptitle()
     kept = [result for result in results if result.frame.index not in (1, 2)]
     assert "(2 lost in between)" in figure_of(tmp_path, kept).get_suptitle()
+
+
+def test_what_was_not_searched_is_veiled(tmp_path):
+    source = replace(example_source(), details={"roi": "8:40,10:70"})
+    figure = figure_of(tmp_path, example_results(4), source)
+    frame, tracks = figure.axes[0], figure.axes[2]
+    for axes in (frame, tracks):
+        veil = axes.images[1].get_array()
+        assert (veil[8:40, 10:70, 3] == 0).all()
+        assert (veil[:8, :, 3] > 0.3).all()
+        assert axes.images[1].get_extent() == axes.images[0].get_extent()
+    assert "31% of the frame searched" in figure.get_suptitle()
+    assert len(figure_of(tmp_path, example_results(4)).axes[0].images) == 1
+    gone = replace(example_source(), details={"mask": str(tmp_path / "gone.npy")})
+    assert len(figure_of(tmp_path, example_results(4), gone).axes[0].images) == 1
+
+
+def test_a_movie_on_disk_shows_frames_per_second_and_a_camera_its_latency(tmp_path):
+    disk = figure_of(tmp_path, example_results(4)).axes[4]
+    assert disk.get_title(loc="left").endswith("frames per second")
+    said = [text.get_text() for text in disk.get_legend().get_texts()]
+    assert any(text.startswith("whole frame: median") for text in said)
+    live = figure_of(tmp_path, example_results(4), replace(example_source(), live=True)).axes[4]
+    assert live.get_title(loc="left") == "per frame, by stage"
+    assert any("grab to decision, waiting included" in text.get_text() for text in live.get_legend().get_texts())
