@@ -13,7 +13,7 @@ USUAL = (Column("mass", "counts"), Column("score"), Column("sigma", "px"))
 """What every engine measures of each detection."""
 TAKEN = (
     *("frame", "particle", "y", "x", "mass", "score", "sigma", "existence", "vy", "vx", "diffusion", "directed"),
-    *("detection", "y_um", "x_um", "time_s"),
+    *("detection", "y_um", "x_um", "z_um", "time_s"),
 )
 TAKEN_OF_FRAMES = (
     *("frame", "time_s", "detections", "tracks"),

@@ -233,6 +233,7 @@ class _Builder:
             said: dict[str, Any] = {f"{axis}_name": names[axis][at] for axis, at in chosen.items() if axis != "z"}
             one = build("sources", _choose(config, chosen), microscope, self._config_folder).instance
             self._opened.callback(one.close)
+            said |= {"origin_um": one.info.origin_um, "z_um": one.info.z_um}
             sources[Stream(**{**_place(config, source.choices()), **chosen, **said})] = one
         return SeveralSources(sources)
 

@@ -51,8 +51,8 @@ class Results:
     def tracks(self) -> "pd.DataFrame":
         """Detections on confirmed tracks, by frame, then particle: ``frame, particle, y, x, mass, ...`` as in trackpy.
 
-        Positions are px. ``y_um, x_um`` and ``time_s`` are there where the movie says what a pixel and a frame are.
-        Raises ConfigError where the run wrote no such table.
+        Positions are px. ``y_um, x_um, z_um`` and ``time_s`` are there where the movie says what a pixel and a frame
+        are. Raises ConfigError where the run wrote no such table.
         """
         return self._table("tracks.parquet")
 
@@ -134,13 +134,7 @@ class Results:
 
         if not (self._folder / name).is_file():
             raise ConfigError(f"{self._folder} holds no {name}: the run's sink 'tables' writes it")
-        table = read_tracks(self._folder / name)
-        pixel_um, interval_s = table.attrs.get("pixel_size_um"), table.attrs.get("frame_interval_s")
-        if pixel_um is not None:
-            table = table.assign(y_um=table["y"] * pixel_um, x_um=table["x"] * pixel_um)
-        if interval_s is not None:
-            table = table.assign(time_s=table["frame"] * interval_s)
-        return table
+        return read_tracks(self._folder / name)
 
 
 class KeptOverview(OverviewSink):

@@ -34,7 +34,9 @@ class SeveralSources:
                 raise SourceError(f"{first.name}: frames of {stream} are {there}, others {here}: track one by one")
         lengths = [info.n_frames for info in infos if info.n_frames is not None]
         n_frames = sum(lengths) if len(lengths) == len(infos) else None
-        self._info = replace(first, n_frames=n_frames, streams=tuple(sources))
+        origins = {stream.origin_um for stream in sources}
+        origin_um = first.origin_um if len(origins) == 1 else None
+        self._info = replace(first, n_frames=n_frames, origin_um=origin_um, streams=tuple(sources))
 
     @property
     def info(self) -> SourceInfo:

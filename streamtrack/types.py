@@ -54,6 +54,8 @@ class Stream:
         projection.
     position_name, channel_name
         What they are called, as far as that is known; the indices tell streams apart.
+    origin_um, z_um
+        As in `SourceInfo`.
     """
 
     position: int = 0
@@ -61,6 +63,8 @@ class Stream:
     z: int | None = 0
     position_name: str = field(default="", compare=False)
     channel_name: str = field(default="", compare=False)
+    origin_um: tuple[float, float] | None = field(default=None, compare=False)
+    z_um: float | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         """Return it in words."""
@@ -139,6 +143,10 @@ class SourceInfo:
         True when frames come at the source's own pace and wait for nobody.
     pixel_size_um, frame_interval_s
         None where the source does not say.
+    origin_um, z_um
+        Where the centre of the first pixel is, y and x, and the height of the plane, um, as the metadata say it: an
+        image's translation, a stage's position. None where they do not, and in a source of several streams where theirs
+        differ: `Stream` has them.
     clock
         Name of the clock behind ``Frame.time_s``: ``"nominal"`` (index x interval, 1 s where the interval is
         unknown), ``"camera"`` or ``"host"``.
@@ -160,6 +168,8 @@ class SourceInfo:
     live: bool = False
     pixel_size_um: float | None = None
     frame_interval_s: float | None = None
+    origin_um: tuple[float, float] | None = None
+    z_um: float | None = None
     clock: str = "nominal"
     details: Mapping[str, Any] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
@@ -171,8 +181,8 @@ class SourceInfo:
         """Return what was written down as JSON; raises KeyError or TypeError where it is something else."""
         columns = {name: tuple(map(_column, known.get(name, ()))) for name in ("columns", "frame_columns")}
         streams = known.get("streams")
-        several = None if streams is None else tuple(Stream(**each) for each in streams)
-        return cls(**{**known, "shape": tuple(known["shape"]), **columns, "streams": several})
+        several = None if streams is None else tuple(Stream(**{**each, **_origin(each)}) for each in streams)
+        return cls(**{**known, **_origin(known), "shape": tuple(known["shape"]), **columns, "streams": several})
 
     def __post_init__(self) -> None:
         """Escape what no file could hold: names of files and devices may be in any encoding."""
@@ -187,6 +197,10 @@ class SourceInfo:
     def level(self) -> int:
         """The level of the pyramid that the frames are of, 0 the finest."""
         return int(self.details.get("level", 0))
+
+
+def _origin(known: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    return {"origin_um": tuple(known["origin_um"])} if known.get("origin_um") else {}
 
 
 def _column(known: Mapping[str, Any]) -> Column:

@@ -279,6 +279,11 @@ def length_um(value: object, unit: object) -> float | None:
     return _convert(value, unit, _UM)
 
 
+def place_um(value: object, unit: object) -> float | None:
+    """Return a place along an axis in um; None if the unit is unknown or the value is not finite."""
+    return _convert(value, unit, _UM, least=-math.inf)
+
+
 def duration_s(value: object, unit: object) -> float | None:
     """Return a duration in s, None if the unit is unknown or the value is not a positive number."""
     return _convert(value, unit, _S)

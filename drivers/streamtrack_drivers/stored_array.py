@@ -65,6 +65,10 @@ class StoredImage(Generic[ArrayT]):
         In stored order; None where nothing is known.
     channel_names
         May be empty, or have empty entries.
+    origin_um
+        Where the centre of the first pixel is, y and x.
+    planes_um
+        Height of the first z plane, and from each to the next.
     """
 
     array: ArrayT
@@ -72,6 +76,8 @@ class StoredImage(Generic[ArrayT]):
     channel_names: Sequence[str] = ()
     pixel_size_um: float | None = None
     frame_interval_s: float | None = None
+    origin_um: tuple[float, float] | None = None
+    planes_um: tuple[float, float] | None = None
 
 
 class StoredArraySource:
@@ -127,6 +133,8 @@ class StoredArraySource:
             n_frames=len(self._view.frames),
             pixel_size_um=image.pixel_size_um,
             frame_interval_s=image.frame_interval_s,
+            origin_um=image.origin_um,
+            z_um=_height_um(image.planes_um, self._view.z),
             details={"stored_dtype": array.dtype.str, "chunks": list(array.chunks), **self._view.details(), **details},
         )
         self._choices = self._view.choices(image.channel_names, position_names)
@@ -193,6 +201,10 @@ class StoredArraySource:
             except Exception as error:  # whatever a codec raises on damaged bytes
                 kind = "missing" if isinstance(error, MissingChunkError) else "unreadable"
                 return f"{kind} {self._part}: {one_line(error)}"
+
+
+def _height_um(planes_um: tuple[float, float] | None, z: int | Literal["max"]) -> float | None:
+    return None if planes_um is None or z == "max" else planes_um[0] + z * planes_um[1]
 
 
 def _chunks_per_frame(view: MovieView, chunks: tuple[int, ...]) -> int:

@@ -21,6 +21,7 @@ from streamtrack_drivers.axes import (
     duration_s,
     length_um,
     naming,
+    place_um,
     select_named,
     square_pixel_um,
 )
@@ -190,21 +191,46 @@ def _multiscale_image(group: zarr.Group, level: int) -> StoredImage[zarr.Array[A
     axes = multiscale.get("axes") or (list("tczyx") if array.ndim == 5 else [])  # 0.1 and 0.2 name none: always 5-D
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]  # 0.3 has bare names
     channels = (ome.get("omero") or {}).get("channels") or []
-    pixel_size_um, interval_s = _calibration(axes, _scale(multiscale, datasets[level], len(axes)))
+    scale, translation = _transformation(multiscale, datasets[level], len(axes))
+    pixel_size_um, interval_s = _calibration(axes, scale)
+    places_um = _places_um(axes, scale, translation)
     return StoredImage(
         array,
         [str(axis["name"]) for axis in axes] or _dimension_names(array),
         [str(channel.get("label") or "") for channel in channels],
         pixel_size_um,
         interval_s,
+        (places_um["y"][0], places_um["x"][0]) if {"y", "x"} <= places_um.keys() else None,
+        places_um.get("z"),
     )
 
 
-def _scale(multiscale: dict[str, Any], dataset: dict[str, Any], ndim: int) -> list[float]:
-    """Return the size of a pixel along each axis, the image's scale times that of its level; zeros where unknown."""
-    transforms = [each for part in (multiscale, dataset) for each in part.get("coordinateTransformations") or []]
-    scales = [np.asarray(each["scale"], float) for each in transforms if each.get("type") == "scale"]
-    return np.prod(scales, axis=0).tolist() if scales else [0.0] * ndim
+def _transformation(multiscale: dict[str, Any], dataset: dict[str, Any], ndim: int) -> tuple[list[float], list[float]]:
+    """Return the size of a pixel along each axis and where the first one is; sizes of 0 where nobody says them.
+
+    First the level is transformed, then the image.
+    """
+    transforms = [each for part in (dataset, multiscale) for each in part.get("coordinateTransformations") or []]
+    scale, translation, is_known = np.ones(ndim), np.zeros(ndim), False
+    for each in transforms:
+        if each.get("type") == "scale":
+            factor = np.asarray(each["scale"], float)
+            scale, translation, is_known = scale * factor, translation * factor, True
+        elif each.get("type") == "translation":
+            translation = translation + np.asarray(each["translation"], float)
+    return (scale if is_known else np.zeros(ndim)).tolist(), translation.tolist()
+
+
+def _places_um(
+    axes: list[dict[str, Any]], scale: list[float], translation: list[float]
+) -> dict[str, tuple[float, float]]:
+    """Return where the first pixel of an axis is and how large it is, um, of the axes in space that have a unit."""
+    places = {}
+    for axis, size, at in zip(axes, scale, translation, strict=True):
+        step, start = length_um(size, axis.get("unit")), place_um(at, axis.get("unit"))
+        if step is not None and start is not None:
+            places[str(axis["name"]).lower()] = start, step
+    return places
 
 
 def _calibration(axes: list[dict[str, Any]], scale: list[float]) -> tuple[float | None, float | None]:

@@ -5,17 +5,19 @@ Positions are pixels from the centre of the first one, frames count from 0.
 
 import math
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from xml.parsers import expat
 
 import numpy as np
 import pandas as pd
 
+from streamtrack import __version__
 from streamtrack.errors import ConfigError
 from streamtrack.formats.tracks import by_track, per_px
+from streamtrack.formats.xml_file import new_parser, parse
 
 _CONTEST = "TrackContestISBI2012"
-_TRACKMATE_CURE = "in TrackMate, take the action 'Export to ISBI challenge format' on an image whose unit is the pixel"
 
 
 def read_ptc(path: Path, pixel_size_um: float | None = None) -> pd.DataFrame:
@@ -42,11 +44,7 @@ def read_ptc(path: Path, pixel_size_um: float | None = None) -> pd.DataFrame:
         If the file cannot be read.
     """
     reader = _Reader(path)
-    try:
-        with path.open("rb") as file:
-            reader.parser.ParseFile(file)
-    except expat.ExpatError as error:
-        raise ConfigError(f"{path} is not whole XML ({error}); export it anew") from error
+    parse(path, reader.parser)
     if not reader.is_contest:
         raise ConfigError(f"{path} has no <{_CONTEST}>; give a file of the Particle Tracking Challenge")
     table = pd.DataFrame(reader.rows, columns=["frame", "particle", "y", "x", "z"]).astype({"particle": np.int64})
@@ -90,8 +88,39 @@ def write_ptc(table: pd.DataFrame, path: Path) -> None:
     _check_gaps(tracks)
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f'<?xml version="1.0" encoding="UTF-8"?>\n<root>\n<{_CONTEST}>\n')
-        file.writelines(_particles(tracks))
+        file.writelines(_particles(tracks, decimals=3))
         file.write(f"</{_CONTEST}>\n</root>\n")
+
+
+def write_simple_tracks(table: pd.DataFrame, path: Path) -> None:
+    """Write tracks as TrackMate's action "Export tracks to XML file" does.
+
+    Positions are from the image's first pixel, in micron where ``table.attrs`` has ``pixel_size_um``, else pixel.
+
+    Parameters
+    ----------
+    table
+        Columns ``frame, particle, y, x`` (px); others are not written.
+    path
+        The XML file.
+
+    Raises
+    ------
+    ConfigError
+        If the table does not hold tracks in 2D; see :func:`streamtrack.formats.tracks.by_track`.
+    OSError
+        If the file cannot be written.
+    """
+    tracks = by_track(table)
+    size, interval = (table.attrs.get(name) for name in ("pixel_size_um", "frame_interval_s"))
+    units = f'spaceUnits="{"pixel" if size is None else "micron"}" frameInterval="{interval or 1.0!r}" '
+    units += f'timeUnits="{"frame" if interval is None else "sec"}"'
+    tracks[["y", "x"]] *= 1.0 if size is None else size
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write('<?xml version="1.0" encoding="UTF-8"?>\n')
+        file.write(f'<Tracks nTracks="{tracks["particle"].nunique()}" {units} from="streamtrack {__version__}">\n')
+        file.writelines(_particles(tracks, decimals=6, counted=True))
+        file.write("</Tracks>\n")
 
 
 def _check_gaps(tracks: pd.DataFrame) -> None:
@@ -113,18 +142,15 @@ class _Reader:
         self.rows: list[tuple[float, ...]] = []
         self.is_contest = False
         self.exported: dict[str, str] | None = None
-        self.parser = expat.ParserCreate()
+        self.parser = new_parser(path)
         self.parser.StartElementHandler = self._start
-        self.parser.StartDoctypeDeclHandler = self._refuse_doctype
         self._path = path
         self._particle = -1
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
-        if tag == "TrackMate":
-            raise ConfigError(f"{self._path} is a TrackMate file; {_TRACKMATE_CURE}")
         if tag == _CONTEST:
             self.is_contest = True
-        elif tag == "Tracks" and attributes.get("from", "").startswith("TrackMate"):
+        elif tag == "Tracks" and "spaceUnits" in attributes:
             self.is_contest, self.exported = True, attributes
         elif tag == "particle":
             self._particle += 1
@@ -139,17 +165,12 @@ class _Reader:
             said = " ".join(f'{name}="{value}"' for name, value in attributes.items())[:200]
             raise ConfigError(f"{self._path} has <detection {said}>; a detection needs numbers t, x and y") from error
 
-    def _refuse_doctype(self, *_: object) -> None:
-        """Raise ConfigError: entities can fill any memory, and no file of the challenge defines one."""
-        raise ConfigError(f"{self._path} has a DOCTYPE, which no file of the challenge has; export it anew")
 
-
-def _particles(tracks: pd.DataFrame) -> Iterator[str]:
+def _particles(tracks: pd.DataFrame, decimals: int, counted: bool = False) -> Iterator[str]:
     columns = (tracks[name].tolist() for name in ("particle", "frame", "x", "y"))
-    before = None
-    for particle, t, x, y in zip(*columns, strict=True):
-        if particle != before:
-            yield "<particle>\n" if before is None else "</particle>\n<particle>\n"
-        yield f'<detection t="{t}" x="{x:.3f}" y="{y:.3f}" z="0"/>\n'
-        before = particle
-    yield "</particle>\n"
+    rows = zip(*columns, strict=True)
+    for _, group in groupby(rows, itemgetter(0)):
+        detections = [f'<detection t="{t}" x="{x:.{decimals}f}" y="{y:.{decimals}f}" z="0"/>\n' for _, t, x, y in group]
+        yield f'<particle nSpots="{len(detections)}">\n' if counted else "<particle>\n"
+        yield from detections
+        yield "</particle>\n"

@@ -1,8 +1,6 @@
 """Tables of tracks: Parquet and CSV, ours or trackpy's, read into one shape."""
 
-import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +13,20 @@ from numpy.typing import NDArray
 from streamtrack import __version__
 from streamtrack.columns import column_from, metadata_of
 from streamtrack.errors import ConfigError, foreign_errors
+from streamtrack.formats.calibration import ORIGIN, beside, from_texts, to_texts
+from streamtrack.formats.geff import read_geff
+from streamtrack.formats.napari import read_napari
 from streamtrack.formats.ptc_xml import read_ptc
 from streamtrack.formats.text_tables import read_text_table
+from streamtrack.formats.trackmate_xml import read_trackmate
 from streamtrack.formats.tracks import by_track
+from streamtrack.formats.xml_file import root_tag
 from streamtrack.types import Column
 
-UNITS = ("pixel_size_um", "frame_interval_s")
-"""Keys of ``DataFrame.attrs`` and of the Parquet schema's metadata."""
-
-_CSV_DECIMALS = 4
+_CSV_DECIMALS = dict.fromkeys(("y", "x", "y_um", "x_um", "z_um"), 4) | {"time_s": 9}
 _TOO_LARGE = 2.0**62
+_MOST_SAID = 300
+"""Characters of the names that a message lists."""
 
 
 def read_tracks(path: str | Path, *, pixel_size_um: float | None = None) -> pd.DataFrame:
@@ -33,18 +35,21 @@ def read_tracks(path: str | Path, *, pixel_size_um: float | None = None) -> pd.D
     Parameters
     ----------
     path
-        A ``.parquet`` or ``.csv`` file with columns ``frame, y, x`` and, where the rows are linked, ``particle``, in
-        any order, or an ``.xml`` file of the Particle Tracking Challenge. Also TrackMate's tables of spots (CSV) and
-        its export of tracks (simple XML), and napari's points (CSV).
+        A ``.parquet`` or text file (``.csv``, ``.tsv``, ``.txt``) with columns ``frame, y, x`` and, where the rows are
+        linked, ``particle``, in any order; TrackMate's spots (CSV), its files and its export of tracks (XML);
+        ThunderSTORM's localisations (CSV); napari's points and tracks (CSV, ``.npy``); an ``.xml`` file of the Particle
+        Tracking Challenge; a GEFF folder.
     pixel_size_um
-        How large a pixel is, for positions in micron; goes before what the file says.
+        How large a pixel is, for positions in micron; goes before what the file says, or the report beside it.
 
     Returns
     -------
     pandas.DataFrame
         ``frame`` and ``particle`` int64, ``y, x`` float64 in px, other columns and the order of the rows as they are.
-        ``attrs`` has what a Parquet file knows: ``pixel_size_um``, ``frame_interval_s``, and of the columns that engine
-        and measures added ``units``, and ``classes``, the names of what a column holds the numbers of; by column.
+        Where the file has tracks that divide, ``parent`` is the track that a track came out of, -1 for none. ``attrs``
+        has what the file or the run's report beside it knows: ``pixel_size_um``, ``frame_interval_s``, ``origin_y_um``,
+        ``origin_x_um``, ``source``, ``shape``, ``level``, ``frames``, and of the columns that engine and measures added
+        ``units``, and ``classes``, the names of what a column holds the numbers of; by column.
 
     Raises
     ------
@@ -53,20 +58,29 @@ def read_tracks(path: str | Path, *, pixel_size_um: float | None = None) -> pd.D
         that is not finite.
     """
     path = Path(path)
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".parquet": _read_parquet,
-        ".csv": partial(read_text_table, pixel_size_um=pixel_size_um),
-        ".xml": partial(read_ptc, pixel_size_um=pixel_size_um),
-    }
-    reader = readers.get(path.suffix.lower())
+    reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise ConfigError(f"cannot read {path}: its name must end in {', '.join(readers)}")
+        raise ConfigError(f"cannot read {path}: its name must end in {', '.join(_READERS)}")
     with foreign_errors(ConfigError, f"cannot read {path} as {path.suffix[1:]}"):
-        if not path.is_file():
-            raise ConfigError(f"cannot read {path}: there is no such file")
-        table = _checked(reader(path), path)
-        table.attrs |= {} if pixel_size_um is None else {"pixel_size_um": pixel_size_um}
-        return table
+        if not path.exists() or path.is_dir() != (reader is read_geff):
+            raise ConfigError(f"cannot read {path}: there is no such {'folder' if reader is read_geff else 'file'}")
+        table = _checked(reader(path, pixel_size_um), path)
+        given = {} if pixel_size_um is None else {"pixel_size_um": pixel_size_um}
+        table.attrs.update({**beside(path), **{str(name): said for name, said in table.attrs.items()}, **given})
+        return table if pixel_size_um is None else _placed_anew(table)
+
+
+def _read_xml(path: Path, pixel_size_um: float | None) -> pd.DataFrame:
+    read = read_trackmate if root_tag(path) == "TrackMate" else read_ptc
+    return read(path, pixel_size_um)
+
+
+def _placed_anew(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with its places in um, if it has them, by the pixel size in ``attrs``."""
+    size = table.attrs["pixel_size_um"]
+    origin = {name: table.attrs.get(key, 0.0) for name, key in zip("yx", ORIGIN, strict=True)}
+    places = {f"{axis}_um": table[axis] * size + at for axis, at in origin.items() if f"{axis}_um" in table}
+    return table.assign(**places)
 
 
 def one_stream(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -98,9 +112,8 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
     OSError
         If the file cannot be written.
     """
-    known = {name: repr(float(table.attrs[name])) for name in UNITS if name in table.attrs}
     rows = pa.Table.from_pandas(_by_frame(table), preserve_index=False)
-    schema = _with_about(rows, table.attrs).with_metadata({"streamtrack_version": __version__} | known)
+    schema = _with_about(rows, table.attrs).with_metadata({"streamtrack_version": __version__} | to_texts(table.attrs))
     pa.parquet.write_table(rows.cast(schema), path)
 
 
@@ -121,7 +134,7 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     OSError
         If the file cannot be written.
     """
-    _by_frame(table).round({"y": _CSV_DECIMALS, "x": _CSV_DECIMALS}).to_csv(path, index=False, lineterminator="\n")
+    _by_frame(table).round(_CSV_DECIMALS).to_csv(path, index=False, lineterminator="\n")
 
 
 def _by_frame(table: pd.DataFrame) -> pd.DataFrame:
@@ -130,15 +143,14 @@ def _by_frame(table: pd.DataFrame) -> pd.DataFrame:
     return tracks[[*first, *(name for name in tracks.columns if name not in first)]]
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _read_parquet(path: Path, pixel_size_um: float | None) -> pd.DataFrame:
     with pa.parquet.ParquetFile(path) as file:
         rows = file.read()
     _check_names(rows.column_names, path)
-    metadata = rows.schema.metadata or {}
     table: pd.DataFrame = rows.to_pandas().reset_index(drop=True)
-    known = {name: float(metadata[name.encode()]) for name in UNITS if name.encode() in metadata}
-    table.attrs = {name: value for name, value in known.items() if 0 < value < math.inf}
-    table.attrs.update(_about(rows.schema))
+    metadata = {name.decode(): text.decode() for name, text in (rows.schema.metadata or {}).items()}
+    table.attrs.clear()
+    table.attrs.update(from_texts(metadata) | _about(rows.schema))
     return table
 
 
@@ -166,7 +178,8 @@ def _check_names(names: list[Any], path: Path) -> None:
 def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     missing = [name for name in ("frame", "y", "x") if name not in table.columns]
     if missing:
-        has = ", ".join(map(str, table.columns)) or "none"
+        has = ", ".join(map(str, table.columns))
+        has = f"{has[:_MOST_SAID]} ..." if len(has) > _MOST_SAID else has or "none"
         raise ConfigError(f"{path} lacks the column(s) {', '.join(missing)} (it has: {has}); rename its columns")
     columns = {name: _finite(table[name], path) for name in ("y", "x")}
     columns |= {name: _whole(table[name], path) for name in ("frame", "particle") if name in table.columns}
@@ -196,3 +209,15 @@ def _refuse(bad: NDArray[np.bool_], column: "pd.Series[Any]", path: Path, why: s
         row = int(bad.argmax())
         said = f"{column.name} = {str(column.iloc[row])[:50]} in row {row + 1}"
         raise ConfigError(f"{path} has {said}, {why} ({bad.sum()} such rows); drop or mend them")
+
+
+Reader = Callable[[Path, float | None], pd.DataFrame]
+"""Takes a path and how large a pixel is, um."""
+
+_READERS: dict[str, Reader] = {
+    ".parquet": _read_parquet,
+    **dict.fromkeys((".csv", ".tsv", ".txt"), read_text_table),
+    ".xml": _read_xml,
+    ".npy": read_napari,
+    ".geff": read_geff,
+}

@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 
 from streamtrack.errors import ConfigError
+from streamtrack.formats.calibration import beside
 
-_UM = dict.fromkeys(("micron", "microns", "um", "µm", "μm", "micrometer"), 1.0)
-_UM |= {"nm": 1e-3, "nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3}
+UM = dict.fromkeys(("micron", "microns", "um", "µm", "μm", "micrometer"), 1.0)
+UM |= {"nm": 1e-3, "nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3}
+"""How many micrometers the units of length are that programs name."""
 
 
 def per_px(unit: str, pixel_size_um: float | None, path: Path) -> float:
-    """Return by what to multiply positions in a unit to have them in px.
+    """Return by what to multiply positions in a unit to have them in px; of a run's folder its report says it.
 
     Raises
     ------
@@ -21,13 +23,14 @@ def per_px(unit: str, pixel_size_um: float | None, path: Path) -> float:
     """
     if unit.lower() in ("pixel", "pixels", "px"):
         return 1.0
-    if unit and unit.lower() not in _UM:
+    if unit and unit.lower() not in UM:
         raise ConfigError(f"{path} has positions in {unit!r}; export it anew, in micron or pixel")
-    if pixel_size_um is None:
+    size_um = pixel_size_um or beside(path).get("pixel_size_um")
+    if size_um is None:
         said = f"in {unit}" if unit else "without a unit"
         cure = f"streamtrack convert {path} --to csv --pixel-size UM_PER_PX"
         raise ConfigError(f"{path} has positions {said}, streamtrack's are in px; run {cure}")
-    return _UM.get(unit.lower(), 1.0) / pixel_size_um
+    return UM.get(unit.lower(), 1.0) / float(size_um)
 
 
 def by_track(table: pd.DataFrame) -> pd.DataFrame:

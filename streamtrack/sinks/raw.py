@@ -96,7 +96,8 @@ class RawSink:
 
     def _begin(self, stream: Stream) -> "_Recording | _Events":
         several = self._source.streams is not None
-        source = replace(self._source, name=f"{self._source.name}: {stream}") if several else self._source
+        of_stream = {"name": f"{self._source.name}: {stream}", "origin_um": stream.origin_um, "z_um": stream.z_um}
+        source = replace(self._source, **of_stream) if several else self._source  # type: ignore[arg-type]
         name = f"p{stream.position}_c{stream.channel}_z{'max' if stream.z is None else stream.z}" if several else ""
         if not self._always:
             return _Events(self._folder, source, f"_{name}" * several, self._numbers, self._before, self._after)

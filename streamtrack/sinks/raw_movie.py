@@ -157,7 +157,7 @@ def _attributes(source: SourceInfo, first: int) -> dict[str, Any]:
     scale = [interval_s or 1.0, pixel_um or 1.0, pixel_um or 1.0]
     transformations = [
         {"type": "scale", "scale": scale},
-        {"type": "translation", "translation": [first * scale[0], 0.0, 0.0]},
+        {"type": "translation", "translation": [first * scale[0], *(source.origin_um or (0.0, 0.0))]},
     ]
     multiscale = {
         "name": source.name,

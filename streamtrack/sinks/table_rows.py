@@ -25,6 +25,8 @@ _REVISION_COLUMNS = ("frame", "detection", "particle", "existence")
 """Of a row that revises an earlier one; all others are null in it. ``detection``, the place among the detections of
 the frame, is null in rows that do not revise."""
 _INTEGERS = ("frame", "particle", "detection")
+_DOUBLES = ("y_um", "x_um", "z_um", "time_s")
+"""A stage's position and a clock's time have more digits than single precision."""
 _USUAL = (*TRACK_COLUMNS, "detection")
 
 
@@ -35,6 +37,8 @@ def schema_of(columns: Iterable[Column]) -> pa.Schema:
 
 
 def _type(column: Column) -> pa.DataType:
+    if column.name in _DOUBLES:
+        return pa.float64()
     return pa.int64() if column.unit == INDEX else pa.float32()
 
 

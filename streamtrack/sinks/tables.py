@@ -12,7 +12,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from streamtrack.plain import plain
 from streamtrack.run_folder import UNFINISHED_NAME
 from streamtrack.sinks.files import check_folder, replacing, sink_errors, with_partials
 from streamtrack.sinks.frame_table import FRAMES, FRAMES_PARTIAL, FrameTable, make_frames
+from streamtrack.sinks.places import place_columns, placed
 from streamtrack.sinks.revisions import joined, taken
 from streamtrack.sinks.serial import Serial
 from streamtrack.sinks.stream import Extent, StreamWriter, read_batches, read_schema
@@ -55,7 +56,8 @@ _FLUSH_NS = 500_000_000
 _FLUSH_ROWS = 65_536
 _GROUP_ROWS = 262_144
 _CSV_DECIMALS = 4
-_CSV_ROUNDED = ("y", "x", "score", "sigma", "existence", "directed")
+_CSV_ROUNDED = ("y", "x", "score", "sigma", "existence", "directed", "y_um", "x_um", "z_um")
+_CSV_TIME_DECIMALS = 9
 
 
 class TableSink:
@@ -76,6 +78,9 @@ class TableSink:
     ``directed``         probability of directed motion
     ===================  ====================================================================================
 
+    Behind them are ``y_um, x_um, z_um, time_s``, those of them that the movie tells: the place with the image's origin
+    (translation, or stage position), height of the plane, and when the frame was exposed.
+
     Of a movie of several streams all tables have the columns ``t, c, z, p`` at the end: ``t`` is the frame's index
     within its stream, as ``frame`` is; channel, z plane and position are indices, which the report names. Rows are in
     the order in which the frames came.
@@ -93,10 +98,11 @@ class TableSink:
     when a detection changes tracks; with a linker that does not tell, they are null, in the CSV empty.
 
     The Parquet files carry, as metadata of their schema, ``streamtrack_version, source, level`` (of the pyramid that
-    pixels are of, 0 the finest), ``frames`` (how many were processed), ``time_unit`` (``s``, or ``frame`` where nobody
-    knows how long one takes: velocities and diffusion are in it) and, where known, ``pixel_size_um`` and
-    ``frame_interval_s``. In the CSV positions, sigma and probabilities have at most
-    4 decimals; the same results give the same bytes on every platform.
+    pixels are of, 0 the finest), ``shape`` (H, W), ``frames`` (how many were processed), ``time_unit`` (``s``, or
+    ``frame`` where nobody knows how long one takes: velocities and diffusion are in it) and, where known,
+    ``pixel_size_um``, ``frame_interval_s``, ``origin_y_um`` and ``origin_x_um`` (of the first pixel's centre; where
+    streams differ, their columns have it). In the CSV positions, sigma and probabilities have at most 4 decimals; the
+    same results give the same bytes on every platform.
 
     Rows reach the operating system within a second while frames come, and then survive the end of the process.
     """
@@ -115,7 +121,8 @@ class TableSink:
         self._failed = False
         metadata = _metadata(source)
         self._serial = None if source.streams is None else Serial()
-        columns = source.columns if source.streams is None else (*source.columns, *STREAM_COLUMNS)
+        self._source = source
+        columns = (*source.columns, *place_columns(source), *(() if source.streams is None else STREAM_COLUMNS))
         self._schema = schema_of(columns).with_metadata({**metadata, "run": secrets.token_hex(8)})
         with sink_errors(folder / PARTIAL):
             self._stream = StreamWriter(folder / PARTIAL, self._schema)
@@ -131,6 +138,7 @@ class TableSink:
         if self._failed:
             raise SinkError(f"cannot write {self._folder / PARTIAL}: an earlier write failed; start a new run")
         self._frames.add(result)
+        result = replace(result, detections=placed(result.detections, result.frame, self._source))
         numbered = (
             self._serial.number(result) if self._serial else (result.frame.index, result.detections, result.tracks)
         )
@@ -240,10 +248,12 @@ def recover(folder: Path) -> Recovered:
 
 def _metadata(source: SourceInfo) -> dict[str, str]:
     known = {"pixel_size_um": source.pixel_size_um, "frame_interval_s": source.frame_interval_s}
+    known |= dict(zip(("origin_y_um", "origin_x_um"), source.origin_um or (None, None), strict=True))
     return {
         "streamtrack_version": __version__,
         "source": source.name,
         "level": str(source.level),
+        "shape": json.dumps(source.shape),
         "time_unit": source.time_unit,
         **{name: repr(float(value)) for name, value in known.items() if value is not None},
         "source_info": json.dumps(plain(asdict(source))),
@@ -375,7 +385,8 @@ def _rounded(group: pa.Table) -> pa.Table:
 
     Masses, velocities and diffusion coefficients, whose size is not known, keep their digits.
     """
-    for name in _CSV_ROUNDED:
-        values = np.round(group[name].to_numpy().astype(np.float64), _CSV_DECIMALS)
+    decimals = dict.fromkeys(_CSV_ROUNDED, _CSV_DECIMALS) | {"time_s": _CSV_TIME_DECIMALS}
+    for name in [name for name in decimals if name in group.column_names]:
+        values = np.round(group[name].to_numpy().astype(np.float64), decimals[name])
         group = group.set_column(group.column_names.index(name), name, pa.array(values, from_pandas=True))
     return group

@@ -53,11 +53,11 @@ def imagej(path, movie):
     path.write_bytes(head + bytes(4) + text + movie.astype(">u2").tobytes())
 
 
-def mmstack(path, movie, coordinates=None, *, planned=None, index=True, elapsed_ms=None):
+def mmstack(path, movie, coordinates=None, *, planned=None, index=True, elapsed_ms=None, more=None):
     """Write Micro-Manager's multipage TIFF.
 
     ``coordinates`` are channel, slice, frame, position of each image, ``planned`` what the summary says besides the
-    number of frames; a killed acquisition has no ``index``.
+    number of frames, ``more`` what each image says; a killed acquisition has no ``index``.
     """
     n, height, width = movie.shape
     coordinates = coordinates or [(0, 0, t, 0) for t in range(n)]
@@ -70,7 +70,7 @@ def mmstack(path, movie, coordinates=None, *, planned=None, index=True, elapsed_
         pixels_at = offsets[-1] + 2 + 12 * 11 + 4
         said = {"ChannelIndex": c, "SliceIndex": z, "FrameIndex": t, "PositionIndex": p}
         said |= {"ElapsedTime-ms": elapsed_ms[number]} if elapsed_ms else {}
-        said = json.dumps(said).encode() + b"\0"
+        said = json.dumps(said | (more or {})).encode() + b"\0"
         tags = [(254, 4, 1, 0), (256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 16), (259, 3, 1, 1)]
         tags += [(262, 3, 1, 1), (273, 4, 1, pixels_at), (277, 3, 1, 1), (278, 3, 1, height)]
         tags += [(279, 4, 1, image.nbytes), (51123, 2, len(said), pixels_at + image.nbytes)]

@@ -37,6 +37,11 @@ def tracks(tmp_path):
         ("napari", "tracks.napari.npy"),
         ("geff", "tracks.geff"),
         ("csv", "tracks.csv"),
+        ("trackmate-csv", "tracks.trackmate.csv"),
+        ("trackmate-simple", "tracks.tracks.xml"),
+        ("napari-points", "tracks.points.csv"),
+        ("napari-tracks", "tracks.tracks.csv"),
+        ("thunderstorm", "tracks.thunderstorm.csv"),
     ],
 )
 def test_each_format_appears_beside_the_table_once(convert, tracks, to, name):

@@ -13,6 +13,7 @@ from typing import Any
 
 import tifffile
 
+from streamtrack_drivers import axes
 from streamtrack_drivers.axes import duration_s, length_um, moment_s
 from streamtrack_drivers.tiff_stack.files import FileSet
 from streamtrack_drivers.tiff_stack.movies import PagedMovie, squeezed
@@ -132,6 +133,15 @@ def elapsed_s(plane: Plane) -> float | None:
     """Return how long after its start the acquisition had this image; None where its page does not say."""
     pages, page = plane
     return moment_s((of_image(pages, page.directory) or {}).get("ElapsedTime-ms"), "ms")
+
+
+def place_um(plane: Plane) -> tuple[float | None, float | None, float | None]:
+    """Return where the stage was, z, y, x, as the page of an image says it."""
+    pages, page = plane
+    known = of_image(pages, page.directory) or {}
+    said = (known.get(f"{axis}PositionUm", known.get(f"{axis}Position_um")) for axis in "ZYX")
+    z, y, x = (axes.place_um(place, "um") for place in said)
+    return z, y, x
 
 
 def position_names(summary: Mapping[str, Any]) -> list[str]:

@@ -10,13 +10,15 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from streamtrack.errors import SourceError, foreign_errors
-from streamtrack_drivers.axes import duration_s, length_um, moment_s, select_named, square_pixel_um
+from streamtrack_drivers.axes import duration_s, length_um, moment_s, place_um, select_named, square_pixel_um
 from streamtrack_drivers.tiff_stack.files import FileSet
 from streamtrack_drivers.tiff_stack.movies import PagedMovie, squeezed, the_only
 from streamtrack_drivers.tiff_stack.pages import Pages
 from streamtrack_drivers.tiff_stack.pixels import LostPageError
 from streamtrack_drivers.tiff_stack.planes import Plane, Stack, stack, unnamed
 from streamtrack_drivers.tiff_stack.survey import overlapping
+
+PlaceUm = tuple[float | None, float | None, float | None]
 
 
 class TiffDataBlock(NamedTuple):
@@ -49,6 +51,8 @@ class OmeImage(NamedTuple):
         In the order of the planes; the last two are Y and X.
     times_s
         Of planes, by their T, C, Z.
+    places_um
+        Where the stage was, z, y, x, of planes by their T, C, Z; None for what is not said.
     """
 
     axes: str
@@ -58,6 +62,7 @@ class OmeImage(NamedTuple):
     pixel_size_um: float | None
     frame_interval_s: float | None
     times_s: Mapping[tuple[int, int, int], float]
+    places_um: Mapping[tuple[int, int, int], PlaceUm]
     name: str = ""
 
 
@@ -199,6 +204,7 @@ def _read_image(pixels: ElementTree.Element, uuid: str | None, file_name: str) -
         square_pixel_um(y_um, x_um),
         duration_s(get("TimeIncrement"), get("TimeIncrementUnit", "s")),
         dict(_plane_times(pixels)),
+        dict(_plane_places(pixels)),
     )
 
 
@@ -206,8 +212,20 @@ def _plane_times(pixels: ElementTree.Element) -> Iterator[tuple[tuple[int, int, 
     for plane in pixels.iterfind("{*}Plane"):
         time_s = moment_s(plane.get("DeltaT"), plane.get("DeltaTUnit", "s"))
         if time_s is not None:
-            t, c, z = (int(plane.get(f"The{axis}", 0)) for axis in "TCZ")
-            yield (t, c, z), time_s
+            yield _plane_of(plane), time_s
+
+
+def _plane_places(pixels: ElementTree.Element) -> Iterator[tuple[tuple[int, int, int], PlaceUm]]:
+    """Yield where planes were taken, as far as a unit says it: without one places are in a frame of the stage's own."""
+    for plane in pixels.iterfind("{*}Plane"):
+        z, y, x = (place_um(plane.get(f"Position{a}"), plane.get(f"Position{a}Unit")) for a in "ZYX")
+        if (z, y, x) != (None, None, None):
+            yield _plane_of(plane), (z, y, x)
+
+
+def _plane_of(plane: ElementTree.Element) -> tuple[int, int, int]:
+    t, c, z = (int(plane.get(f"The{axis}", 0)) for axis in "TCZ")
+    return t, c, z
 
 
 def _first_plane(data: ElementTree.Element, axes: str, shape: tuple[int, ...]) -> int | None:

@@ -174,12 +174,24 @@ class TiffSource:
             n_frames=len(view.frames) + (self._missing is not None),
             pixel_size_um=scale.pixel_size_um,
             frame_interval_s=self._times.interval_s if self._times else scale.frame_interval_s,
+            **self._place_um(scale),
             clock="camera" if self._times else "nominal",
             details={"stored_dtype": stored, **view.details(), "format": f"tiff {self._movie.kind}"},
         )
 
     def _time_s(self, index: int) -> float:
         return self._times[index] if self._times else index * (self._info.frame_interval_s or 1.0)
+
+    def _place_um(self, scale: "_Scale") -> dict[str, Any]:
+        """Return where the stage was at the first frame, as OME-XML says it, or the page of Micro-Manager's files."""
+        view, index = self._view, self._view.frames.start
+        place = scale.places_um.get((index, view.channel, 0 if view.z == "max" else view.z))
+        if place is None and self._movie.kind in ("mmstack", "ndtiff"):
+            with suppress(LostPageError):
+                place = mmstack.place_um(self._movie.plane(next(self._plane_numbers(index))))
+        z, y, x = place or (None, None, None)
+        known = {} if y is None or x is None else {"origin_um": (y, x)}
+        return known | ({} if z is None or view.z == "max" else {"z_um": z})
 
     def _times_of(self, scale: "_Scale") -> FrameTimes | None:
         """Return the times of the frames as OME-XML has them, or the pages of Micro-Manager's files."""
@@ -232,12 +244,14 @@ class _Scale:
     frame_interval_s: float | None
     channel_names: Sequence[str] = ()
     times_s: Mapping[tuple[int, int, int], float] = field(default_factory=dict)
+    places_um: Mapping[tuple[int, int, int], ome.PlaceUm] = field(default_factory=dict)
     position_names: Sequence[str] = ()
 
     @classmethod
     def of_ome(cls, image: ome.OmeImage, images: Sequence[ome.OmeImage] = ()) -> "_Scale":
         names = [each.name for each in images] if len(images) > 1 else ()
-        return cls(image.pixel_size_um, image.frame_interval_s, image.channel_names, image.times_s, names)
+        said = (image.pixel_size_um, image.frame_interval_s, image.channel_names, image.times_s, image.places_um)
+        return cls(*said, names)
 
     @classmethod
     def of_ndtiff(cls, found: ndtiff.NDTiff) -> "_Scale":

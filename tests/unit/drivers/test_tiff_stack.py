@@ -471,6 +471,22 @@ def test_times_of_planes_are_those_of_the_frames(tmp_path, times_ms, said, expec
     np.testing.assert_allclose(info.frame_interval_s, np.median(np.diff(expected_s)))
 
 
+def test_the_place_of_the_stage_is_where_the_image_is(tmp_path):
+    movie = make_movie()
+    said = 'PositionX="1.5" PositionXUnit="mm" PositionY="-20" PositionYUnit="µm" PositionZ="300" PositionZUnit="nm"'
+    planes = "".join(f'<Plane TheC="0" TheZ="0" TheT="{t}" {said}/>' for t in range(8))
+    xml = tiff_files.ome_xml(movie, Type="uint16").replace("</Pixels>", f"{planes}</Pixels>")
+    for name, unit, expected in (("known", "µm", ((-20.0, 1500.0), 0.3)), ("other", "reference frame", (None, 0.3))):
+        text = xml.replace('YUnit="µm"', f'YUnit="{unit}"').encode("utf-8")
+        tiff_files.ome_page_by_page(tmp_path / f"{name}.ome.tif", movie, text)
+        info, _ = read(tmp_path / f"{name}.ome.tif")
+        assert (info.origin_um, info.z_um) == expected
+    stage = {"XPositionUm": 1500.0, "YPositionUm": -20.0, "ZPositionUm": 0.3}
+    tiff_files.mmstack(tmp_path / "m.tif", movie, more=stage)
+    info, _ = read(tmp_path / "m.tif")
+    assert (info.origin_um, info.z_um) == ((-20.0, 1500.0), 0.3)
+
+
 def test_a_planned_interval_that_was_not_kept_is_said(tmp_path):
     movie = make_movie()
     for planned_s, n_remarks in ((1, 1), (0.0201, 0)):

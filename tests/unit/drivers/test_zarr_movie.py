@@ -351,3 +351,27 @@ def test_close_ends_a_running_iteration(tmp_path):
     source.close()
     assert list(frames) == []
     assert list(source.frames()) == []
+
+
+@pytest.mark.parametrize(("level", "z", "origin_um", "z_um"), [(0, 1, (7.0, -3.0), 14.0), (1, 0, (7.1, -2.9), 10.0)])
+def test_the_place_is_that_of_the_level_and_of_the_image(tmp_path, level, z, origin_um, z_um):
+    """Levels of 0.2 and 0.4 um in y and x, 4 um in z, the coarser one half a pixel on; in micrometer and nanometer."""
+    path, levels = tmp_path / "m.ome.zarr", [make_movie((2, 3, 64, 64)), make_movie((2, 3, 32, 32))]
+    units = {"z": "micrometer", "y": "micrometer", "x": "nanometer"}
+    image = [{"type": "translation", "translation": [0.0, 10.0, 7.0, -3000.0]}]
+    write_ome(path, levels, "TZYX", "0.5", units=units, scales=[[1, 4, 0.2, 200], [1, 4, 0.4, 400]], transforms=image)
+    group = zarr.open_group(path)
+    described = group.attrs["ome"]
+    half = {"type": "translation", "translation": [0.0, 0.0, 0.1, 100.0]}
+    described["multiscales"][0]["datasets"][1]["coordinateTransformations"].append(half)
+    group.attrs["ome"] = described
+    info, _ = read(path, level=level, z=z)
+    assert info.origin_um == pytest.approx(origin_um)
+    assert info.z_um == z_um
+    assert info.pixel_size_um == pytest.approx(0.2 * 2**level)
+    assert read(path, z="max")[0].z_um is None
+
+
+def test_without_units_nobody_knows_the_place(tmp_path):
+    path = write_ome(tmp_path / "m.ome.zarr", [make_movie()], "TYX", "0.4")
+    assert read(path)[0].origin_um is None

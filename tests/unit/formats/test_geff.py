@@ -3,11 +3,12 @@ import sys
 import numpy as np
 import pytest
 from geff import GeffMetadata, validate_structure
-from geff.core_io import read_to_memory
+from geff.core_io import read_to_memory, write_arrays
 from geff.validate.data import ValidationConfig
 
 from streamtrack.errors import ConfigError
 from streamtrack.formats.geff import MEMBERS, write_geff
+from streamtrack.formats.tables import read_tracks
 
 EVERYTHING = ValidationConfig(graph=True, lineage=True, tracklet=True)
 
@@ -43,6 +44,51 @@ def test_axes_have_units_and_scales(awkward, tmp_path):
     assert (axes["t"].unit, axes["t"].scale, axes["t"].scaled_unit) == ("frame", 0.05, "second")
     for name in "yx":
         assert (axes[name].unit, axes[name].scale, axes[name].scaled_unit) == ("pixel", 0.16, "micrometer")
+
+
+def test_the_origin_is_the_offset_of_the_axes(awkward, tmp_path):
+    awkward.attrs |= {"origin_y_um": 0.05, "origin_x_um": -3.0}
+    write_geff(awkward, tmp_path / "a.geff")
+    axes = {axis.name: axis for axis in GeffMetadata.read(tmp_path / "a.geff").axes}
+    assert (axes["y"].offset, axes["x"].offset, axes["t"].offset) == (0.05, -3.0, None)
+
+
+def test_a_graph_of_another_program_is_read(tmp_path):
+    """Axes in micron under other names, no tracklets, a division, a value that is missing."""
+    metadata = GeffMetadata.model_validate(
+        {
+            "directed": True,
+            "axes": [
+                {"name": "time", "type": "time", "unit": "frame", "scale": 2.0, "scaled_unit": "second"},
+                {"name": "Y", "type": "space", "unit": "micrometer"},
+                {"name": "X", "type": "space", "unit": "micrometer"},
+            ],
+            "node_props_metadata": {},
+            "edge_props_metadata": {},
+        }
+    )
+    values = {"time": [0, 1, 2, 2], "Y": [1.0, 1.5, 2.0, 1.0], "X": [3.0, 3.0, 4.0, 2.0]}
+    properties = {name: {"values": np.array(each), "missing": None} for name, each in values.items()}
+    properties["area"] = {"values": np.array([5, 6, 7, 0]), "missing": np.array([False, False, False, True])}
+    edges = np.array([[70, 60], [60, 50], [60, 40]])
+    write_arrays(tmp_path / "a.geff", np.array([70, 60, 50, 40]), properties, edges, {}, metadata)
+    with pytest.raises(ConfigError, match=r"positions in micrometer.* --pixel-size"):
+        read_tracks(tmp_path / "a.geff")
+    table = read_tracks(tmp_path / "a.geff", pixel_size_um=0.5)
+    assert table[["frame", "particle", "parent"]].to_numpy().tolist() == [[0, 0, -1], [1, 0, -1], [2, 1, 0], [2, 2, 0]]
+    assert table[["y", "x"]].to_numpy().tolist() == [[2, 6], [3, 6], [4, 8], [2, 4]]
+    assert table["area"].tolist()[:3] == [5, 6, 7]
+    assert np.isnan(table["area"].iloc[3])
+    assert table.attrs == {"pixel_size_um": 0.5, "frame_interval_s": 2.0}
+
+
+def test_what_is_no_geff_is_refused_in_one_line(tmp_path):
+    (tmp_path / "a.geff").mkdir()
+    with pytest.raises(ConfigError, match=r"a\.geff is no GEFF that can be read") as caught:
+        read_tracks(tmp_path / "a.geff")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"no such folder"):
+        read_tracks(tmp_path / "b.geff")
 
 
 def test_unknown_units_leave_no_scale(awkward, tmp_path):

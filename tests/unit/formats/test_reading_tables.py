@@ -1,3 +1,4 @@
+import tracemalloc
 from datetime import datetime
 
 import numpy as np
@@ -39,7 +40,8 @@ def test_the_tables_of_a_run_are_read(tmp_path):
     table, text = read_tracks(tmp_path / "tracks.parquet"), read_tracks(tmp_path / "tracks.csv")
     assert table.dtypes[["frame", "particle", "y", "x"]].tolist() == [np.int64, np.int64, np.float64, np.float64]
     known = {"pixel_size_um": source.pixel_size_um, "frame_interval_s": source.frame_interval_s}
-    assert table.attrs == {name: value for name, value in known.items() if value is not None}
+    known |= {"source": source.name, "level": 0, "shape": source.shape, "frames": 12}
+    assert table.attrs == known
     assert len(table) > 0
     np.testing.assert_array_equal(text[["frame", "particle"]], table[["frame", "particle"]])
     np.testing.assert_allclose(text[["y", "x"]], table[["y", "x"]], atol=1e-4)
@@ -72,7 +74,7 @@ def test_whole_numbers_may_be_written_as_floats_and_large_ones_stay_exact(tmp_pa
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.txt", "", "name must end in .parquet, .csv, .xml"),
+        ("a.doc", "", "name must end in .parquet, .csv, .tsv, .txt, .xml, .npy, .geff"),
         ("a.csv", "", "No columns to parse"),
         ("a.csv", "\0\0\0", "lacks the column"),
         ("a.csv", "frame,y,z\n1,2,3\n", r"lacks the column\(s\) x \(it has: frame, y, z\)"),
@@ -114,8 +116,9 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path, name):
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):
     (tmp_path / "a.csv").write_bytes(bytes(range(128, 256)) * 8)
-    with pytest.raises(ConfigError, match=r"cannot read .*a\.csv"):
+    with pytest.raises(ConfigError, match=r"a\.csv lacks the column\(s\) frame, y, x") as caught:
         read_tracks(tmp_path / "a.csv")
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize(
@@ -154,6 +157,10 @@ FORMS = {
     "capitals": PLAIN.replace("frame,particle,y,x", "Frame,Particle,Y,X").encode(),
     "utf-8 with a mark": PLAIN.encode("utf-8-sig"),
     "utf-16": PLAIN.replace(",", "\t").encode("utf-16"),
+    "lines before the header": b"# made by a program\n\n Tracks, of a movie\n" + PLAIN.encode(),
+    "quotes": PLAIN.replace("frame,particle,y,x", '"frame","particle","y","x"').encode(),
+    "decimal commas that begin late": b"frame;particle;y;x\n0;7;1,5;2,25\n1;7;1,75;-2,5\n",
+    "napari's tracks": b"ID,T,Y,X\n7,0,1.5,2.25\n7,1,1.75,-2.5\n",
     "index that is a column, too": b"frame,frame,particle,y,x\n0,0,7,1.5,2.25\n1,1,7,1.75,-2.5\n",
 }
 
@@ -162,8 +169,50 @@ FORMS = {
 def test_text_tables_of_other_programs_are_read(tmp_path, form):
     (tmp_path / "a.csv").write_bytes(form)
     table = read_tracks(tmp_path / "a.csv")
-    assert list(table.columns) == ["frame", "particle", "y", "x"]
-    assert table.to_numpy().tolist() == [[0, 7, 1.5, 2.25], [1, 7, 1.75, -2.5]]
+    assert set(table.columns) == {"frame", "particle", "y", "x"}
+    assert table[["frame", "particle", "y", "x"]].to_numpy().tolist() == [[0, 7, 1.5, 2.25], [1, 7, 1.75, -2.5]]
+
+
+def test_latin_1_is_read_where_it_is_no_utf_8(tmp_path):
+    (tmp_path / "a.csv").write_bytes("frame,y,x,größe µm\n0,1.5,2.25,3\n".encode("latin-1"))
+    assert read_tracks(tmp_path / "a.csv").to_dict("list") == {"frame": [0], "y": [1.5], "x": [2.25], "größe µm": [3]}
+
+
+THUNDERSTORM = """"id","frame","x [nm]","y [nm]","sigma [nm]","intensity [photon]","uncertainty_xy [nm]"
+1.0,1.0,250.0,150.0,130.1,900.5,20.0
+2.0,3.0,50.0,250.0,128.0,700.0,30.0
+"""
+
+
+def test_localisations_of_thunderstorm_are_read(tmp_path):
+    """Frames from 1, nm from the corner of the first pixel."""
+    (tmp_path / "a.csv").write_text(THUNDERSTORM)
+    with pytest.raises(ConfigError, match=r"positions in nm.* --pixel-size UM_PER_PX"):
+        read_tracks(tmp_path / "a.csv")
+    table = read_tracks(tmp_path / "a.csv", pixel_size_um=0.1)
+    np.testing.assert_allclose(table[["frame", "y", "x", "sigma"]].iloc[:, :3], [[0, 1, 2], [2, 2, 0]])
+    assert table.columns.tolist() == ["frame", "x", "y", "sigma", "intensity", "sigma"] or "intensity" in table
+
+
+def test_units_in_brackets_are_heeded(tmp_path):
+    (tmp_path / "a.csv").write_text("Frame,Particle,X (um),Y (um)\n0,4,1.0,0.5\n")
+    table = read_tracks(tmp_path / "a.csv", pixel_size_um=0.25)
+    assert table[["frame", "particle", "y", "x"]].to_numpy().tolist() == [[0, 4, 2, 4]]
+
+
+def test_a_table_on_its_side_is_refused_at_once(tmp_path):
+    text = ",".join(map(str, range(1_000_000)))
+    (tmp_path / "a.csv").write_text(f"{text}\n{text}\n")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match=r"a line of more than 1000000 characters; .* turn it"):
+            read_tracks(tmp_path / "a.csv")
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+    (tmp_path / "b.csv").write_text(",".join("abcdefghij" * 300) + "\n")
+    with pytest.raises(ConfigError, match=r"has 3000 columns; .* turn it"):
+        read_tracks(tmp_path / "b.csv")
 
 
 TRACKMATE_CSV = """LABEL,ID,TRACK_ID,QUALITY,POSITION_X,POSITION_Y,POSITION_Z,POSITION_T,FRAME

@@ -11,6 +11,9 @@ from streamtrack.types import CONFIRMED
 DETECTIONS = ["frame", "y", "x", "score", "sigma", "mass"]
 TRACKS = ["frame", "particle", "y", "x", "mass", "score", "sigma", "existence", "vy", "vx", "diffusion", "directed"]
 
+PLACES = ["y_um", "x_um", "time_s"]
+"""What the example's pixel size and frame interval lead to."""
+
 
 def write_tables(folder, results, source=None):
     folder.mkdir(exist_ok=True)
@@ -38,13 +41,15 @@ def rows(results):
             if place in table:
                 table[place] |= {"particle": revised.particle[i], "existence": revised.existence[i]}
     kinds = {name: np.int64 if name in ("frame", "particle") else np.float32 for name in TRACKS}
-    return pd.DataFrame(list(table.values()), columns=TRACKS).astype(kinds)
+    kinds |= dict.fromkeys(PLACES, np.float64)
+    return pd.DataFrame(list(table.values()), columns=[*TRACKS, *PLACES]).astype(kinds)
 
 
 def row(result, i):
     d, t, motion = result.detections, result.tracks, result.tracks.motion
     said = {"frame": result.frame.index, "particle": t.particle[i], "existence": t.existence[i]}
     said |= {name: getattr(d, name)[i] for name in ("y", "x", "mass", "score", "sigma")}
+    said |= {"y_um": float(d.y[i]) * 0.1, "x_um": float(d.x[i]) * 0.1, "time_s": result.frame.time_s}
     if motion is not None:
         vy, vx = motion.velocity_px_s[i]
         said |= {"vy": vy, "vx": vx, "diffusion": motion.diffusion_px2_s[i], "directed": motion.modes[i, 1]}
@@ -70,7 +75,7 @@ def assert_tables_are_of() -> Callable:
     def compare(results, folder):
         detections, tracks = tables_in(folder)
         expected = rows(results)
-        pd.testing.assert_frame_equal(detections, expected[DETECTIONS])
+        pd.testing.assert_frame_equal(detections, expected[[*DETECTIONS, *PLACES]])
         pd.testing.assert_frame_equal(tracks, only_confirmed(expected))
 
     return compare

@@ -17,7 +17,7 @@ from streamtrack.sinks import tables
 from streamtrack.sinks.frame_table import FRAMES, FRAMES_PARTIAL
 from streamtrack.sinks.tables import PARTIAL, TableSink, recover
 from streamtrack.testing.sinks import example_results, example_source
-from streamtrack.types import Column, SourceInfo
+from streamtrack.types import Column, SourceInfo, Stream
 
 COLUMNS = (Column("intensity", "counts"), Column("width", "px"), Column("kind", classes=("vesicle", "comet")))
 FRAME_COLUMNS = (Column("stage_x_um", "um"), Column("focus_score"))
@@ -57,7 +57,7 @@ def as_they_should_be(folder):
         assert table.attrs["units"] == {"intensity": "counts", "width": "px"}
         assert table.attrs["classes"] == {"kind": ["vesicle", "comet"]}
     csv = pd.read_csv(folder / "tracks.csv")
-    assert csv.columns[-3:].tolist() == ["intensity", "width", "kind"]
+    assert csv.columns[-6:].tolist() == ["intensity", "width", "kind", "y_um", "x_um", "time_s"]
     np.testing.assert_allclose(csv["intensity"], tracks["intensity"], rtol=1e-6)
     assert csv["kind"].isna().equals(tracks["kind"].isna())
 
@@ -110,13 +110,17 @@ def test_a_stream_of_before_there_were_such_columns_is_recovered(tmp_path, monke
         sink.write(result)
     (tmp_path / FRAMES_PARTIAL).unlink()
     assert recover(tmp_path).n_detections == 12 * 8
-    assert read_tracks(tmp_path / "tracks.parquet").attrs == {"pixel_size_um": 0.1, "frame_interval_s": 0.05}
+    known = read_tracks(tmp_path / "tracks.parquet").attrs
+    assert (known["pixel_size_um"], known["frame_interval_s"]) == (0.1, 0.05)
     assert not (tmp_path / PARTIAL).exists()
 
 
 def test_what_a_source_was_is_read_back_from_json_of_any_age():
     written = json.loads(json.dumps(asdict(SOURCE)))
     assert SourceInfo.from_json(written) == SOURCE
+    placed = replace(SOURCE, origin_um=(1.0, 2.0), streams=(Stream(1, origin_um=(3.0, 4.0)),))
+    again = SourceInfo.from_json(json.loads(json.dumps(asdict(placed))))
+    assert (again, again.streams[0].origin_um) == (placed, (3.0, 4.0))
     old = {"name": "camera", "shape": [64, 96], "dtype": "uint16"}
     assert SourceInfo.from_json(old) == SourceInfo("camera", (64, 96), "uint16")
 
@@ -143,7 +147,7 @@ def test_trackmate_gets_them_as_features_of_the_spots(tracks, tmp_path):
     for row, spot in spots.items():
         assert float(spot.get("INTENSITY")) == pytest.approx(by_track["intensity"][row])
         assert float(spot.get("WIDTH")) == pytest.approx(0.1 * by_track["width"][row]), "in micron, as positions are"
-        assert (spot.get("KIND") is None) == np.isnan(by_track["kind"][row])
+        assert (spot.get("KIND") == "NaN") == np.isnan(by_track["kind"][row])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
