@@ -4,11 +4,15 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer.main
+import zarr
 
+import streamtrack
 from streamtrack import registry
 from streamtrack.cli import make_app
+from streamtrack.simulation import MovieSettings, ground_truth
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("engines/**/*.md")])
@@ -63,3 +67,68 @@ def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)", text):
         assert (ROOT / target).exists(), target
+
+
+RUN = [
+    "streamtrack --version",
+    "streamtrack doctor",
+    "streamtrack track movie.ome.zarr --channel 0 --out results",
+    "streamtrack track movie.ome.zarr --threshold 0.6 --out results --overwrite",
+    "streamtrack track --config run.toml --out results --overwrite",
+    "streamtrack evaluate results truth.csv",
+    "streamtrack convert results/tracks.parquet --to trackmate",
+    "streamtrack convert linked.csv --to parquet",
+    "streamtrack relink results/detections.parquet --out best.parquet",
+]
+"""In the order in which they need each other."""
+
+ELSEWHERE = {
+    "streamtrack demo": "in a fresh environment, as README says",
+    'streamtrack track "sim:vesicle?snr=4&density=200&frames=60&size=256" --out simulated': "test_command_line",
+    "streamtrack recover results": "test_recovery",
+    "streamtrack stop results": "test_stopping",
+    "streamtrack bench --fps 100": "bench/",
+    "streamtrack train recipe.toml --out run": "training/",
+    "streamtrack export run/checkpoint.pt --out mine.onnx": "test_export",
+    "streamtrack pack spots.onnx --scaling standard --stride 8 --out spots-packed.onnx": "test_pack_command",
+    "streamtrack track movie.zarr --weights spots-packed.onnx": "test_pack_command",
+    "streamtrack calibrate stage run.toml": "test_calibrate_command",
+    "streamtrack check run.toml": "test_check_command",
+    "streamtrack check run.toml --mode armed": "test_check_command",
+}
+"""Where those are run that need hardware, another environment, or minutes."""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with the movie, the truth and the configuration that the pages name."""
+    monkeypatch.chdir(tmp_path)
+    settings = MovieSettings("vesicle", 7, 300, 8, height_px=64, width_px=64, seed=3)
+    movie = streamtrack.simulate("vesicle", snr=7, density=300, frames=8, size=64, seed=3).movie
+    group = zarr.create_group("movie.ome.zarr")
+    group.create_array("0", data=movie[:, np.newaxis], chunks=(1, 1, 64, 64))
+    kinds = {"t": "time", "c": "channel", "y": "space", "x": "space"}
+    axes = [{"name": name, "type": kind} for name, kind in kinds.items()]
+    scale = {"type": "scale", "scale": [1.0] * 4}
+    datasets = [{"path": "0", "coordinateTransformations": [scale]}]
+    named = {"channels": [{"label": "GFP"}]}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}], "omero": named}
+    ground_truth(settings).to_csv("truth.csv", index=False)
+    ground_truth(settings).to_csv("linked.csv", index=False)
+    page = (ROOT / "docs" / "first_movie.md").read_text(encoding="utf-8")
+    (tmp_path / "run.toml").write_text(page.partition("```toml\n")[2].partition("```")[0], encoding="utf-8")
+    return tmp_path
+
+
+def test_the_commands_run_one_after_the_other(cli, folder):
+    for command in RUN:
+        code, _, err = cli(*shlex.split(command)[1:])
+        assert code == 0, f"{command}: {err}"
+    assert {"results", "best.parquet", "linked.parquet"} <= {path.name for path in folder.iterdir()}
+    assert (folder / "results" / "tracks.trackmate.xml").is_file()
+
+
+def test_every_command_of_the_pages_is_run_somewhere():
+    rest = set(OWN) - set(RUN) - ELSEWHERE.keys()
+    assert {command for command in rest if not command.startswith(("streamtrack live", "streamtrack batch"))} == set()
+    assert set(RUN) | ELSEWHERE.keys() <= set(OWN), "a page lost a command"
