@@ -15,14 +15,47 @@ def demo(
     ] = DEMO_SOURCE,
     out: Annotated[Path, typer.Option(help="Folder for the results; the default one is replaced.")] = DEMO_FOLDER,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder holds.")] = False,
+    movie: Annotated[
+        Path | None, typer.Option(help="Only write the movie there, as OME-Zarr, and its ground truth beside it.")
+    ] = None,
 ) -> None:
     """Track a simulated movie, score it against its ground truth, and leave the pictures to look at."""
     from streamtrack.cli.evaluate import print_scores, score_run
     from streamtrack.cli.running import EXIT_CODES, make_config, run, under_a_bar
 
+    if movie is not None:
+        return _write_movie(source, movie)
     report = run(lambda: make_config(source), out, overwrite or out == DEMO_FOLDER, under_a_bar)
     if report["status"] == "completed" and source.startswith("sim:"):
         print_scores(score_run(out))
     if report["status"] in ("completed", "incomplete"):
         print(f"Look at {out / 'overview.png'}")
     raise typer.Exit(EXIT_CODES[report["status"]])
+
+
+def _write_movie(source: str, path: Path) -> None:
+    """Write a simulated movie to try things out with, and its truth; never over what is there."""
+    from contextlib import closing
+
+    from streamtrack.cli.evaluate import simulated_truth
+    from streamtrack.config import PluginConfig
+    from streamtrack.errors import ConfigError
+    from streamtrack.output import check_output, output_file
+    from streamtrack.registry import build, source_from_text
+    from streamtrack.sinks.raw_movie import RawMovie
+    from streamtrack.types import Frame
+
+    truth = path.parent / f"{path.name.partition('.')[0]}_truth.csv"
+    if not source.startswith("sim:"):
+        raise ConfigError(f"{source} is no simulated movie: --movie writes those, sim:receptor for example")
+    for file in (path, truth):
+        check_output(file, False)
+    with closing(build("sources", PluginConfig(**source_from_text(source))).instance) as simulated:
+        written = RawMovie(path, simulated.info, 0)
+        for frame in simulated.frames():
+            if isinstance(frame, Frame):
+                written.add(frame)
+        written.close({})
+    with output_file(truth) as partial:
+        simulated_truth(source).to_csv(partial, index=False)
+    print(f"{path}, {truth}")

@@ -130,9 +130,20 @@ def print_scores(scores: RunScores) -> None:
 
 def _simulated_truth(folder: Path, text: str | None) -> pd.DataFrame:
     """Return the truth of the simulated movie that was tracked, or that ``text`` names."""
-    table = source_from_text(text) if text else read_report(folder).get("config", {}).get("source")
+    if text:
+        return simulated_truth(text)
+    table = read_report(folder).get("config", {}).get("source")
     if not isinstance(table, dict) or table.get("kind") != "sim":
         raise ConfigError(f"{folder} was not made from a simulated movie; name a table with the ground truth")
+    return _truth_of(table)
+
+
+def simulated_truth(text: str) -> pd.DataFrame:
+    """Return the ground truth of a simulated movie, ``sim:...``."""
+    return _truth_of(source_from_text(text))
+
+
+def _truth_of(table: dict[str, Any]) -> pd.DataFrame:
     settings = dict(build("sources", PluginConfig(**table)).settings)
     size = settings.pop("size")
     return ground_truth(MovieSettings(**settings, height_px=size, width_px=size))

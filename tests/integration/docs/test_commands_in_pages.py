@@ -85,6 +85,7 @@ RUN = [
 ELSEWHERE = {
     "streamtrack demo": "in a fresh environment, as README says",
     'streamtrack track "sim:vesicle?snr=4&density=200&frames=60&size=256" --out simulated': "test_command_line",
+    "streamtrack demo --movie demo.ome.zarr": "below, a smaller one",
     "streamtrack recover results": "test_recovery",
     "streamtrack stop results": "test_stopping",
     "streamtrack bench --fps 100": "bench/",
@@ -132,3 +133,15 @@ def test_every_command_of_the_pages_is_run_somewhere():
     rest = set(OWN) - set(RUN) - ELSEWHERE.keys()
     assert {command for command in rest if not command.startswith(("streamtrack live", "streamtrack batch"))} == set()
     assert set(RUN) | ELSEWHERE.keys() <= set(OWN), "a page lost a command"
+
+
+def test_the_demo_makes_a_movie_and_its_truth(cli, tmp_path):
+    movie = "sim:vesicle?snr=7&density=300&frames=6&size=64&seed=3"
+    assert cli("demo", movie, "--movie", tmp_path / "demo.ome.zarr")[0] == 0
+    assert cli("track", tmp_path / "demo.ome.zarr", "--out", tmp_path / "results")[0] == 0
+    code, out, _ = cli("evaluate", tmp_path / "results", tmp_path / "demo_truth.csv")
+    assert code == 0
+    assert "Detection" in out
+    code, _, err = cli("demo", movie, "--movie", tmp_path / "demo.ome.zarr")
+    assert code == 2
+    assert "is there already" in err
