@@ -5,13 +5,12 @@ pile up at the shift: each particle adds one difference there, and all others an
 """
 
 import math
-from typing import Any
 
 import numpy as np
 
 from streamtrack.compiling import compiled
+from streamtrack.linking.confirmation import is_inside
 from streamtrack.linking.records import (
-    BROWNIAN,
     N_MODELS,
     NONE,
     POSITION,
@@ -65,7 +64,7 @@ def lost_tracks(
     n_here = n_linked = n_confirmed = n_confirmed_linked = 0
     for n in range(len(slots)):
         linked = detection_of[n] != NONE
-        if linked or _is_inside(states[slots[n], now], height, width):
+        if linked or is_inside(states[slots[n], now], height, width):
             here[n_here] = slots[n]
             n_here += 1
             n_linked += linked
@@ -80,13 +79,6 @@ def lost_tracks(
             lost[n] = slot
             n += 1
     return lost[: MOST_TRACKS if n >= FEWEST else 0]
-
-
-@compiled
-def _is_inside(track: Any, height: int, width: int) -> bool:
-    place = track["mean"][BROWNIAN]
-    inside: bool = 0.0 <= place[Y, POSITION] < height and 0.0 <= place[X, POSITION] < width
-    return inside
 
 
 @compiled

@@ -190,7 +190,8 @@ class ImmLinker:
         revised, vanished = self._revise()
         particle, existence, motion = self._outcome(len(detections))
         new, over = confirm_and_terminate(
-            tracks.states, tracks.live, tracks.now, tracks.confirmed, CONFIRMED, LEAST_EXISTENCE, self._max_misses
+            *(tracks.states, tracks.live, tracks.now, tracks.confirmed),
+            *(CONFIRMED, LEAST_EXISTENCE, self._max_misses, *self._shape),
         )
         confirmed = tracks.particle[new]
         self._learn(new, over)
