@@ -189,9 +189,17 @@ class ImmLinker:
         self._link(n)
         revised, vanished = self._revise()
         particle, existence, motion = self._outcome(len(detections))
+        height, width = self._shape
         new, over = confirm_and_terminate(
-            *(tracks.states, tracks.live, tracks.now, tracks.confirmed),
-            *(CONFIRMED, LEAST_EXISTENCE, self._max_misses, *self._shape),
+            tracks.states,
+            tracks.live,
+            tracks.now,
+            tracks.confirmed,
+            CONFIRMED,
+            LEAST_EXISTENCE,
+            self._max_misses,
+            height,
+            width,
         )
         confirmed = tracks.particle[new]
         self._learn(new, over)
