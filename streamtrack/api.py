@@ -46,7 +46,13 @@ MAX_INDEX = 2**50
 
 
 def track(
-    movie: Any, out: str | Path | None = None, *, overwrite: bool = False, progress: bool = True, **settings: Any
+    movie: Any,
+    out: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+    **settings: Any,
 ) -> Results:
     """Track the particles of a movie.
 
@@ -60,6 +66,9 @@ def track(
         the returned `Results` are gone.
     overwrite
         Whether results in ``out`` may be replaced.
+    resume
+        Whether to go on with the run that was killed or stopped in ``out``, if there is one. What comes out is what
+        one run would have given.
     progress
         Whether to show a progress bar, on stderr.
     **settings
@@ -84,8 +93,10 @@ def track(
         if source is not None:
             stack.enter_context(closing(source))
         if out is None:
+            if resume:
+                raise ConfigError("resume = True: say in which folder the run was, as out")
             return _track_in_memory(config, source, progress)
-        report = _run(Session(config, _folder(out), overwrite=overwrite, source=source), progress)
+        report = _run(Session(config, _folder(out), overwrite=overwrite, source=source, resume=resume), progress)
         return _checked(Results(_folder(out)), report)
 
 

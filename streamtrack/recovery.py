@@ -14,7 +14,7 @@ from streamtrack.errors import ConfigError, SinkError
 from streamtrack.files import remove_file
 from streamtrack.plain import plain
 from streamtrack.report import read_report, versions, write_report
-from streamtrack.run_folder import ENDED, MARK, UNFINISHED_NAME, RunFolder
+from streamtrack.run_folder import ENDED, KEPT_NAMES, MARK, UNFINISHED_NAME, RunFolder
 from streamtrack.sinks.frame_table import FRAMES, make_frames
 from streamtrack.sinks.overview import OVERVIEW, draw_tables
 from streamtrack.sinks.raw import MOVIE, STREAMS
@@ -70,6 +70,8 @@ def _recover(folder: Path) -> dict[str, Any]:
         raise ConfigError(f"{folder}: {what}, and no {UNFINISHED_NAME} is there; there is nothing to recover")
     report = _said(report, recovered)
     report |= _of_streams(folder, recovered.source)
+    if any((folder / name).exists() for name in KEPT_NAMES):
+        report["remarks"].append("an earlier run may have searched more frames: 'streamtrack track --resume' goes on")
     report["remarks"] += [*_drawn(folder, report, recovered), *_of_raw(folder)]
     try:
         write_report(folder, report)

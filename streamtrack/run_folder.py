@@ -32,6 +32,8 @@ ANSWER_NAME = "stopping.json"
 """What the microscope was made safe with, while the files are being finished; then the report has it."""
 UNFINISHED_NAME = "detections.partial.arrows"
 """What a killed run leaves besides its report, for ``streamtrack recover``."""
+KEPT_NAMES = tuple(f"{name}.resumed.{end}" for end in ("arrows", "parquet") for name in ("detections", "frames"))
+"""What the rows of a run that was broken off are called while another one goes on with it."""
 RUN_FILES = (REPORT_NAME, f"{REPORT_NAME}.partial", COMMANDS_NAME, ANSWER_NAME)
 """What a run writes whatever its sinks."""
 ENDED = ("completed", "incomplete", "interrupted")
@@ -53,11 +55,14 @@ class RunFolder:
     ----------
     files
         Names that this run may write; those of folders end in ``/``.
+    spared
+        Those that it does not move out of the way.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.files: tuple[str, ...] = RUN_FILES
+        self.spared: tuple[str, ...] = ()
         self._sources: list[Path] = []
         self._lock: RunLock | None = None
         self._made: list[Path] = []
@@ -161,7 +166,7 @@ class RunFolder:
         """Remove what this run has written, and put back what was moved out of the way."""
         with suppress(OSError):
             for name in self.files:
-                if not self._is_tracked(name):
+                if name not in self.spared and not self._is_tracked(name):
                     _delete(self.path / name)
             for path in self._moved:
                 move(_away(path), path)
@@ -194,7 +199,7 @@ class RunFolder:
     def _names(self) -> list[str]:
         """Return what this run writes and what the run before it wrote, but for what is tracked now."""
         names = dict.fromkeys((*self.files, *_files_of_last_run(self.path)))
-        return [name for name in names if not self._is_tracked(name)]
+        return [name for name in names if name not in self.spared and not self._is_tracked(name)]
 
     def _is_tracked(self, name: str) -> bool:
         path = (self.path / name).resolve()
@@ -216,7 +221,7 @@ class RunFolder:
     def _refuse_results(self, there: list[str]) -> None:
         status = _status(self.path)
         if status == "running" or (UNFINISHED_NAME in there and status not in ENDED):
-            cure = f"save it with 'streamtrack recover {self.path}', or pass --overwrite"
+            cure = f"go on with --resume, save it with 'streamtrack recover {self.path}', or pass --overwrite"
             raise ConfigError(f"{self.path} holds a run that was broken off: {cure}")
         held = [name.rstrip("/") for name in there if name != ANSWER_NAME]
         if held:

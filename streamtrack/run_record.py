@@ -137,7 +137,7 @@ class RunRecord:
             "safety": (parts.guard.outcome() if parts.guard else None) or None,
             "files": list(self._run_folder.files),
             "outputs": {key: value for key, value in outcome.items() if key != "write_ms"},
-            "config": self._full_config(),
+            "config": self.full_config(),
             "versions": versions(),
             "machine": machine(),
             "started": self._started.isoformat(timespec="seconds"),
@@ -203,7 +203,7 @@ class RunRecord:
             }
         return outcomes
 
-    def _full_config(self) -> dict[str, Any]:
+    def full_config(self) -> dict[str, Any]:
         """Return the run's configuration with every default spelled out."""
         config = self._config
         mask = None if config.mask is None else str(config.folder / config.mask)

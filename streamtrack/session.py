@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from streamtrack.actuators.guard import Guard
 from streamtrack.channel import Channel, ChannelClosed, Policy, Put
 from streamtrack.clock import monotonic_ns
 from streamtrack.config import RunConfig
-from streamtrack.errors import SinkError, SourceError, StreamtrackError, described
+from streamtrack.errors import ConfigError, SinkError, SourceError, StreamtrackError, described
 from streamtrack.fanout import Fanout
 from streamtrack.garbage import frozen_gc
 from streamtrack.interrupts import Stop
@@ -23,7 +24,8 @@ from streamtrack.parts import ReadyMade, build_parts, files_of
 from streamtrack.power import awake
 from streamtrack.protocols import Engine, FrameSource, Microscope, Sink
 from streamtrack.report import ENDED, INTERRUPTED, Status, failed
-from streamtrack.run_folder import RunFolder
+from streamtrack.resuming import Remembering, Resumption
+from streamtrack.run_folder import KEPT_NAMES, RunFolder
 from streamtrack.run_record import Progress, RunRecord
 from streamtrack.step import Step
 from streamtrack.stop_file import StopFile, unsafe
@@ -56,6 +58,8 @@ class Session:
         microscope open.
     sinks
         Ready-made ones by name, besides those of the configuration.
+    resume
+        Whether to go on with the run that was broken off in the folder, if there is one.
     stop
         Requests to end the run, where they are heard already; by default they are heard during `run`. One that comes
         before raises KeyboardInterrupt.
@@ -71,8 +75,11 @@ class Session:
         engine: Engine | None = None,
         microscope: Microscope | None = None,
         sinks: Mapping[str, Sink] | None = None,
+        resume: bool = False,
         stop: Stop | None = None,
     ) -> None:
+        if overwrite and resume:
+            raise ConfigError("overwrite begins anew, resume goes on: give one of the two")
         self._config = config
         self._folder = folder
         self._stop = stop or Stop()
@@ -82,6 +89,10 @@ class Session:
         with ExitStack() as opened:
             opened.callback(self._run_folder.release)
             self._run_folder.lock()
+            self._resumption = Resumption(folder) if resume else None
+            if self._resumption is not None and self._resumption.report:
+                overwrite = True  # by what is the same, and more
+                self._run_folder.spared = KEPT_NAMES
             self._run_folder.check(overwrite)  # before any hardware is opened
             opened.enter_context(stop_file)
             with self._stop.breaks_off():
@@ -90,6 +101,9 @@ class Session:
             settings = config.source.settings.values() if config.source else ()
             self._run_folder.check(overwrite, files_of(self._parts.sinks), [self._parts.source.info.name, *settings])
             self._open = opened.pop_all()
+        self._resumed = Remembering(self._parts.engine, self._resumption) if self._resumption else None
+        if self._resumed is not None:
+            self._parts = replace(self._parts, engine=self._resumed)
         self._source, self._engine, self._linker = self._parts.source, self._parts.engine, self._parts.linker
         self._info = self._parts.info
         self._record = RunRecord(config, self._parts, self._run_folder)
@@ -117,6 +131,9 @@ class Session:
             with self._stop.breaks_off():
                 self._engine.prepare(self._info.shape, self._info.dtype)
                 self._linker.prepare(self._info.shape)
+                if self._resumption is not None:
+                    self._resumption.check(self._info, self._record.full_config(), self._engine.info)
+                    self._resumption.keep()
                 for measure in self._parts.measures.values():
                     measure.prepare(self._info.shape, self._info.dtype)
         except KeyboardInterrupt:
@@ -129,6 +146,8 @@ class Session:
         error = "; ".join(filter(None, (*unsafe(self._safety()), self._stop.trouble, error))) or None
         report = self._record.report(self._status(error), error, fanout.outcome(), self._traceback)
         report = self._run_folder.end(report)
+        if self._resumption is not None and report["status"] in ("completed", "incomplete"):
+            self._resumption.forget()
         late = self._caught(self._parts.close)
         return self._run_folder.end(failed(report, late)) if late else report
 

@@ -69,6 +69,7 @@ def run(
     out: Path,
     overwrite: bool,
     watched: "Callable[[Session], dict[str, Any]]",
+    resume: bool = False,
 ) -> dict[str, Any]:
     """Run a session from its configuration to the summary that is printed of it; return the report.
 
@@ -80,7 +81,7 @@ def run(
 
             config = configured()
         say(*(f"loads the function {function}" for function in functions_of(config)))  # who did not write the file
-        session = Session(config, out, overwrite=overwrite, stop=stop)
+        session = Session(config, out, overwrite=overwrite, resume=resume, stop=stop)
         report = watched(session)
         say_report(report, out)
     return report

@@ -39,6 +39,9 @@ def track(
     threshold: Annotated[float | None, typer.Option(help="Detection score to reach, 0 to 1.")] = None,
     linker: Annotated[str | None, typer.Option(help="Linker plug-in: imm, nearest or trackpy.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder holds.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run that was killed or stopped there, if there is one.")
+    ] = False,
 ) -> None:
     """Track the particles of a movie.
 
@@ -55,7 +58,9 @@ def track(
     }
     detection = {"kind": engine, "weights": weights, "threshold": threshold}
     area = {"roi": roi, "mask": None if mask is None else mask.expanduser().absolute()}
-    report = run(lambda: make_config(source, config, chosen, detection, linker, area=area), out, overwrite, under_a_bar)
+    report = run(
+        lambda: make_config(source, config, chosen, detection, linker, area=area), out, overwrite, under_a_bar, resume
+    )
     raise typer.Exit(EXIT_CODES[report["status"]])
 
 

@@ -26,7 +26,7 @@ from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SinkError
 from streamtrack.files import remove_file
 from streamtrack.plain import plain
-from streamtrack.run_folder import UNFINISHED_NAME
+from streamtrack.run_folder import KEPT_NAMES, UNFINISHED_NAME
 from streamtrack.sinks.files import check_folder, replacing, sink_errors, with_partials
 from streamtrack.sinks.frame_table import FRAMES, FRAMES_PARTIAL, FrameTable, make_frames
 from streamtrack.sinks.places import place_columns, placed
@@ -109,7 +109,7 @@ class TableSink:
 
     critical = True
     needs_pixels = False
-    files = (*with_partials(*TABLES, FRAMES), PARTIAL, FRAMES_PARTIAL)
+    files = (*with_partials(*TABLES, FRAMES), PARTIAL, FRAMES_PARTIAL, *KEPT_NAMES)
 
     def open(self, folder: Path, source: SourceInfo) -> None:
         """Start the stream in ``folder``; raises SinkError."""

@@ -1,0 +1,235 @@
+"""A run that was broken off goes on: frames that it had searched are not searched again.
+
+What the engine found in them stands in the rows that the run left, in the stream of a killed one or the tables of one
+that was stopped. Linker, measures and rules go through these frames once more, which takes little beside the engine, so
+that none of them has a state that had to be written down: what comes out is what one run would have given.
+"""
+
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from streamtrack import __version__
+from streamtrack.clock import monotonic_ns
+from streamtrack.errors import ConfigError, SinkError, foreign_errors
+from streamtrack.files import move, remove_file
+from streamtrack.plain import plain
+from streamtrack.protocols import Engine, Remarking
+from streamtrack.report import read_report
+from streamtrack.run_folder import KEPT_NAMES, UNFINISHED_NAME
+from streamtrack.search_area import mask_unseen
+from streamtrack.sinks.frame_table import FRAMES, FRAMES_PARTIAL
+from streamtrack.sinks.stream import read_batches
+from streamtrack.sinks.table_rows import split
+from streamtrack.sinks.tables import TABLES
+from streamtrack.step import Seen, Sight
+from streamtrack.types import Detections, Frame, SourceInfo
+
+_LEFT = (("arrows", UNFINISHED_NAME, FRAMES_PARTIAL), ("parquet", TABLES[0], FRAMES))
+_USUAL = ("y", "x", "score", "mass", "sigma")
+
+
+class Resumption:
+    """What is known of the frames of an earlier run.
+
+    Parameters
+    ----------
+    folder
+        Of the run; this process holds its lock.
+
+    Raises
+    ------
+    ConfigError
+        It was complete, or cannot be gone on with.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: Known | None = None
+        self.report: Mapping[str, Any] = {}
+        with suppress(ConfigError):
+            self.report = read_report(folder)
+        status = self.report.get("status")
+        if status in ("completed", "incomplete"):
+            raise ConfigError(f"the run in {folder} is {status}: there is nothing to resume")
+        if self.report.get("config", {}).get("mode") == "armed":
+            raise ConfigError(f"the run in {folder} was armed: what it did to the microscope cannot be resumed")
+
+    def check(self, info: SourceInfo, config: Mapping[str, Any], engine: Mapping[str, Any]) -> None:
+        """Raise ConfigError where the run that goes on would not give the results of the earlier one."""
+        if info.live or info.streams is not None or config.get("mode") == "armed":
+            what = "is live" if info.live else "has several streams" if info.streams is not None else "would be armed"
+            raise ConfigError(f"{info.name} {what}: only runs of one movie on disk are resumed")
+        if not self.report:
+            return
+        for key in ("name", "shape", "dtype", "n_frames", "pixel_size_um", "frame_interval_s"):
+            was, is_now = self.report["source"].get(key), plain(getattr(info, key))
+            if was != is_now:
+                raise ConfigError(f"{self._folder} holds a run of a movie with {key} = {was}, not {is_now}")
+        before = {"streamtrack": self.report["versions"].get("streamtrack"), **self.report["config"]}
+        now = {"streamtrack": __version__, **plain(config)}
+        before |= {f"engine's {key}": value for key, value in self.report["engine"].items() if isinstance(value, str)}
+        now |= {f"engine's {key}": value for key, value in plain(engine).items() if isinstance(value, str)}
+        for key in sorted(before.keys() | now.keys() - {"ingest"}):
+            if key != "ingest" and before.get(key) != now.get(key):
+                raise ConfigError(
+                    f"{self._folder} holds a run with {key} = {before.get(key)}, not {now.get(key)}: "
+                    "resume with the same settings, or track again with --overwrite"
+                )
+
+    def keep(self) -> None:
+        """Give the rows of the earlier run names that no run writes; those of which there are more are kept."""
+        for ending, *names in _LEFT:
+            left = [self._folder / name for name in names]
+            if not all(path.is_file() for path in left):
+                continue
+            kept = self._kept()
+            if kept is None or len(_frames(left[1])[0]) > len(_frames(kept[1])[0]):
+                with foreign_errors(ConfigError, f"cannot write into {self._folder}"):
+                    for path in kept or ():
+                        remove_file(path)
+                    for path, to in zip(left, self._named(ending), strict=True):
+                        move(path, to)
+
+    def known(self) -> "Known":
+        """Return what is in the frames of the earlier run."""
+        kept = self._kept()
+        self._known = Known(None, None) if kept is None else Known(*kept)
+        return self._known
+
+    def forget(self) -> None:
+        """Delete the rows of the earlier run: those of the one that went on have all of them."""
+        if self._known is not None:
+            self._known.close()
+        for path in self._kept() or ():
+            with suppress(OSError):  # held: the next run asks for --overwrite, and nothing is lost
+                remove_file(path)
+
+    def _kept(self) -> tuple[Path, Path] | None:
+        pairs = [self._named(ending) for ending, *_ in _LEFT]
+        return next((pair for pair in pairs if all(path.is_file() for path in pair)), None)
+
+    def _named(self, ending: str) -> tuple[Path, Path]:
+        detections, frames = (self._folder / name for name in KEPT_NAMES if name.endswith(ending))
+        return detections, frames
+
+
+class Known:
+    """What was found in frames, asked for in order; only a batch of rows is in memory at a time."""
+
+    def __init__(self, detections: Path | None, frames: Path | None) -> None:
+        self._rows_of, self._said = _frames(frames) if frames else ({}, {})
+        self._rows = _by_frame(detections) if detections else iter(())
+        self._next: tuple[int, pa.RecordBatch] | None = next(self._rows, None)
+
+    def close(self) -> None:
+        """Close the file."""
+        if isinstance(self._rows, Generator):
+            self._rows.close()
+
+    def of(self, index: int, engine: Engine) -> Detections | None:
+        """Return what was found in a frame, None where that is not known."""
+        row = self._rows_of.get(index)
+        if row is None:
+            return None
+        said = {name: values[row].item() for name, values in self._said.items()}
+        names = [column.name for column in getattr(engine, "columns", ())]
+        frame_values = {column.name: said[column.name] for column in getattr(engine, "frame_columns", ())}
+        while self._next is not None and self._next[0] < index:
+            self._next = next(self._rows, None)
+        n_rows = self._next[1].num_rows if self._next is not None and self._next[0] == index else 0
+        if n_rows != said["detections"]:  # damaged
+            return None
+        if self._next is None or not n_rows:
+            none = np.empty(0, np.float32)
+            return Detections(none, none, none, none, none, dict.fromkeys(names, none), frame_values)
+        rows = self._next[1]
+        extra = {name: _values(rows, name) for name in names}
+        return Detections(**{name: _values(rows, name) for name in _USUAL}, extra=extra, frame_values=frame_values)
+
+
+class Remembering:
+    """An engine that need not search frames of which it is known what is in them.
+
+    Wherever it has to search one, it is shown those before first.
+    """
+
+    def __init__(self, engine: Engine, resumption: Resumption) -> None:
+        self._engine, self._resumption = engine, resumption
+        self._known: Known | None = None
+        self._sight = Sight(engine)
+        self._recent: deque[Frame] = deque(maxlen=max(1, getattr(engine, "frames_before", 0)))
+        self._shown: int | None = None
+        self._n_known = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def see(self, frame: Frame, *, denoise: bool) -> Seen:
+        """Return what is in a frame."""
+        if self._known is None:
+            self._known = self._resumption.known()
+        found = self._known.of(frame.index, self._engine)
+        if found is not None and not denoise:
+            began = monotonic_ns()
+            seen = Seen(*mask_unseen(frame.pixels), found, None, began)
+            self._n_known += 1
+        else:
+            seen = self._searched(frame, denoise)
+        self._recent.append(frame)
+        return seen
+
+    def remarks(self) -> list[str]:
+        """Return what the engine remarks of the frames that it has searched, and how many it has not."""
+        own = list(self._engine.remarks()) if isinstance(self._engine, Remarking) else []
+        said = f"resumed: an earlier run had searched {self._n_known} of the frames; remarks are of the others"
+        return [*([said] if self._n_known else []), *own]
+
+    def _searched(self, frame: Frame, denoise: bool) -> Seen:
+        if self._shown is None or self._shown != frame.index - 1:
+            for before in self._recent:
+                self._sight(before, denoise=False)
+        self._shown = frame.index
+        return self._sight(frame, denoise=denoise)
+
+
+def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+    if path.suffix == ".arrows":
+        yield from read_batches(path)
+        return
+    with foreign_errors(SinkError, f"cannot read {path}"), pq.ParquetFile(path) as file:
+        yield from file.iter_batches()
+
+
+def _frames(path: Path) -> tuple[dict[int, int], dict[str, NDArray[Any]]]:
+    """Return which row is of which frame that was processed, and what the rows say."""
+    batches = list(_batches(path))
+    names = [name for name in (batches[0].schema.names if batches else ()) if not name.endswith("_ms")]
+    said = {
+        name: np.concatenate([batch.column(name).to_numpy(zero_copy_only=False) for batch in batches]) for name in names
+    }
+    return {int(index): row for row, index in enumerate(said.get("frame", ()))}, said
+
+
+def _by_frame(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield the rows of each frame that has any."""
+    for batch in _batches(path):
+        rows = split(batch)[0] if "detection" in batch.schema.names else batch
+        frame = rows.column("frame").to_numpy()
+        edges = [0, *(np.flatnonzero(np.diff(frame)) + 1).tolist(), len(frame)]
+        for start, stop in pairwise(edges):
+            if stop > start:
+                yield int(frame[start]), rows.slice(start, stop - start)
+
+
+def _values(rows: pa.RecordBatch, name: str) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = rows.column(name).to_numpy(zero_copy_only=False).astype(np.float32)
+    return values
