@@ -74,6 +74,7 @@ class SearchArea:
 def area_of(source: SourceInfo) -> SearchArea | None:
     """Return where a run looked for particles, by what it says of its source; None for everywhere."""
     roi, mask = (source.details.get(name) for name in ("roi", "mask"))
+    roi = roi if isinstance(roi, str) else None  # four numbers are the part of the chip that a camera reads out
     return None if roi is None and mask is None else SearchArea(source.shape, roi, None if mask is None else Path(mask))
 
 

@@ -1,6 +1,7 @@
 """Where particles are looked for, and what was never seen."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ import zarr
 import streamtrack
 from streamtrack.errors import ConfigError
 from streamtrack.mask_file import read_mask
-from streamtrack.search_area import SearchArea, mask_unseen
-from streamtrack.types import Detections
+from streamtrack.search_area import SearchArea, area_of, mask_unseen
+from streamtrack.types import Detections, SourceInfo
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -190,3 +191,9 @@ def test_what_is_searched_is_a_setting_and_is_said_in_the_report(tmp_path):
     np.testing.assert_array_equal(results.detections[["y", "x"]], wanted[["y", "x"]])
     assert results.report["config"]["roi"] == "20:70,:"
     assert any("searched 26.0% of the frame only: roi 20:70,:; mask" in each for each in results.report["remarks"])
+
+
+def test_the_part_of_the_chip_that_a_camera_reads_out_is_no_area_of_the_search():
+    camera = SourceInfo("camera", (64, 64), "uint16", None, live=True, details={"roi": [8, 8, 64, 64]})
+    assert area_of(camera) is None
+    assert area_of(replace(camera, details={"roi": "0:32,0:64"})).inside.mean() == 0.5
