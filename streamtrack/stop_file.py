@@ -6,18 +6,16 @@ a disk that is gone may hang, or give errors.
 
 import json
 import os
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from streamtrack.errors import ConfigError
 from streamtrack.files import remove_file
 from streamtrack.interrupts import Stop
 from streamtrack.run_folder import ANSWER_NAME, STOP_NAME
-from streamtrack.waiting import joined_within
+from streamtrack.waiting import Aside
 
 LOOK_S = 0.05
 """How often the folder is looked at."""
@@ -67,7 +65,7 @@ def made_safe(safety: Mapping[str, Any]) -> str:
     return ", ".join(["stopped", *closed, *off, *halted])
 
 
-class StopFile:
+class StopFile(Aside):
     """Looks for a request to stop in the folder of a run, passes it on, and leaves the answer.
 
     A request is anything called ``stop`` or ``stop.*`` (Windows hides endings; a folder will do, too) that is new, or
@@ -84,28 +82,17 @@ class StopFile:
     """
 
     def __init__(self, folder: Path, stop: Stop, outcome: Callable[[], Mapping[str, Any]]) -> None:
+        super().__init__(self._look, "streamtrack-stop-file", LEAVE_S)
         self._folder = folder
         self._stop = stop
         self._outcome = outcome
-        self._over = threading.Event()
         self._old: dict[str, int] = {}
         with suppress(OSError):  # not there yet
             self._old = _requests(folder)
-        self._thread = threading.Thread(target=self._look, name="streamtrack-stop-file", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        joined_within(self._thread, LEAVE_S)
 
     def _look(self) -> None:
         answered = False
-        while not self._over.wait(LOOK_S):
+        while not self.over.wait(LOOK_S):
             with suppress(Exception):  # whatever the folder does, the next look may find it well again
                 self._pass_on()
                 if self._stop.is_safe and not answered:

@@ -3,13 +3,10 @@
 A console in which text is being selected keeps whoever writes waiting, on Windows until Esc is pressed.
 """
 
-import threading
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
 
-from streamtrack.waiting import joined_within, set_within
+from streamtrack.waiting import Aside, set_within
 
 END_TIMEOUT_S = 2.0
 """How long a terminal that stands still may keep what is done."""
@@ -20,7 +17,7 @@ def unseen() -> suppress:
     return suppress(OSError, ValueError, SystemExit)  # rich ends the program where a pipe is broken
 
 
-class Drawing:
+class Drawing(Aside):
     """Draws again and again in a thread of its own, which is the only one that waits for the terminal.
 
     Parameters
@@ -34,23 +31,12 @@ class Drawing:
     def __init__(
         self, begin: Callable[[], object], draw: Callable[[], object], end: Callable[[], object], every_s: float
     ) -> None:
+        super().__init__(self._run, "streamtrack-view", END_TIMEOUT_S)
         self._begin, self._draw, self._end, self._every_s = begin, draw, end, every_s
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="streamtrack-view", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        joined_within(self._thread, END_TIMEOUT_S)
 
     def _run(self) -> None:
         self._unseen(self._begin)
-        while not set_within(self._over, self._every_s):
+        while not set_within(self.over, self._every_s):
             self._unseen(self._draw)
         self._unseen(self._draw)
         self._unseen(self._end)

@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 STEP_S = 0.25
 """Longest wait at a time."""
@@ -53,3 +54,32 @@ def done_within(future: Future[Any], timeout_s: float) -> bool:
 def acquired_within(lock: threading.Lock, timeout_s: float) -> bool:
     """Wait for a lock; return whether it is held now."""
     return within(timeout_s, lambda step_s: lock.acquire(timeout=step_s))
+
+
+class Aside:
+    """A thread of its own beside a ``with`` block; one that hangs keeps the block for a while only.
+
+    Parameters
+    ----------
+    run
+        Called in that thread; has to return soon once ``over`` is set, which is at the end of the block.
+    name
+        Of the thread.
+    leave_s
+        How long the end of the block waits for it.
+    """
+
+    def __init__(self, run: Callable[[], None], name: str, leave_s: float) -> None:
+        self.over = threading.Event()
+        self._leave_s = leave_s
+        self._thread = threading.Thread(target=run, name=name, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.over.set()
+        joined_within(self._thread, self._leave_s)

@@ -76,3 +76,12 @@ def no_pairs():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("streamtrack_engines.heads.presence._PAIR_SUM", 99.0)
         yield
+
+
+@pytest.fixture
+def onnxruntime_first(monkeypatch):
+    """Let runs take ONNX Runtime, as without the extra openvino: that compiles the graphs for seconds in each run."""
+    from streamtrack_engines.backends import selection
+
+    others = tuple(name for name in selection.ORDER if name != "onnxruntime")
+    monkeypatch.setattr(selection, "ORDER", ("onnxruntime", *others))

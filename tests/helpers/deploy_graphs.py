@@ -1,17 +1,24 @@
-"""Deploy graphs of networks that were never trained but find much, and frames for them."""
+"""Deploy graphs of networks that were never trained but find much, files of them, and frames for them."""
 
 import numpy as np
 import torch
-from networks import denodet
+from networks import denodet, untrained
 from torch import nn
 
 from streamtrack.testing.engines import example_frame
+from streamtrack_engines.backends.metadata import DeployMetadata
 from streamtrack_engines.deploy import DeployGraph
+from streamtrack_engines.export import ExportSettings, describe, to_onnx
 from streamtrack_engines.heads.calibration import Calibration
 from streamtrack_engines.heads.presence import Presence
 
 K = 256
 CALIBRATION = Calibration(slope=1.1, sparse=0.0, shift=0.2)
+SETTINGS = ExportSettings(threshold=0.4, max_detections=K)
+FIXED = (64, 96, "uint16")
+
+EXPORTED = {"any": ({}, None), "fixed": ({}, FIXED), "single": ({"n_frames": 1, "norm": "instance"}, FIXED)}
+"""Of each file that tests share: its network's settings, and the only frame that it takes."""
 
 
 def lively_network(seed=0, **settings):
@@ -23,6 +30,7 @@ def lively_network(seed=0, **settings):
             if isinstance(layer, nn.BatchNorm2d):
                 layer.running_mean.normal_(std=0.1)
                 layer.running_var.uniform_(0.5, 2.0)
+            if isinstance(layer, nn.BatchNorm2d | nn.InstanceNorm2d):
                 layer.weight.uniform_(0.5, 2.0)
                 layer.bias.normal_(std=0.1)
         network.found_head.weight[0] *= 20  # from pixel to pixel it changes its mind
@@ -32,6 +40,17 @@ def lively_network(seed=0, **settings):
 
 def graph_of(network):
     return DeployGraph(network, Presence(), calibration=CALIBRATION, max_detections=K)
+
+
+def metadata_of(network=None, **settings) -> DeployMetadata:
+    return describe(untrained(network or denodet(), CALIBRATION, **settings), SETTINGS)
+
+
+def exported(name):
+    """Return the ONNX file `name` of `EXPORTED`; takes fifteen seconds."""
+    settings, fixed = EXPORTED[name]
+    network = lively_network(**settings)
+    return to_onnx(graph_of(network), metadata_of(network, **settings), fixed)
 
 
 def movie(shape=(64, 96), dtype="uint8"):

@@ -1,5 +1,6 @@
-"""The command line, run in the process of the tests."""
+"""The command line, run in the process of the tests; and files that the tests' processes share."""
 
+import os
 import sys
 
 import pytest
@@ -8,7 +9,7 @@ from streamtrack.cli import main
 
 
 @pytest.fixture
-def cli(monkeypatch, capsys):
+def cli(monkeypatch, capsys, onnxruntime_first):
     """Run the command line in this process; returns exit code, stdout, stderr."""
 
     def call(*arguments):
@@ -19,3 +20,25 @@ def cli(monkeypatch, capsys):
         return ending.value.code or 0, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """Return a function giving the path of a file of `deploy_graphs.EXPORTED`: one of pytest's processes makes it."""
+    pytest.importorskip("torch")
+    import deploy_graphs
+    from filelock import FileLock  # comes with torch
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def path_of(name):
+        path = folder / f"{name}.onnx"
+        with FileLock(path.with_suffix(".lock"), timeout=240), pytest.MonkeyPatch.context() as patch:
+            patch.setattr("streamtrack_engines.heads.presence._PAIR_SUM", 99.0)  # as the fixture `no_pairs` does
+            if not path.exists():
+                path.write_bytes(deploy_graphs.exported(name))
+        return path
+
+    return path_of

@@ -1,8 +1,7 @@
 """A laser on brightness: what the rule sees in a simulated movie of blinking particles is what the simulation did."""
 
 import json
-import subprocess
-import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -11,6 +10,8 @@ import zarr
 import streamtrack
 from streamtrack.simulation.camera import CHALLENGE_CAMERA
 from streamtrack.simulation.render import add_spots, amplitude_from_snr, round_spot
+
+pytestmark = pytest.mark.usefixtures("onnxruntime_first")
 
 FRAMES = 60
 SIZE_PX = 128
@@ -22,6 +23,7 @@ LIGHT = 2 * np.pi * SIGMA_PX**2
 """Of a particle, in units of its height."""
 
 
+@cache
 def blinking(seed=3):
     """Return a movie (T, H, W), uint16, its particles' places (N, 2), and in which frames each is bright (T, N)."""
     rng = np.random.default_rng(seed)
@@ -61,7 +63,8 @@ def test_the_rule_fires_when_a_particle_turns_bright(tmp_path, column, measures)
     assert len(seen) - len(turned & set(seen)) <= 0.05 * len(turned), "seen where nothing turned bright, or twice"
 
 
-def test_a_column_that_nobody_measures_is_said_by_check_and_before_the_run(tmp_path):
+def test_a_column_that_nobody_measures_is_said_by_check_and_before_the_run(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     zarr.save(str(tmp_path / "movie.zarr"), blinking()[0][:3])
     (tmp_path / "run.toml").write_text(
         """
@@ -77,13 +80,7 @@ def test_a_column_that_nobody_measures_is_said_by_check_and_before_the_run(tmp_p
     )
     for command in ("check", "track"):
         given = ["--config", "run.toml", "--out", "out"] if command == "track" else ["run.toml"]
-        done = subprocess.run(
-            [sys.executable, "-m", "streamtrack", command, *given],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-        )
-        assert done.returncode == 2, done.stderr
-        assert "trigger 'value': nothing measures a column 'intensty'; did you mean 'intensity'?" in done.stderr
-        assert "known: of each track mass, score, sigma, intensity" in done.stderr
+        code, _, errors = cli(command, *given)
+        assert code == 2, errors
+        assert "trigger 'value': nothing measures a column 'intensty'; did you mean 'intensity'?" in errors
+        assert "known: of each track mass, score, sigma, intensity" in errors

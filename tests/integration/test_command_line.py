@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,10 @@ import pandas as pd
 import pytest
 import tifffile
 import zarr
+from running import start, wait_for_frames
 
 MOVIE = "sim:receptor?snr=5&density=300&frames=12&size=96&seed=11"
+LONG = "sim:vesicle?density=100&frames=5000&size=128"
 
 
 @pytest.fixture
@@ -249,11 +250,8 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.skipif(os.name == "nt", reason="a console Ctrl-C cannot be sent to one child process on Windows")
 def test_ctrl_c_writes_what_is_decided(tmp_path):
     out = tmp_path / "out"
-    movie = "sim:vesicle?density=100&frames=5000&size=128"
-    command = [sys.executable, "-m", "streamtrack", "track", movie, "--out", str(out)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        wait_for(out / "detections.partial.arrows", child)
-        time.sleep(1.5)
+    with start("track", LONG, "--out", out) as child:
+        wait_for_frames(out, child)
         child.send_signal(signal.SIGINT)
         _, err = child.communicate(timeout=60)
     assert child.returncode == 130, err
@@ -268,15 +266,12 @@ def test_ctrl_c_writes_what_is_decided(tmp_path):
 
 def test_a_killed_run_is_recovered(cli, tmp_path):
     out = tmp_path / "out"
-    movie = "sim:vesicle?density=100&frames=5000&size=128"
-    command = [sys.executable, "-m", "streamtrack", "track", movie, "--out", str(out)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as child:
-        wait_for(out / "report.json", child)
-        time.sleep(4)
+    with start("track", LONG, "--out", out) as child:
+        wait_for_frames(out, child, at_least=20)
         child.kill()
     assert read_report(out)["status"] == "running"
     assert not (out / "tracks.csv").exists(), "nothing half-written passes for a result"
-    code, _, err = cli("track", movie, "--out", out)
+    code, _, err = cli("track", LONG, "--out", out)
     assert code == 2
     assert "streamtrack recover" in err
     code, printed, _ = cli("recover", out)
@@ -284,15 +279,6 @@ def test_a_killed_run_is_recovered(cli, tmp_path):
     assert read_report(out)["status"] == "interrupted"
     assert f"recovered {len(pd.read_parquet(out / 'detections.parquet'))} detections" in printed
     assert len(pd.read_csv(out / "tracks.csv")) > 0
-
-
-def wait_for(path: Path, child):
-    for _ in range(600):
-        if path.exists():
-            return
-        assert child.poll() is None, child.stderr.read()
-        time.sleep(0.1)
-    pytest.fail(f"{path.name} never appeared")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no text are for Linux only")

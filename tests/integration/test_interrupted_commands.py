@@ -10,6 +10,7 @@ from itertools import cycle
 from pathlib import Path
 
 import pytest
+from running import start, status_of, wait_for_frames
 
 from benchmarks.loop.stop import wait_until
 
@@ -17,20 +18,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends signals o
 
 LAB_PACKAGE = Path(__file__).parents[1] / "lab_package"
 LONG = "sim:receptor?snr=4&density=100&frames=100000&size=64"
-
-
-def start(*arguments, **options):
-    path = os.pathsep.join(filter(None, (str(LAB_PACKAGE), os.environ.get("PYTHONPATH"))))
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    command = [sys.executable, "-m", "streamtrack", *map(str, arguments)]
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, text=True, **options)
-
-
-def status_of(folder):
-    try:
-        return json.loads((folder / "report.json").read_text(encoding="utf-8"))["status"]
-    except FileNotFoundError:
-        return None
 
 
 MOMENTS_S = [0.02, 0.1, 0.2, 0.4, 0.8, 1.2, 1.6, 2.4, 3.5]
@@ -56,10 +43,10 @@ def test_a_second_ctrl_c_leaves_pictures_out_but_neither_tables_nor_report(tmp_p
         '[source]\nkind = "lab-camera"\nframes = 100000\npause_s = 0.001\n[engine]\nkind = "brightest"\n'
         '[[sinks]]\nkind = "slow-end"\nclose_s = 300\ncritical = false\n[[sinks]]\nkind = "tables"\n'
     )
-    process = start("track", "--config", config, "--out", tmp_path / "out")
-    wait_until(lambda: status_of(tmp_path / "out") == "running", 240, process)
-    for _ in range(2):
-        time.sleep(1)
+    path = os.pathsep.join(filter(None, (str(LAB_PACKAGE), os.environ.get("PYTHONPATH"))))
+    process = start("track", "--config", config, "--out", tmp_path / "out", env={**os.environ, "PYTHONPATH": path})
+    for reached in (lambda: status_of(tmp_path / "out") == "running", (tmp_path / "out" / "tracks.parquet").exists):
+        wait_until(reached, 240, process)
         process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 130, errors
@@ -95,8 +82,7 @@ def test_a_terminal_that_closes_ends_the_run_in_order(tmp_path):
     streams = {"stdin": end, "stdout": end, "stderr": end}
     process = start("track", LONG, "--out", tmp_path / "out", preexec_fn=own_the_terminal, **streams)
     os.close(end)
-    wait_until(lambda: status_of(tmp_path / "out") == "running", 240, process)
-    time.sleep(1)
+    wait_for_frames(tmp_path / "out", process)
     os.close(terminal)
     assert process.wait(timeout=240) == 130
     assert status_of(tmp_path / "out") == "interrupted"

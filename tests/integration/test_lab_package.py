@@ -1,13 +1,12 @@
 """A lab's own package: its file format, engine and sink work, and no line of streamtrack knows them."""
 
 import json
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
 import streamtrack
-from streamtrack.cli import main
 
 pytestmark = pytest.mark.usefixtures("lab_plugins")
 
@@ -34,20 +33,11 @@ def movie(tmp_path):
 
 
 @pytest.fixture
-def track(movie, tmp_path, monkeypatch, capsys):
+def track(cli, movie, tmp_path):
     """Run ``streamtrack track movie.abc`` with the lab's engine and sink; returns exit code, stdout, stderr."""
     config = tmp_path / "lab.toml"
     config.write_text(CONFIG, encoding="utf-8")
-
-    def call(*options):
-        arguments = ("track", movie, "--config", config, "--out", tmp_path / "out", *options)
-        monkeypatch.setattr(sys, "argv", ["streamtrack", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return call
+    return partial(cli, "track", movie, "--config", config, "--out", tmp_path / "out")
 
 
 def test_a_movie_in_the_labs_format_is_tracked_and_what_its_engine_remarks_is_said(track, movie, tmp_path):
@@ -82,12 +72,10 @@ def test_the_same_from_python(movie):
     assert REMARK in results._repr_html_()
 
 
-def test_a_file_that_nobody_opens_is_one_line_with_who_was_asked(movie, capsys, monkeypatch):
+def test_a_file_that_nobody_opens_is_one_line_with_who_was_asked(cli, movie):
     other = movie.with_suffix(".xyz")
     other.write_bytes(b"something")
-    monkeypatch.setattr(sys, "argv", ["streamtrack", "track", str(other)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    code, _, errors = cli("track", other)
+    assert code == 2
+    (line,) = errors.strip().splitlines()
     assert "no installed source opens it (asked: bioio, lab-abc, needs-torch, numpy, tiff, zarr)" in line

@@ -1,13 +1,11 @@
 """``streamtrack live`` with the files in ``examples``, on Micro-Manager's own core and its demo camera."""
 
 import json
-import subprocess
-import sys
-import time
 import tomllib
 from pathlib import Path
 
 import pytest
+from running import start, status_of, wait_for_frames
 
 pytest.importorskip("pymmcore", reason="needs the extra micromanager")
 pytest.importorskip("mm_test_adapters", reason="needs mm-test-adapters")
@@ -16,37 +14,20 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted(EXAMPLES.glob("*.toml"))
 
 
-def start(config, folder, *arguments):
-    command = [sys.executable, "-m", "streamtrack", "live", str(config), "--out", str(folder), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for_tracks(folder, seconds=90.0):
-    """Wait until the run has begun."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if (folder / "report.json").exists():
-            return
-        time.sleep(0.05)
-    raise AssertionError("the run did not begin")
-
-
 def test_there_are_examples():
     assert {file.stem for file in FILES} == {"follow_with_the_stage", "laser_on_count", "second_colour"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_an_example_runs_until_it_is_stopped(tmp_path, file):
-    process = start(file, tmp_path / "out", "--mode", "rehearse")
+def test_an_example_runs_until_it_is_stopped(cli, tmp_path, file):
+    process = start("live", file, "--out", tmp_path / "out", "--mode", "rehearse")
     try:
-        wait_for_tracks(tmp_path / "out")
-        time.sleep(1)
-        stop = [sys.executable, "-m", "streamtrack", "stop", str(tmp_path / "out")]
-        stopped = subprocess.run(stop, capture_output=True, text=True, timeout=60)
+        wait_for_frames(tmp_path / "out", process)
+        code, _, said = cli("stop", tmp_path / "out")
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert stopped.returncode == 0, stopped.stderr
+    assert code == 0, said
     assert process.returncode == 130, errors
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["status"] == "interrupted"
@@ -56,39 +37,36 @@ def test_an_example_runs_until_it_is_stopped(tmp_path, file):
     assert set(report["outputs"]["actuators"]) == set(tomllib.loads(file.read_text(encoding="utf-8"))["actuators"])
 
 
-def test_a_killed_run_keeps_its_tracks(tmp_path):
-    process = start(FILES[0], tmp_path / "out")
-    wait_for_tracks(tmp_path / "out")
-    time.sleep(3)
+def test_a_killed_run_keeps_its_tracks(cli, tmp_path):
+    process = start("live", FILES[0], "--out", tmp_path / "out")
+    wait_for_frames(tmp_path / "out", process)
     process.kill()
     process.communicate(timeout=60)
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["status"] == "running"
-    recover = [sys.executable, "-m", "streamtrack", "recover", str(tmp_path / "out")]
-    done = subprocess.run(recover, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    assert status_of(tmp_path / "out") == "running"
+    code, _, said = cli("recover", tmp_path / "out")
+    assert code == 0, said
     assert (tmp_path / "out" / "tracks.parquet").exists()
 
 
 def test_a_mistake_is_one_line(tmp_path):
     config = tmp_path / "run.toml"
     config.write_text(FILES[0].read_text(encoding="utf-8").replace("x_um", "x_mu"), encoding="utf-8")
-    process = start(config, tmp_path / "out")
+    process = start("live", config, "--out", tmp_path / "out")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert errors.splitlines()[-1].startswith(f"streamtrack: {config}: unknown key 'safety.x_mu'; did you mean 'x_um'")
     assert "Traceback" not in errors
 
 
-def test_stop_wants_a_run_that_runs(tmp_path):
+def test_stop_wants_a_run_that_runs(cli, tmp_path):
     (tmp_path / "report.json").write_text('{"status": "completed"}')
-    stop = [sys.executable, "-m", "streamtrack", "stop", str(tmp_path)]
-    done = subprocess.run(stop, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert "has ended already" in done.stderr
+    code, _, errors = cli("stop", tmp_path)
+    assert code == 2
+    assert "has ended already" in errors
 
 
-def test_doctor_says_what_works():
-    done = subprocess.run([sys.executable, "-m", "streamtrack", "doctor"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "onnxruntime" in done.stdout
-    assert "demo camera" in done.stdout
+def test_doctor_says_what_works(cli):
+    code, said, errors = cli("doctor")
+    assert code == 0, errors
+    assert "onnxruntime" in said
+    assert "demo camera" in said

@@ -1,14 +1,11 @@
 """Anyone's network becomes an engine by one command."""
 
-import sys
-
 import numpy as np
 import onnx
 import pytest
 import torch
 from torch import nn
 
-from streamtrack import cli
 from streamtrack.errors import ConfigError, EngineError
 from streamtrack.testing.engines import SPOTS, example_frame
 from streamtrack_engines.engine import DenodetEngine, GraphEngine
@@ -61,13 +58,6 @@ def table(tmp_path_factory):
     return exported(Table(), tmp_path_factory.mktemp("foreign") / "table.onnx")
 
 
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["streamtrack", "pack", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return ended.value.code or 0
-
-
 def found_by(weights, shape=(61, 93)):
     engine = GraphEngine(weights=str(weights), backend="onnxruntime")
     engine.prepare(shape, "uint8")
@@ -84,30 +74,34 @@ def assert_spots(found):
     assert found.mass.min() > 200
 
 
-def test_a_heat_map_becomes_an_engine(heat_map, tmp_path, monkeypatch, capsys):
+def test_a_heat_map_becomes_an_engine(heat_map, tmp_path, cli):
     out = tmp_path / "mine.onnx"
-    code = run(monkeypatch, heat_map, "--out", out, "--scaling", "standard", "--stride", 8, "--threshold", 0.3)
-    assert code == 0, capsys.readouterr().err
+    how = ("--scaling", "standard", "--stride", 8, "--threshold", 0.3)
+    code, _, errors = cli("pack", heat_map, "--out", out, *how)
+    assert code == 0, errors
     assert [path.name for path in tmp_path.iterdir()] == ["mine.onnx"]
     assert_spots(found_by(out)[1])
     with pytest.raises(ConfigError, match="are of the network 'onnx', not of the engine 'denodet'"):
         DenodetEngine(weights=str(out))
 
 
-def test_a_file_that_is_there_stays_unless_told(heat_map, tmp_path, monkeypatch, capsys):
+def test_a_file_that_is_there_stays_unless_told(heat_map, tmp_path, cli):
     mine = tmp_path / "mine.onnx"
     mine.write_bytes(heat_map.read_bytes())
     theirs = tmp_path / "mine.part.onnx"  # a name that a program might take for its own
     theirs.write_bytes(b"anything")
     how = ("--scaling", "standard", "--threshold", 0.3)
-    assert run(monkeypatch, mine, "--out", mine, "--overwrite", *how) == 2
-    assert "is what the command reads" in capsys.readouterr().err
+    code, _, errors = cli("pack", mine, "--out", mine, "--overwrite", *how)
+    assert code == 2
+    assert "is what the command reads" in errors
     out = tmp_path / "packed.onnx"
     out.write_bytes(b"of last week")
-    assert run(monkeypatch, mine, "--out", out, *how) == 2
-    assert "add --overwrite" in capsys.readouterr().err
+    code, _, errors = cli("pack", mine, "--out", out, *how)
+    assert code == 2
+    assert "add --overwrite" in errors
     assert out.read_bytes() == b"of last week"
-    assert run(monkeypatch, mine, "--out", out, "--overwrite", *how) == 0, capsys.readouterr().err
+    code, _, errors = cli("pack", mine, "--out", out, "--overwrite", *how)
+    assert code == 0, errors
     assert_spots(found_by(out)[1])
     assert (mine.read_bytes(), theirs.read_bytes()) == (heat_map.read_bytes(), b"anything")
 

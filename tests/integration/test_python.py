@@ -9,23 +9,17 @@ import pytest
 import zarr
 
 import streamtrack
-from streamtrack.cli import main
 from streamtrack.errors import ConfigError, SourceError
+
+pytestmark = pytest.mark.usefixtures("onnxruntime_first")
 
 MOVIE, CLEAN, TRUTH = streamtrack.simulate("receptor", snr=7, density=300, frames=12, size=128, seed=5)
 
 
-def command_line(*arguments):
-    sys.argv = ["streamtrack", *map(str, arguments)]
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return ended.value.code
-
-
-def test_an_array_gives_the_tracks_of_the_command_line_byte_for_byte(tmp_path):
+def test_an_array_gives_the_tracks_of_the_command_line_byte_for_byte(cli, tmp_path):
     stored = zarr.create_array(tmp_path / "movie.zarr", shape=MOVIE.shape, chunks=(1, 128, 128), dtype=MOVIE.dtype)
     stored[:] = MOVIE
-    assert command_line("track", tmp_path / "movie.zarr", "--out", tmp_path / "a") == 0
+    assert cli("track", tmp_path / "movie.zarr", "--out", tmp_path / "a")[0] == 0
     streamtrack.track(MOVIE, tmp_path / "b", progress=False)
     streamtrack.track(MOVIE, progress=False).save(tmp_path / "c")
     csv = (tmp_path / "a" / "tracks.csv").read_bytes()

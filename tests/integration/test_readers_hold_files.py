@@ -1,7 +1,6 @@
 """Programs that hold a file at the end of a run, as viewers, scanners and indexers do on Windows: no run fails."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 import zarr
 
 from streamtrack.bench.timings import TimingSink, read_timings
-from streamtrack.cli import main
 from streamtrack.config import RunConfig
 from streamtrack.errors import ConfigError
 from streamtrack.recovery import recover
@@ -147,16 +145,13 @@ def test_recovery(tmp_path, sharing_violation):
 
 
 @pytest.fixture
-def convert(tmp_path, monkeypatch, capsys):
+def convert(tmp_path, cli):
     frame, particle = (axis.ravel() for axis in np.meshgrid(np.arange(4), np.arange(3)))
     pd.DataFrame({"frame": frame, "particle": particle, "y": 1.0, "x": 2.0}).to_csv(tmp_path / "a.csv", index=False)
 
     def call(to):
-        arguments = ["streamtrack", "convert", str(tmp_path / "a.csv"), "--to", to, "--overwrite"]
-        monkeypatch.setattr(sys, "argv", arguments)
-        with pytest.raises(SystemExit) as ending:
-            main()
-        return ending.value.code or 0, capsys.readouterr().err
+        code, _, errors = cli("convert", tmp_path / "a.csv", "--to", to, "--overwrite")
+        return code, errors
 
     return call
 

@@ -12,7 +12,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from networks import denodet, untrained
+from deploy_graphs import CALIBRATION, EXPORTED, K, graph_of, lively_network
+from networks import denodet
 
 from streamtrack.config import PluginConfig
 from streamtrack.errors import EngineError
@@ -21,10 +22,8 @@ from streamtrack_engines.backends.metadata import DeployMetadata
 from streamtrack_engines.backends.proof import TOLERANCE, Difference, reference_movie
 from streamtrack_engines.backends.runner import DeployFile, FrameSize
 from streamtrack_engines.backends.torch_graph import EAGER, TorchRunner, open_proved
-from streamtrack_engines.deploy import DeployGraph, from_onnx
-from streamtrack_engines.export import ExportSettings, check_parity, describe, to_onnx
-from streamtrack_engines.heads.calibration import Calibration
-from streamtrack_engines.heads.presence import Presence
+from streamtrack_engines.deploy import from_onnx
+from streamtrack_engines.export import check_parity
 from streamtrack_engines.weights import packaged_weights, read_weights
 
 CPU = torch.device("cpu")
@@ -49,39 +48,19 @@ def runner(shipped):
     return TorchRunner(shipped, SIZE, CPU, EAGER)
 
 
-def graph_of(norm="batch", n_frames=3, precision="float32"):
-    """A graph with random weights and statistics, and the file of it."""
-    torch.manual_seed(0)
-    network = denodet(norm=norm, n_frames=n_frames)
-    with torch.no_grad():
-        for name, value in network.named_buffers():
-            if "running" in name:
-                value.uniform_(0.5, 2.0)
-        for parameter in network.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    calibration = Calibration(1.1, 0.2, 0.3)
-    trained = untrained(network, calibration, norm=norm, n_frames=n_frames)
-    metadata = describe(trained, ExportSettings(0.4, 64, precision=precision))
-    graph = DeployGraph(network, Presence(), calibration=calibration, max_detections=64, precision=precision)
-    return graph, to_onnx(graph, metadata)
-
-
 # The weights
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{}, {"norm": "instance", "n_frames": 1}, {"precision": "float16"}],
-    ids=["batch norm", "instance norm", "half"],
-)
-def test_weights_come_back_out_of_the_file(settings):
-    graph, content = graph_of(**settings)
-    again = from_onnx(content)
-    assert (again.calibration, again.max_detections, again.dtype) == (graph.calibration, 64, graph.dtype)
-    wanted, found = graph.state_dict(), again.state_dict()
+@pytest.mark.parametrize("name", EXPORTED)
+def test_weights_come_back_out_of_the_file(name, exported):
+    settings, _ = EXPORTED[name]
+    wanted = graph_of(lively_network(**settings)).state_dict()
+    again = from_onnx(exported(name).read_bytes())
+    assert (again.calibration, again.max_detections, again.dtype) == (CALIBRATION, K, torch.float32)
+    found = again.state_dict()
     assert wanted.keys() == found.keys()
-    for name, weight in wanted.items():
-        assert torch.equal(weight, found[name]), name
+    for key, weight in wanted.items():
+        assert torch.equal(weight, found[key]), key
 
 
 def test_what_is_read_back_computes_what_onnx_runtime_computes(shipped):

@@ -13,7 +13,7 @@ MOVIE = "sim:vesicle?size=64&density=500&frames=8&snr=7"
 @pytest.fixture(scope="session")
 def measured():
     """64 x 64 px, 30 frames or 0.3 s a measurement, a camera at 50 frames/s."""
-    plan = Plan(MOVIE, {"kind": "denodet", "threads": 1}, 50.0, RunLength(0.3, 30, 5))
+    plan = Plan(MOVIE, {"kind": "denodet", "threads": 1, "backend": "onnxruntime"}, 50.0, RunLength(0.3, 30, 5))
     heard = []
     result = run_plan(plan, heard.append)
     return result, heard

@@ -1,32 +1,23 @@
 import json
-import sys
+from functools import partial
 
 import pytest
 
 from streamtrack.bench import measuring
 from streamtrack.bench.files import write
 from streamtrack.bench.measuring import RunLength
-from streamtrack.cli import main
 
 
 @pytest.fixture
-def cli(monkeypatch, capsys):
+def bench(monkeypatch, cli):
     """Run ``streamtrack bench``, of which ``--quick`` is quicker still; returns exit code, stdout, stderr."""
     monkeypatch.setattr(measuring, "QUICK", RunLength(seconds=0.2, least_frames=15, warm_up_frames=5))
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["streamtrack", "bench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ending:
-            main()
-        captured = capsys.readouterr()
-        return ending.value.code or 0, captured.out, captured.err
-
-    return call
+    return partial(cli, "bench")
 
 
-def test_one_command_measures_and_shows(cli, tmp_path):
+def test_one_command_measures_and_shows(bench, tmp_path):
     movie = "sim:vesicle?size=48&frames=6&density=500"
-    code, out, err = cli(movie, "--quick", "--fps", 200, "--out", tmp_path / "a" / "b")
+    code, out, err = bench(movie, "--quick", "--fps", 200, "--out", tmp_path / "a" / "b")
     assert code == 0, err
     for text in ("engine: detect", "run: queue", "cold start", "memory", "dropped", "camera at 200 frames/s"):
         assert text in out
@@ -35,9 +26,9 @@ def test_one_command_measures_and_shows(cli, tmp_path):
     assert (tmp_path / "a" / "b" / "bench.png").exists()
 
 
-def test_two_records_are_compared(cli, measured, tmp_path):
+def test_two_records_are_compared(bench, measured, tmp_path):
     write(measured[0], tmp_path)
-    code, out, _ = cli("--compare", tmp_path / "bench.json", tmp_path / "bench.json")
+    code, out, _ = bench("--compare", tmp_path / "bench.json", tmp_path / "bench.json")
     assert code == 0
     assert "engine, back to back: detect" in out
     assert "not the same" not in out
@@ -53,8 +44,8 @@ def test_two_records_are_compared(cli, measured, tmp_path):
         (["--compare", "nowhere.json", "nowhere.json"], "nowhere.json"),
     ],
 )
-def test_a_mistake_is_one_line(cli, tmp_path, arguments, said):
-    code, _, err = cli(*arguments, "--quick", "--out", tmp_path / "out")
+def test_a_mistake_is_one_line(bench, tmp_path, arguments, said):
+    code, _, err = bench(*arguments, "--quick", "--out", tmp_path / "out")
     assert code == 2
     last = err.strip().splitlines()[-1]
     assert last.startswith("streamtrack: ")
@@ -62,20 +53,20 @@ def test_a_mistake_is_one_line(cli, tmp_path, arguments, said):
     assert "Traceback" not in err
 
 
-def test_an_earlier_record_stays_unless_told(cli, tmp_path):
+def test_an_earlier_record_stays_unless_told(bench, tmp_path):
     earlier = tmp_path / "bench.npz"
     earlier.write_bytes(b"of last week")
-    code, _, err = cli("--quick", "--out", tmp_path)
+    code, _, err = bench("--quick", "--out", tmp_path)
     assert code == 2
     assert err == f"streamtrack: {earlier} is there already; name another one with --out, or add --overwrite\n"
     assert earlier.read_bytes() == b"of last week"
-    code, _, err = cli("sim:vesicle?size=48&frames=6", "--quick", "--out", tmp_path, "--overwrite")
+    code, _, err = bench("sim:vesicle?size=48&frames=6", "--quick", "--out", tmp_path, "--overwrite")
     assert code == 0, err
     assert earlier.read_bytes() != b"of last week"
 
 
-def test_a_folder_that_is_a_file_is_refused(cli, tmp_path):
+def test_a_folder_that_is_a_file_is_refused(bench, tmp_path):
     (tmp_path / "file").write_text("")
-    code, _, err = cli("--out", tmp_path / "file")
+    code, _, err = bench("--out", tmp_path / "file")
     assert code == 2
     assert "give --out another folder" in err

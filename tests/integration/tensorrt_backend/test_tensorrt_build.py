@@ -27,20 +27,10 @@ def both_plans(rtx, file, size):
     return {denoise: build_plan(rtx, file, size, quiet, denoise=denoise) for denoise in (False, True)}
 
 
-@pytest.fixture(scope="module")
-def untrained(weights):
-    """A fresh export of an untrained network, for frames of 48 x 64 px and two at a time."""
-    pytest.importorskip("torch")
-    pytest.importorskip("onnxscript")
-    from streamtrack_engines.deploy import DeployGraph
-    from streamtrack_engines.export import to_onnx
-    from streamtrack_engines.heads.presence import Presence
-    from streamtrack_engines.networks.denodet import Denodet
-
-    metadata = weights.metadata.model_copy(update={"max_detections": 64, "n_frames": 2})
-    graph = DeployGraph(Denodet(2, head_bias=Presence.bias), Presence(), max_detections=64)
-    content = to_onnx(graph, metadata, (48, 64, "uint8"))
-    return replace(weights, name="untrained", content=content, metadata=metadata)
+@pytest.fixture
+def untrained(exported):
+    """A fresh export of an untrained network, for frames of 64 x 96 px of two bytes."""
+    return replace(read_deploy_file(str(exported("fixed"))), name="untrained")
 
 
 @pytest.mark.parametrize("size", [FrameSize(32, 32, 1), FrameSize(97, 133, 2), FrameSize(512, 512, 2)])
@@ -78,9 +68,9 @@ def test_what_the_parser_makes_of_packaged_weights(rtx, name):
 
 
 def test_a_file_for_one_size_builds_for_no_other(rtx, untrained):
-    assert build_plan(rtx, untrained, FrameSize(48, 64, 1), quiet, denoise=True)
-    with pytest.raises(EngineError, match=r"untrained are for frames \(2, 48, 64, 1\) .*: export without --height"):
-        build_plan(rtx, untrained, FrameSize(48, 64, 2), quiet, denoise=True)
+    assert build_plan(rtx, untrained, SIZE, quiet, denoise=True)
+    with pytest.raises(EngineError, match=r"untrained are for frames \(3, 64, 96, 2\) .*: export without --height"):
+        build_plan(rtx, untrained, FrameSize(64, 96, 1), quiet, denoise=True)
 
 
 def convolutions(graph):
@@ -94,7 +84,7 @@ def test_without_the_denoised_frame_a_plan_has_no_convolution_that_only_this_nee
     wanted = {True: convolutions(model.graph)}
     wanted[False] = convolutions(onnx.utils.Extractor(model).extract_model(["frame"], ["detections"]).graph)
     assert (len(wanted[True]), len(wanted[False])) == (29, 20)
-    plans = both_plans(rtx, untrained, FrameSize(48, 64, 1))
+    plans = both_plans(rtx, untrained, SIZE)
     for denoise, plan in plans.items():
         assert {name for name in wanted[True] if re.search(rb"\b%b(?!\d)" % name.encode(), plan)} == wanted[denoise]
     assert len(plans[False]) < len(plans[True])

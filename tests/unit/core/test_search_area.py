@@ -14,6 +14,8 @@ from streamtrack.mask_file import read_mask
 from streamtrack.search_area import SearchArea, area_of, mask_unseen
 from streamtrack.types import Detections, SourceInfo
 
+QUICK = {"kind": "denodet", "backend": "onnxruntime"}  # OpenVINO compiles the graphs for seconds in each run
+
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_non_finite_pixels_become_the_mean_of_the_others(bad):
@@ -80,15 +82,23 @@ def test_constant_areas_within_the_frame_and_a_ground_without_noise_stay():
     assert mask_unseen(ground)[0] is ground
 
 
-@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
-def test_in_a_registered_movie_all_particles_and_nothing_else_are_found(dtype):
+@pytest.fixture(scope="module")
+def simulated():
+    """A movie, and what is found where all of it is seen."""
     simulated = streamtrack.simulate("vesicle", snr=7.0, density=300.0, frames=8, size=128)
+    return simulated, streamtrack.track(
+        simulated.movie, sinks=[{"kind": "tables"}], engine=QUICK, progress=False
+    ).detections
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_in_a_registered_movie_all_particles_and_nothing_else_are_found(dtype, simulated):
+    simulated, plain = simulated
     bordered = simulated.movie.astype(dtype)
     truth = simulated.truth
     for index, image in enumerate(bordered):
         image[: 12 + 2 * index] = image[:, 128 - 10 :] = 0
-    plain = streamtrack.track(simulated.movie, sinks=[{"kind": "tables"}], progress=False).detections
-    results = streamtrack.track(bordered, sinks=[{"kind": "tables"}], progress=False)
+    results = streamtrack.track(bordered, sinks=[{"kind": "tables"}], engine=QUICK, progress=False)
     found = results.detections
     inside = truth[(truth.y > 16 + 2 * truth.frame) & (truth.x < 114)]
     missed = sum(not is_near(found, row) for row in inside.itertuples())
@@ -184,8 +194,8 @@ def test_what_is_searched_is_a_setting_and_is_said_in_the_report(tmp_path):
     mask = np.zeros((96, 96), np.uint8)
     mask[:, 48:] = 1
     np.save(tmp_path / "half.npy", mask)
-    everywhere = streamtrack.track(movie, progress=False).detections
-    results = streamtrack.track(movie, roi="20:70,:", mask=tmp_path / "half.npy", progress=False)
+    everywhere = streamtrack.track(movie, engine=QUICK, progress=False).detections
+    results = streamtrack.track(movie, roi="20:70,:", mask=tmp_path / "half.npy", engine=QUICK, progress=False)
     wanted = everywhere[everywhere.y.round().between(20, 69) & (everywhere.x.round() >= 48)]
     assert len(wanted) > 0
     np.testing.assert_array_equal(results.detections[["y", "x"]], wanted[["y", "x"]])

@@ -30,8 +30,9 @@ def backend(request):
     return get_backend(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def runner(backend, file):
+    """An open one, which has seen what other tests showed it."""
     runner = backend.open_runner(file, SIZE, 1)
     yield runner
     runner.close()
@@ -67,12 +68,14 @@ def test_info_is_json(runner, backend):
     assert info["precision"] == "float32"
 
 
-def test_opened_as_if_no_frame_had_been_seen(runner):
-    assert not runner.current.any()
-    first = [run_movie(runner, example_movie()) for _ in range(2)]
-    for (table, image), (again, image_again) in zip(*first, strict=True):
+def assert_same_bits(results):
+    for (table, image), (again, image_again) in zip(*results, strict=True):
         np.testing.assert_array_equal(table, again)
         np.testing.assert_array_equal(image, image_again)
+
+
+def test_a_cleared_runner_has_seen_no_frame(runner):
+    assert_same_bits([run_movie(runner, example_movie()) for _ in range(2)])
 
 
 def test_the_next_frame_is_always_written_to_the_same_memory(runner):
@@ -97,15 +100,16 @@ def test_the_same_frames_give_the_same_bits_in_another_runner(backend, file, thr
     results = []
     for _ in range(2):
         runner = backend.open_runner(file, SIZE, threads)
+        assert not runner.current.any()  # as if no frame had been seen
         results.append(run_movie(runner, example_movie()))
         runner.close()
-    for (table, image), (again, image_again) in zip(*results, strict=True):
-        np.testing.assert_array_equal(table, again)
-        np.testing.assert_array_equal(image, image_again)
+        runner.close()
+        with pytest.raises(EngineError, match="closed"):
+            runner.run(denoise=False)
+    assert_same_bits(results)
 
 
-@pytest.mark.parametrize("shape", [(64, 96), (97, 133)])
-@pytest.mark.parametrize("itemsize", [1, 2])
+@pytest.mark.parametrize(("shape", "itemsize"), [((64, 96), 1), ((97, 133), 2)])
 def test_agrees_with_onnx_runtime_as_it_comes(backend, file, shape, itemsize):
     """Positions to 0.01 px, scores to 0.001; equal ranks may change places."""
     rng = np.random.default_rng(3)
@@ -133,13 +137,6 @@ def assert_same_particles(table, wanted):
     np.testing.assert_allclose(sure[:, SCORE], wanted_sure[partner, SCORE], atol=1e-3)
     np.testing.assert_allclose(sure[:, 3], wanted_sure[partner, 3], rtol=1e-3)
     np.testing.assert_allclose(sure[:, 4], wanted_sure[partner, 4], rtol=1e-2)
-
-
-def test_a_closed_runner_says_so(runner):
-    runner.close()
-    runner.close()
-    with pytest.raises(EngineError, match="closed"):
-        runner.run(denoise=False)
 
 
 def test_a_run_that_failed_leaves_no_trace(file, monkeypatch):

@@ -57,7 +57,7 @@ def test_a_flipped_bit_costs_its_batch_and_never_becomes_a_particle(tmp_path, st
     content, rows = stream
     start = start_of_batches(content, tmp_path / "stream")
     rng = np.random.default_rng(0)
-    for place in rng.integers(start, len(content), 150).tolist():
+    for place in rng.integers(start, len(content), 60).tolist():
         damaged = bytearray(content)
         damaged[place] ^= 1 << rng.integers(8)
         said, found = recovered(tmp_path / "run", bytes(damaged))
