@@ -9,7 +9,7 @@ from importlib import import_module
 import typer
 
 from streamtrack import __version__
-from streamtrack.cli.helping import Command, Group
+from streamtrack.cli.helping import PlainCommand, PlainGroup
 from streamtrack.cli.saying import say_error
 from streamtrack.errors import ConfigError, StreamtrackError, one_line
 
@@ -69,7 +69,7 @@ def make_app(asked: str | None = None) -> typer.Typer:
     The emergency stop does not wait until all others are loaded.
     """
     app = typer.Typer(
-        cls=Group,
+        cls=PlainGroup,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -81,7 +81,7 @@ def make_app(asked: str | None = None) -> typer.Typer:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
-            app.command(cls=Command)(command)
+            app.command(cls=PlainCommand)(command)
     if asked not in COMMANDS:
         _add_plugins(app)
     return app
@@ -116,7 +116,7 @@ def _forward(name: str) -> Callable[[typer.Context], None]:
         from streamtrack.registry import load
 
         inner = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        inner.command(cls=Command)(load("commands", name))
+        inner.command(cls=PlainCommand)(load("commands", name))
         inner(args=context.args, prog_name=f"streamtrack {name}")
 
     return run

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from streamtrack import registry
 from streamtrack.actuators.guard import Guard
 from streamtrack.calibration.stage import StageFit, measure_stage
-from streamtrack.cli.helping import Command, Group
+from streamtrack.cli.helping import PlainCommand, PlainGroup
 from streamtrack.cli.running import EXIT_CODES
 from streamtrack.cli.saying import say, say_error
 from streamtrack.clock import monotonic_ns
@@ -32,7 +32,7 @@ AVERAGED = 3
 PATIENCE_S = 20.0
 """How long a look may take, besides ten exposures."""
 
-calibrate = typer.Typer(cls=Group, help="Measure what a run has to know of the microscope.", no_args_is_help=True)
+calibrate = typer.Typer(cls=PlainGroup, help="Measure what a run has to know of the microscope.", no_args_is_help=True)
 
 
 @calibrate.callback()
@@ -40,7 +40,7 @@ def _calibrate() -> None:
     """Measure what a run has to know of the microscope."""
 
 
-@calibrate.command(cls=Command)
+@calibrate.command(cls=PlainCommand)
 def stage(
     config: Annotated[Path, typer.Argument(help="TOML file of the run: its microscope, source and limits.")],
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 
-class Command(TyperCommand):
+class PlainCommand(TyperCommand):
     """A command whose switches have no type beside them: ``--overwrite``, and not ``--overwrite <bool>``."""
 
     def get_params(self, ctx: Any) -> Any:
@@ -13,7 +13,7 @@ class Command(TyperCommand):
         return _without_types(super().get_params(ctx))
 
 
-class Group(TyperGroup):
+class PlainGroup(TyperGroup):
     """The same of several commands."""
 
     def get_params(self, ctx: Any) -> Any:
