@@ -15,6 +15,8 @@ from streamtrack.session import Session  # noqa: E402
 SIZE_PX = 256
 EXPOSURE_MS = 20.0
 MOVES = 50
+SETTLE_MS = 80.0
+"""On a busy computer the demo camera hands an image over that late."""
 UM_PER_PX = 1.0
 """Of the demo camera: what the beads go with."""
 
@@ -62,6 +64,7 @@ def core():
     core.unloadAllDevices()
 
 
+@pytest.mark.timing  # frames have to arrive within the time to settle
 def test_a_bead_is_followed_by_its_id_through_50_moves(core, tmp_path):
     """Told of its own moves, the run never takes another bead for it, in a field of beads that all look the same."""
     from streamtrack_drivers.micromanager import MicroManager
@@ -79,7 +82,7 @@ def test_a_bead_is_followed_by_its_id_through_50_moves(core, tmp_path):
                 "action": {"centre": True},
             }
         ],
-        "actuators": {"stage": {"kind": "stage"}},
+        "actuators": {"stage": {"kind": "stage", "settle_ms": SETTLE_MS}},
         "safety": {"x_um": (-3000, 3000), "y_um": (-3000, 3000)},
         "sinks": [{"kind": "tables"}],
         "mode": "armed",
@@ -96,7 +99,7 @@ def test_a_bead_is_followed_by_its_id_through_50_moves(core, tmp_path):
     assert report["error"] is None
     log = [json.loads(line) for line in (tmp_path / "out" / "commands.jsonl").read_text().splitlines()]
     sent = [line for line in log if line["fate"] == "sent"]
-    assert len(sent) > MOVES
+    assert len(sent) >= MOVES
     (followed,) = {line["event"]["particle"] for line in log}
     tracks = pq.read_table(tmp_path / "out" / "tracks.parquet").to_pandas()
     frames = pq.read_table(tmp_path / "out" / "frames.parquet").to_pandas()
