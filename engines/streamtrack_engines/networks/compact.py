@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from streamtrack_engines.networks.context import Context
 from streamtrack_engines.networks.network import FramesSeen, Network
 from streamtrack_engines.networks.scaling import padded
 
@@ -189,7 +190,7 @@ class CompactDenodet(Network):
             ]
         )
         self.texture = nn.Conv2d(2, half, 1, bias=False)
-        self.context = nn.Sequential(nn.Conv2d(eighth, eighth, 1), nn.ReLU(), nn.Conv2d(eighth, eighth, 1))
+        self.context = Context(eighth)
         self.detection = nn.ModuleList([Rise(eighth, quarter, 1), Rise(quarter, half, 1)])
         self.denoising = nn.ModuleList([Rise(eighth, quarter, 0), Rise(quarter, half, 0)])
         self.found_head = nn.Conv2d(half, 4 * len(head_bias), 1)
@@ -223,9 +224,7 @@ class CompactDenodet(Network):
         dtype = self.found_head.weight.dtype
         half = self.encoder[0](seen.frames.to(dtype))
         quarter = self.encoder[1](F.max_pool2d(half, 2) + self.texture(seen.texture.to(dtype)))
-        eighth = self.encoder[2](F.max_pool2d(quarter, 2))
-        mean = eighth.float().mean((-2, -1), keepdim=True)
-        return half, quarter, eighth + self.context(mean.to(eighth.dtype))
+        return half, quarter, self.context(self.encoder[2](F.max_pool2d(quarter, 2)))
 
     def _find(self, half: Tensor, quarter: Tensor, eighth: Tensor) -> Tensor:
         return F.pixel_shuffle(self.found_head(self.detection[1](self.detection[0](eighth, quarter), half)), 2)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from streamtrack_engines.networks.context import Context
 from streamtrack_engines.networks.network import FramesSeen, Network
 
 Norm = Literal["batch", "instance"]
@@ -91,7 +92,7 @@ class Denodet(Network):
         self.n_frames = n_frames
         widths = (n_frames, 8, 16, 32)
         self.encoder = nn.ModuleList(ResidualBlock(widths[i], widths[i + 1], norm) for i in range(3))
-        self.context = nn.Sequential(nn.Conv2d(32, 32, 1), nn.ReLU(), nn.Conv2d(32, 32, 1))
+        self.context = Context(32)
         self.denoising = nn.ModuleList([DecoderLevel(32, 16, norm), DecoderLevel(16, 8, norm)])
         self.detection = nn.ModuleList([DecoderLevel(32, 16, norm), DecoderLevel(16, 8, norm)])
         self.denoised_head = nn.Conv2d(8, 1, 1)
@@ -127,10 +128,7 @@ class Denodet(Network):
         """Return features at full, half and quarter size."""
         full = self.encoder[0](x.to(self.found_head.weight.dtype))
         half = self.encoder[1](F.max_pool2d(full, 2))
-        quarter = self.encoder[2](F.max_pool2d(half, 2))
-        # In half precision a sum over so many pixels would be wrong, or infinite.
-        mean = quarter.float().mean((-2, -1), keepdim=True)
-        return full, half, quarter + self.context(mean.to(quarter.dtype))
+        return full, half, self.context(self.encoder[2](F.max_pool2d(half, 2)))
 
     def _denoise(self, full: Tensor, half: Tensor, quarter: Tensor) -> Tensor:
         denoised: Tensor = self.denoised_head(self.denoising[1](self.denoising[0](quarter, half), full))
