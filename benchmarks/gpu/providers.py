@@ -82,7 +82,7 @@ class ProviderRunner:
         self._kept = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.info = {"onnxruntime": ort.__version__, "precision": file.metadata.precision}
         self._input = ort.OrtValue.ortvalue_from_shape_and_type(self._history.raw.shape, np.uint8, provider.device)
-        table = (file.metadata.max_detections, len(file.metadata.columns))
+        table = (file.metadata.n_rows(size.height, size.width), len(file.metadata.columns))
         shapes = {DETECTIONS: table, DENOISED: (size.height, size.width)}
         self._outputs = {
             name: ort.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, provider.device)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from streamtrack.errors import ConfigError, EngineError, PluginNotFoundError
 from streamtrack_engines.backends.metadata import DeployMetadata
 from streamtrack_engines.heads.head import Head
+from streamtrack_engines.heads.peaks import n_tiles
 from streamtrack_engines.networks.network import Network
 from streamtrack_engines.parts import make_head, make_network
 
@@ -30,7 +31,7 @@ class DeployGraph(nn.Module):
     calibration
         What makes scores probabilities; the head's ``uncalibrated`` by default.
     max_detections
-        Rows of the table.
+        Rows of the table for each tile of the frame.
     precision
         In which the network computes. What comes before and after it is float32 always: counts above 2048 and places
         in frames of that size have no exact float16.
@@ -68,7 +69,7 @@ class DeployGraph(nn.Module):
         Returns
         -------
         detections
-            (max_detections, columns) float32, the head's table. A frame without any contrast has none.
+            (`n_rows`, columns) float32, the head's table. A frame without any contrast has none.
         denoised
             (H, W) float32, counts: the signal above background that the network sees, on a flat background that
             gives the image the mean of the raw frame. Not there if the network gives no image.
@@ -88,6 +89,10 @@ class DeployGraph(nn.Module):
         counts = self._counts(frames)
         current = counts[:, -1:]
         return self._table(self._to_size(self.network.find(self.network.see(counts)), current), current)
+
+    def n_rows(self, height: int, width: int) -> int:
+        """Return how many rows the table has for frames of some size."""
+        return self.max_detections * n_tiles(height) * n_tiles(width)
 
     def _counts(self, frames: Tensor) -> Tensor:
         """Return the pixels (1, T, H, W), float32, of frames given as bytes (1, T, H, W, B)."""

@@ -148,7 +148,9 @@ class GraphEngine:
         """Return what looks wrong with the movie so far, with the setting that mends it."""
         said = []
         if self._full_tables:
-            most = f"all {self._file.metadata.max_detections} detections that the weights allow"
+            metadata = self._file.metadata
+            where = "" if metadata.tile_px is None else f" in an area of {metadata.tile_px} x {metadata.tile_px} px"
+            most = f"all {metadata.max_detections} detections that the weights allow{where}"
             said.append(f"{self._full_tables} frames have {most}: particles may be missing")
         if self._n_frames >= _MANY_FRAMES and self._n_found == 0:
             said.append(f"no particle in any of {self._n_frames} frames")
@@ -262,9 +264,10 @@ class GraphEngine:
 
     def _detections(self, table: NDArray[np.float32], levels: Levels) -> Detections:
         """Return the rows of the table that are above the threshold, in arrays of their own."""
-        n = int(np.count_nonzero(table[:, self._columns[2]] >= self._threshold))  # the best come first
-        self._full_tables += n == len(table)
-        rows = table[:n]
+        certain = table[:, self._columns[2]] >= self._threshold
+        most = self._file.metadata.max_detections
+        self._full_tables += bool(certain[most - 1 :: most].any())  # of each tile the best come first
+        rows = table[certain]
         if self._min_mass > 0:
             rows = rows[levels.counts(rows[:, self._columns[3]]) >= self._min_mass]
         measured = ((each, rows[:, self._file.metadata.column(each.name)]) for each in self._extra)

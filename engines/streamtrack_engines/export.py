@@ -20,6 +20,7 @@ from streamtrack_engines.backends.example import EXAMPLE_PX, example_properties
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME, DeployMetadata
 from streamtrack_engines.deploy import DeployGraph, Precision
 from streamtrack_engines.heads.head import Head
+from streamtrack_engines.heads.peaks import TILE_PX
 from streamtrack_engines.networks.network import Network
 from streamtrack_engines.onnx_model import as_onnx
 from streamtrack_engines.parts import make_data, make_head, make_network
@@ -47,7 +48,7 @@ class ExportSettings:
     threshold
         Score from which a row of the table is a detection, unless the user of the file says otherwise; 0 to 1.
     max_detections
-        Rows of the table.
+        Rows of the table, for each tile of 512 x 512 px.
     fixed
         The only frame that the file takes, which TensorRT needs; None for any frame.
     precision
@@ -118,6 +119,7 @@ def describe(trained: Trained, settings: ExportSettings) -> DeployMetadata:
         image=trained.network.image,
         threshold=settings.threshold,
         max_detections=settings.max_detections,
+        tile_px=TILE_PX,
         n_frames=trained.network.n_frames,
         precision=settings.precision,
         calibration=trained.calibration,
@@ -284,7 +286,7 @@ def export_command(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint that 'streamtrack train' wrote.")],
     out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
     threshold: Annotated[float, typer.Option(help="Score from which a peak is a detection, 0 to 1.")] = 0.5,
-    max_detections: Annotated[int, typer.Option(help="Most detections in a frame, up to 3840.")] = 2048,
+    max_detections: Annotated[int, typer.Option(help="Most detections in 512 x 512 px, up to 3840.")] = 2048,
     height: Annotated[int | None, typer.Option(help="Fix the frame's height (for TensorRT).")] = None,
     width: Annotated[int | None, typer.Option(help="Fix the frame's width.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Fix the pixel type: uint8 or uint16.")] = None,

@@ -78,7 +78,7 @@ class AfterHeatMap(nn.Module):
     Parameters
     ----------
     k
-        Rows.
+        Rows for each tile of the map.
     sigma_px
         Standard deviation of the positions.
     logits
@@ -92,13 +92,13 @@ class AfterHeatMap(nn.Module):
         self.register_buffer("ring", background_ring(), persistent=False)
 
     def forward(self, heat: Tensor, counts: Tensor, inside: Tensor) -> Tensor:
-        """Return y, x, score, intensity and sigma of the peaks, (k, 5): the centre of the 3x3 pixels around each."""
+        """Return y, x, score, intensity and sigma of the peaks, (tiles * k, 5): the centre of 3x3 pixels each."""
         p = torch.sigmoid(heat) if self.logits else heat.clamp(0.0, 1.0)
         p = p * inside
         border = F.pad(p, (REACH_PX,) * 4, value=NOTHING)
         y, x, score = best(torch.where(is_peak(border), p, 0.0), self.k)
         (near,) = windows(F.pad(p, (REACH_PX,) * 4), y + REACH_PX, x + REACH_PX, REACH_PX)
-        place = torch.stack([y, x], 1) + mean_place(near, offsets(near).expand(self.k, -1, -1))
+        place = torch.stack([y, x], 1) + mean_place(near, offsets(near).expand(near.shape[0], -1, -1))
         intensity = spot_intensity(counts, y, x, self.ring)
         return table_rows(place, score, intensity, torch.full_like(score, self.log_sigma), counts)
 

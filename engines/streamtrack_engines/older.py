@@ -32,7 +32,13 @@ def _network_as_now(network: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def metadata_as_now(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a deploy file of format 1 says of itself in format 2."""
+    """Return what a deploy file of format 1 or 2 says of itself in format 3."""
+    if metadata.get("format") == 1:
+        metadata = _format_2(metadata)
+    return {**metadata, "format": 3} if metadata.get("format") == 2 else dict(metadata)
+
+
+def _format_2(metadata: Mapping[str, Any]) -> dict[str, Any]:
     network = _network_as_now((metadata.get("recipe") or {}).get("network") or {})
     columns = [{"name": name, "unit": _COLUMNS.get(name, "")} for name in metadata["columns"]]
     return {

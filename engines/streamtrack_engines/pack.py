@@ -25,6 +25,7 @@ from streamtrack_engines.backends.proof import reference_movie
 from streamtrack_engines.backends.runner import FrameSize
 from streamtrack_engines.foreign import AfterHeatMap, AfterTable, Before, Scaling
 from streamtrack_engines.heads.head import COLUMNS
+from streamtrack_engines.heads.peaks import TILE_PX
 from streamtrack_engines.onnx_model import OPSET, as_onnx
 
 Output = Literal["heatmap", "logits", "table"]
@@ -55,7 +56,7 @@ class PackSettings:
     threshold
         Score from which a row is a detection.
     max_detections
-        Most peaks of a heat map.
+        Most peaks of a heat map, for each tile of 512 x 512 px.
     sigma_px
         Standard deviation of the positions, where the network does not say.
     """
@@ -97,6 +98,7 @@ def pack(content: bytes, name: str, settings: PackSettings, example: NDArray[np.
         columns=columns,
         threshold=settings.threshold,
         max_detections=rows,
+        tile_px=None if settings.output == "table" else TILE_PX,
         n_frames=n_frames,
     )
     shown = reference_movie(n_frames + 1, FrameSize(EXAMPLE_PX, EXAMPLE_PX, 2)) if example is None else example
@@ -213,7 +215,7 @@ def pack_command(
     ] = "none",
     stride: Annotated[int, typer.Option(help="Frames are padded to multiples of this.", min=1, max=128)] = 1,
     threshold: Annotated[float, typer.Option(help="Score from which a row is a detection, 0 to 1.")] = 0.5,
-    max_detections: Annotated[int, typer.Option(help="Most peaks of a heat map, up to 3840.")] = 1024,
+    max_detections: Annotated[int, typer.Option(help="Most peaks of a heat map in 512 x 512 px, up to 3840.")] = 1024,
     sigma_px: Annotated[float, typer.Option(help="Standard deviation of the positions, where it says none.")] = 0.5,
     example: Annotated[
         Path | None, typer.Option(help="A movie in which it finds something; by default made-up round spots.")

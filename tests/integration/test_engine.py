@@ -212,6 +212,17 @@ def test_full_tables_are_counted(weights):
     assert f"3 frames have all {K} detections that the weights allow" in engine.remarks()[0]
 
 
+def test_each_tile_of_a_large_frame_has_a_table_of_its_own(weights, backend):
+    """Three tiles of 64 x 344 px, all of which find more than their tables hold."""
+    engine = DenodetEngine(weights=weights, threshold=1e-6, backend=backend)
+    engine.prepare((64, 1030), "uint8")
+    found, _ = engine.detect(example_frame((64, 1030)), denoise=False)
+    assert len(found) == 3 * K
+    assert np.bincount((found.x // (1032 / 3)).astype(int), minlength=3).tolist() == pytest.approx([K, K, K], abs=3)
+    assert engine.info["frames_with_full_table"] == 1
+    assert "in an area of 512 x 512 px" in engine.remarks()[0]
+
+
 def test_weights_of_one_frame_see_each_alone(exported, backend):
     graph = graph_of(lively_network(n_frames=1, norm="instance"))
     engine = DenodetEngine(weights=str(exported("single")), threshold=0.99, backend=backend)

@@ -25,7 +25,7 @@ class DeployMetadata(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     """Raised when a reader of the old format would misread the file."""
     streamtrack_version: str
     network: PluginConfig
@@ -39,6 +39,9 @@ class DeployMetadata(BaseModel):
     threshold: float = Field(gt=0, le=1)
     """Score from which a row is a detection, unless the user says otherwise."""
     max_detections: int = Field(ge=1)
+    """Rows of the table, for each tile if there are several."""
+    tile_px: int | None = Field(default=None, ge=1)
+    """Most height and width of a tile; None where a frame of any size is one."""
     n_frames: int = Field(default=1, ge=1)
     """That the graph takes at once: the current one, last, and those before it; an unknown one is all zeros."""
     precision: Literal["float32", "float16"] = "float32"
@@ -67,19 +70,26 @@ class DeployMetadata(BaseModel):
         """Return the place of a column in the table."""
         return [column.name for column in self.columns].index(name)
 
+    def n_rows(self, height: int, width: int) -> int:
+        """Return how many rows the table has for frames of some size."""
+        if self.tile_px is None:
+            return self.max_detections
+        tiles = [-(-size // self.tile_px) for size in (height, width)]
+        return self.max_detections * tiles[0] * tiles[1]
+
     def to_properties(self) -> dict[str, str]:
         """Return the ONNX ``metadata_props``."""
         return {METADATA_KEY: self.model_dump_json()}
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, str], name: str) -> "DeployMetadata":
-        """Read what `to_properties` wrote, of format 1 too; raises EngineError naming the file ``name``."""
+        """Read what `to_properties` wrote, of formats 1 and 2 too; raises EngineError naming the file ``name``."""
         cure = "write it with 'streamtrack export' of this version"
         if METADATA_KEY not in properties:
             raise EngineError(f"{name} has no streamtrack metadata: {cure}, or give it some with 'streamtrack pack'")
         try:
             said = json.loads(properties[METADATA_KEY])
-            return cls.model_validate(metadata_as_now(said) if said.get("format") == 1 else said)
+            return cls.model_validate(metadata_as_now(said))
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "JSON"

@@ -68,8 +68,8 @@ class Runner(Protocol):
     def run(self, *, denoise: bool) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Run the graph on `current` and the frames before it; then `current` counts as seen.
 
-        Returns the table (max_detections, columns), best score first, and the denoised frame (H, W) in counts if asked
-        for, which only a graph that gives one may be. Both are the caller's until the next call only. Raises
+        Returns the table (rows, columns), of each tile the best score first, and the denoised frame (H, W) in counts if
+        asked for, which only a graph that gives one may be. Both are the caller's until the next call only. Raises
         EngineError, after which `current` counts as not seen.
         """
         ...

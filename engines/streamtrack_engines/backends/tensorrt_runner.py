@@ -164,7 +164,7 @@ def _tensors(file: DeployFile, size: FrameSize) -> Tensors:
     """Return what a plan reads and computes."""
     tensors: dict[str, tuple[tuple[int, ...], Any]] = {
         FRAME: (input_shape(file, size), np.uint8),
-        DETECTIONS: ((file.metadata.max_detections, len(file.metadata.columns)), np.float32),
+        DETECTIONS: ((file.metadata.n_rows(size.height, size.width), len(file.metadata.columns)), np.float32),
     }
     if file.metadata.image is not None:
         tensors[DENOISED] = ((size.height, size.width), np.float32)

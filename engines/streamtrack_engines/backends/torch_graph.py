@@ -177,7 +177,7 @@ class FrameMemory:
         self._staging = torch.zeros(*shape, size.itemsize, dtype=torch.uint8, pin_memory=pinned)
         self.current = self._staging.numpy().view(np.dtype(f"<u{size.itemsize}"))[..., 0]
         self.frames = torch.zeros(1, graph.network.n_frames, *self._staging.shape, dtype=torch.uint8, device=device)
-        self.table = torch.zeros(graph.max_detections, len(graph.head.columns), pin_memory=pinned)
+        self.table = torch.zeros(graph.n_rows(*shape), len(graph.head.columns), pin_memory=pinned)
         self.denoised = torch.zeros(shape, pin_memory=pinned)
         self.table_view, self.denoised_view = self.table.numpy(), self.denoised.numpy()
 

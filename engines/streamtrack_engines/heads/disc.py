@@ -79,7 +79,7 @@ class Disc(Head):
         y, x, total = best(peaks, k)
         reach = self._radius_px
         (near,) = windows(F.pad(p, (reach,) * 4), y + reach, x + reach, reach)
-        place = torch.stack([y, x], 1) + mean_place(near, offsets(near, reach).expand(k, -1, -1))
+        place = torch.stack([y, x], 1) + mean_place(near, offsets(near, reach).expand(near.shape[0], -1, -1))
         score = Calibration(*calibration[:3]).probability(total, self._density(p))
         log_sigma = torch.full_like(total, log(calibration[3]))
         rows = table_rows(place, score, spot_intensity(frame, y, x, self.ring), log_sigma, frame)

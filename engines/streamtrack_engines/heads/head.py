@@ -77,7 +77,9 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def table(self, found: Tensor, frame: Tensor, *, k: int, calibration: tuple[float, ...]) -> Tensor:
-        """Return the `k` likeliest particles, best first: (k, columns) float32; rows without a particle are zero.
+        """Return the `k` likeliest particles of each tile of the frame, of each the best first, (tiles * k, columns).
+
+        float32; rows without a particle are zero. `streamtrack_engines.heads.peaks.best` makes the tiles.
 
         Parameters
         ----------
@@ -86,7 +88,7 @@ class Head(nn.Module):
         frame
             The raw frame in counts, (1, 1, H, W) float32.
         k
-            Number of rows.
+            Number of rows for each tile.
         calibration
             `uncalibrated`, or what `calibrate` found.
         """

@@ -15,6 +15,9 @@ NOTHING = -1e4
 REACH_PX = 1
 """A particle is read from the pixels this near to its peak, along y and x; peaks are further apart than that."""
 
+TILE_PX = 512
+"""No tile that has rows of its own is higher or wider."""
+
 SIGMA_LIMITS_PX = (0.01, 10.0)
 """Whatever the network says, the standard deviation of a position is taken to lie between these."""
 
@@ -112,17 +115,49 @@ def spot_intensity(frame: Tensor, y: Tensor, x: Tensor, ring: Tensor | None = No
 
 
 def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return row, column (int64) and score of the `k` best peaks of a (1, 1, H, W) map that is 0 elsewhere."""
-    rows, columns = ((size + _BLOCK_PX - 1) // _BLOCK_PX for size in scores.shape[-2:])
-    even = F.pad(scores, (0, _BLOCK_PX - 1) * 2)[..., : _BLOCK_PX * rows, : _BLOCK_PX * columns]
-    blocks = even.reshape(rows, _BLOCK_PX, columns, _BLOCK_PX).permute(0, 2, 1, 3).reshape(-1, _BLOCK_PX**2)
-    # TopK needs k candidates, also in the smallest frame: k that are no peaks follow the real ones.
-    best, block = F.pad(blocks.amax(1), (0, k)).topk(k)
-    block = block.clamp(max=rows * columns - 1)
-    within = blocks.argmax(1).index_select(0, block)
-    row = block // columns
-    column = block - row * columns  # not %, which torch's exporter refuses for a size that is known at run time only
-    return row * _BLOCK_PX + within // _BLOCK_PX, column * _BLOCK_PX + within % _BLOCK_PX, best
+    """Return row, column (int64) and score of the `k` best peaks of each tile of a (1, 1, H, W) map, 0 elsewhere.
+
+    Tiles are as large as each other and at most `TILE_PX` high and wide, in reading order, the best of each first: a
+    large frame has as many rows for its particles as a small one for its own, and TensorRT sorts no more than 3840.
+    """
+    rows, columns = (_tiles_and_blocks(size) for size in scores.shape[-2:])
+    (n_rows, tile_rows), (n_columns, tile_columns) = rows, columns
+    height, width = n_rows * tile_rows * _BLOCK_PX, n_columns * tile_columns * _BLOCK_PX
+    even = F.pad(scores, (0, width - scores.shape[-1], 0, height - scores.shape[-2]))
+    split = even.reshape(n_rows, tile_rows, _BLOCK_PX, n_columns, tile_columns, _BLOCK_PX).permute(0, 3, 1, 4, 2, 5)
+    blocks = split.reshape(n_rows * n_columns, tile_rows * tile_columns, _BLOCK_PX**2)
+    # TopK needs k candidates, also in the smallest tile: k that are no peaks follow the real ones.
+    best, block = F.pad(blocks.amax(2), (0, k)).topk(k)
+    block = block.clamp(max=tile_rows * tile_columns - 1)
+    tile = torch.arange(n_rows * n_columns, device=scores.device)[:, None]
+    within = blocks.argmax(2).reshape(-1).index_select(0, (tile * (tile_rows * tile_columns) + block).reshape(-1))
+    # Not %, which torch's exporter refuses for a size that is known at run time only.
+    tile_row, row = tile // n_columns, block // tile_columns
+    column = (tile - tile_row * n_columns) * tile_columns + block - row * tile_columns
+    row = tile_row * tile_rows + row
+    y, x = row.reshape(-1) * _BLOCK_PX + within // _BLOCK_PX, column.reshape(-1) * _BLOCK_PX + within % _BLOCK_PX
+    return y, x, best.reshape(-1)
+
+
+def n_tiles(size: int) -> int:
+    """Return how many tiles there are along an axis of a frame."""
+    return (size + TILE_PX - 1) // TILE_PX
+
+
+def _tiles_and_blocks(size: int) -> tuple[int, int]:
+    """Return how many tiles there are along an axis, and how many blocks along each."""
+    blocks = (size + _BLOCK_PX - 1) // _BLOCK_PX
+    tiles = n_tiles(size)
+    return tiles, (blocks + tiles - 1) // tiles
+
+
+def best_of_both(first: Tensor, second: Tensor, k: int) -> Tensor:
+    """Return the best `k` rows of each tile by score, the best first, of two tables (tiles * k, 5) as `best` sorts."""
+    tables = torch.stack([first, second]).reshape(2, -1, k, first.shape[1]).permute(1, 0, 2, 3)
+    scores = tables[..., 2].reshape(-1, 2 * k)
+    start = torch.arange(0, scores.shape[0] * 2 * k, 2 * k, device=first.device)
+    order = scores.topk(k).indices + start[:, None]
+    return tables.reshape(-1, first.shape[1]).index_select(0, order.reshape(-1))
 
 
 def windows(maps: Tensor, y: Tensor, x: Tensor, reach: int) -> Tensor:

@@ -16,6 +16,7 @@ from streamtrack_engines.heads.peaks import (
     NOTHING,
     REACH_PX,
     best,
+    best_of_both,
     is_peak,
     mean_place,
     offsets,
@@ -85,7 +86,7 @@ def _scored(found: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
 def peak_table(
     found: Tensor, frame: Tensor, *, k: int, calibration: Calibration = UNCALIBRATED, ring: Tensor | None = None
 ) -> Tensor:
-    """Return the `k` likeliest particles.
+    """Return the `k` likeliest particles of each tile of the frame, as `best` has them.
 
     The presence map is one of probabilities, and a particle near the edge of a pixel shares its probability with the
     neighbours: their sum around a peak is how many particles are to be expected there, and each neighbour has a say in
@@ -99,7 +100,7 @@ def peak_table(
     frame
         The raw frame in counts, (1, 1, H, W) float32.
     k
-        Number of rows.
+        Number of rows for each tile.
     calibration
         What makes the score of the sum.
     ring
@@ -108,7 +109,7 @@ def peak_table(
     Returns
     -------
     Tensor
-        (k, 5) float32, columns as `streamtrack_engines.heads.head.COLUMNS` has them: position in px, inside
+        (tiles * k, 5) float32, columns as `streamtrack_engines.heads.head.COLUMNS` has them: position in px, inside
         [-0.5, H - 0.5] and [-0.5, W - 0.5]; probability that a particle is there, 0 to 1; `spot_intensity` in counts;
         standard deviation of the position along each axis, px.
     """
@@ -138,9 +139,8 @@ def peak_table(
             frame,
         ),
     ]
-    table = torch.where((total > 0)[:, None], torch.stack(rows), 0.0).reshape(2 * k, -1)
-    order = table[:, 2].topk(k).indices
-    return table.index_select(0, order)
+    first, second = (torch.where((total > 0)[:, None], each, 0.0) for each in rows)
+    return best_of_both(first, second, k)
 
 
 def expected_density(peaks: Tensor) -> Tensor:

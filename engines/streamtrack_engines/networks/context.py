@@ -16,5 +16,5 @@ class Context(nn.Sequential):
         """Map (B, width, H, W) to the same shape."""
         # In half precision a sum over so many pixels would be wrong, or infinite.
         mean = features.float().mean((-2, -1), keepdim=True)
-        out: Tensor = features + super().forward(mean.to(features.dtype))
-        return out
+        said: Tensor = super().forward(mean.to(features.dtype))  # type: ignore[no-untyped-call]
+        return features + said

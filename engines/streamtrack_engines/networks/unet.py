@@ -4,7 +4,8 @@ The layers are those of DeepTrack 2 (Midtvedt et al., Appl. Phys. Rev. 8 (2021) 
 convolutions a level, 2x2 max pooling, features of the encoder concatenated on the way up. What differs: it starts from
 cells of 2x2 pixels and gives four pixels for each, so that its widest features cost a quarter; norms, which fold into
 the convolutions; upsampling by a sub-pixel convolution, which can represent a transposed one; and the mean over the
-frame of the deepest features, which tells every pixel how crowded it is (``docs/decisions/0016-networks-heads-data.md``).
+frame of the deepest features, which tells every pixel how crowded it is
+(``docs/decisions/0016-networks-heads-data.md``).
 """
 
 from collections.abc import Sequence

@@ -33,7 +33,7 @@ def untrained(exported):
     return replace(read_deploy_file(str(exported("fixed"))), name="untrained")
 
 
-@pytest.mark.parametrize("size", [FrameSize(32, 32, 1), FrameSize(97, 133, 2), FrameSize(512, 512, 2)])
+@pytest.mark.parametrize("size", [FrameSize(32, 32, 1), FrameSize(97, 133, 2), FrameSize(520, 1030, 2)])
 @pytest.mark.parametrize("name", packaged_weights())
 def test_packaged_weights_build(rtx, name, size):
     started = time.monotonic()

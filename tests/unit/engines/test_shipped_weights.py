@@ -60,6 +60,9 @@ def test_file_says_how_it_was_made():
     assert metadata.training_steps > 1000
     assert metadata.training_data["snr"]
     assert metadata.max_detections >= 1024
+    assert metadata.n_rows(512, 512) == metadata.max_detections
+    assert metadata.n_rows(2048, 2048) == 16 * metadata.max_detections
+    assert metadata.n_rows(513, 32) == 2 * metadata.max_detections
 
 
 def test_half_precision_file_is_of_the_same_training():
