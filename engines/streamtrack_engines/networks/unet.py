@@ -3,9 +3,7 @@
 The layers are those of DeepTrack 2 (Midtvedt et al., Appl. Phys. Rev. 8 (2021) 011310, section IV.4): two 3x3
 convolutions a level, 2x2 max pooling, features of the encoder concatenated on the way up. What differs: it starts from
 cells of 2x2 pixels and gives four pixels for each, so that its widest features cost a quarter; norms, which fold into
-the convolutions; upsampling by a sub-pixel convolution, which can represent a transposed one; and the mean over the
-frame of the deepest features, which tells every pixel how crowded it is
-(``docs/decisions/0016-networks-heads-data.md``).
+the convolutions; and upsampling by a sub-pixel convolution, which can represent a transposed one.
 """
 
 from collections.abc import Sequence
@@ -16,7 +14,6 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from streamtrack_engines.networks.context import Context
 from streamtrack_engines.networks.network import FramesSeen, Network
 
 Width = Annotated[int, Field(ge=1)]
@@ -81,7 +78,6 @@ class UNet(Network):
         steps = zip((4 * n_frames, *widths), (*widths, base), strict=True)
         self.down = nn.ModuleList(Convolutions(n_in, n_out) for n_in, n_out in steps)
         rises = zip((base, *widths[:0:-1]), widths[::-1], strict=True)
-        self.context = Context(base)
         self.up = nn.ModuleList(Up(n_in, n_out) for n_in, n_out in rises)
         self.found_head = nn.Conv2d(widths[0], 4 * len(head_bias), 1)
         self.denoised_head = nn.Conv2d(widths[0], 4, 1)
@@ -105,7 +101,7 @@ class UNet(Network):
         for level, block in enumerate(self.down):
             x = block(F.max_pool2d(x, 2) if level else x)
             skips.append(x)
-        x = self.context(skips.pop())
+        skips.pop()
         for up in self.up:
             x = up(x, skips.pop())
         return x
