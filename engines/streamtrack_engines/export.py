@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
+from torch import Tensor
 
 from streamtrack import __version__
 from streamtrack.errors import ConfigError, EngineError, PluginNotFoundError
@@ -265,14 +266,33 @@ def _graph(trained: Trained, settings: ExportSettings, precision: Precision) -> 
 
 
 def _shown(graph: DeployGraph, data: TrainingData, threshold: float) -> NDArray[np.uint16]:
-    """Return example frames, one more than are seen at once; bright ones, if that changes nothing."""
-    frames = data.example(graph.network.n_frames + 1, EXAMPLE_PX, EXAMPLE_PX)
-    gain = max(1, int(_BRIGHT // max(frames.max(), 1)))
-    bright, plain = ((frames * g).round().clip(0, 65535).astype(np.uint16) for g in (gain, 1))
-    pixels = torch.from_numpy(bright[None, 1:].view(np.uint8).reshape(1, graph.network.n_frames, *bright.shape[1:], 2))
-    with torch.inference_mode():
-        finds = bool((graph.detect(pixels)[:, 2] >= threshold).any())
+    """Return example frames, one more than are seen at once; bright ones, if that changes nothing.
+
+    Cut so that the surest particle lies in the middle of the corner that is all that the smallest frames show.
+    """
+    wide = data.example(graph.network.n_frames + 1, 2 * EXAMPLE_PX, 2 * EXAMPLE_PX)
+    half = MIN_FRAME_PX // 2
+    y, x, score = _found(graph, _counts(wide, 1))[:3]
+    may = ((y >= half) & (y < EXAMPLE_PX + half) & (x >= half) & (x < EXAMPLE_PX + half)).nonzero()[:, 0]
+    best = int(may[score[may].argmax()]) if len(may) else 0
+    top, left = (int(min(max(round(float(place[best])) - half, 0), EXAMPLE_PX)) for place in (y, x))
+    frames = wide[:, top : top + EXAMPLE_PX, left : left + EXAMPLE_PX]
+    bright, plain = (_counts(frames, gain) for gain in (max(1, int(_BRIGHT // max(frames.max(), 1))), 1))
+    corner = bright[:, :MIN_FRAME_PX, :MIN_FRAME_PX]
+    finds = all(bool((_found(graph, each)[2] >= threshold).any()) for each in (bright, corner))
     return bright if finds else plain
+
+
+def _counts(frames: NDArray[np.float32], gain: int) -> NDArray[np.uint16]:
+    return (frames * gain).round().clip(0, 65535).astype(np.uint16)
+
+
+@torch.inference_mode()
+def _found(graph: DeployGraph, frames: NDArray[np.uint16]) -> Tensor:
+    """Return the columns of the table of the last of some frames (T, H, W)."""
+    n_frames = graph.network.n_frames
+    pixels = torch.from_numpy(np.ascontiguousarray(frames[-n_frames:]).view(np.uint8))
+    return graph.detect(pixels.reshape(1, n_frames, *frames.shape[1:], 2)).T
 
 
 def _parity_frames(

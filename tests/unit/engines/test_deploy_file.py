@@ -1,5 +1,7 @@
 """Weights from elsewhere: a file that finds what it was trained on, or one line that says what is wrong with it."""
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -65,12 +67,33 @@ def test_weights_that_overflow_give_no_finite_numbers(model, saved):
 
 def test_weights_that_find_nothing_of_what_they_were_trained_on_are_refused(model, saved):
     change(model, "network.found_head.weight", lambda weights: weights * 0)
+    assert "find none of the particles in their example frames with a score of 0.4 or more" in refusal(saved())
+    without_example(model)
     assert "find none of the bright spots in a made-up movie with a score of 0.4 or more" in refusal(saved())
+
+
+def without_example(model):
+    """Leave the text in which the file says what it is, as files of format 1 have it alone, and return it."""
+    text, _ = model.metadata_props
+    del model.metadata_props[1:]
+    return text
+
+
+def test_a_file_of_the_first_format_says_the_same(model, saved):
+    now = read_deploy_file("denodet").metadata
+    text = without_example(model)
+    said = json.loads(text.value) | {"format": 1, "columns": [each.name for each in now.columns]}
+    said["recipe"] = {"network": {"kind": "full", "n_frames": 3, "norm": "batch"}}
+    del said["network"], said["head"], said["image"], said["tile_px"]
+    text.value = json.dumps(said)
+    then = read_deploy_file(saved()).metadata
+    assert then == now.model_copy(update={"recipe": said["recipe"], "tile_px": None})
+    assert then.n_rows(2048, 2048) == then.max_detections
 
 
 def test_what_weights_must_find_has_the_size_that_they_were_trained_on(model, saved):
     """The packaged weights do not know spots of 12 px."""
-    (text,) = model.metadata_props
+    text = without_example(model)
     text.value = text.value.replace('"spot_sigma_px":[0.8,2.9]', '"spot_sigma_px":[12.0,12.0]')
     assert "find none of the bright spots" in refusal(saved())
     text.value = text.value.replace('"spot_sigma_px"', '"of_another_kind"')

@@ -160,3 +160,11 @@ def test_the_movie_uses_the_whole_range_and_is_the_same_each_time(itemsize):
 def test_nothing_found_by_either_is_no_difference(weights):
     nothing = np.zeros((2048, 5), np.float32), np.ones((32, 32), np.float32)
     assert compare(weights, nothing, nothing) == Difference(0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("size", [FrameSize(32, 32, 1), FrameSize(32, 32, 2), FrameSize(40, 33, 1)])
+@pytest.mark.parametrize("name", packaged_weights())
+def test_the_smallest_frames_show_something_of_the_example(name, size):
+    """Or no back end could be proved for them."""
+    file = read_deploy_file(name)
+    assert prove(PlainRunner(file, size), file, size).missed == 0
