@@ -169,8 +169,9 @@ def to_onnx(
 
 def _name_sizes(model: Any) -> None:
     """Name the free sizes in the file, where the exporter leaves formulas."""
-    (frame,), (_, *image) = model.graph.input, model.graph.output
-    named = [(frame, (None, None, "height", "width", "bytes")), *((each, ("height", "width")) for each in image)]
+    (frame,), (table, *image) = model.graph.input, model.graph.output
+    named = [(frame, (None, None, "height", "width", "bytes")), (table, ("rows", None))]
+    named += [(each, ("height", "width")) for each in image]
     for value, names in named:
         for dimension, name in zip(value.type.tensor_type.shape.dim, names, strict=True):
             if name:
