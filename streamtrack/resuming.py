@@ -30,7 +30,7 @@ from streamtrack.sinks.frame_table import FRAMES, FRAMES_PARTIAL
 from streamtrack.sinks.stream import read_batches
 from streamtrack.sinks.table_rows import split
 from streamtrack.sinks.tables import TABLES
-from streamtrack.step import Seen, Sight
+from streamtrack.step import Detector, Found
 from streamtrack.types import Detections, Frame, SourceInfo
 
 _LEFT = (("arrows", UNFINISHED_NAME, FRAMES_PARTIAL), ("parquet", TABLES[0], FRAMES))
@@ -165,7 +165,7 @@ class Remembering:
     def __init__(self, engine: Engine, resumption: Resumption) -> None:
         self._engine, self._resumption = engine, resumption
         self._known: Known | None = None
-        self._sight = Sight(engine)
+        self._sight = Detector(engine)
         self._recent: deque[Frame] = deque(maxlen=max(1, getattr(engine, "frames_before", 0)))
         self._shown: int | None = None
         self._n_known = 0
@@ -173,14 +173,14 @@ class Remembering:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def see(self, frame: Frame, *, denoise: bool) -> Seen:
+    def see(self, frame: Frame, *, denoise: bool) -> Found:
         """Return what is in a frame."""
         if self._known is None:
             self._known = self._resumption.known()
         found = self._known.of(frame.index, self._engine)
         if found is not None and not denoise:
             began = monotonic_ns()
-            seen = Seen(*mask_unseen(frame.pixels), found, None, began)
+            seen = Found(*mask_unseen(frame.pixels), found, None, began)
             self._n_known += 1
         else:
             seen = self._searched(frame, denoise)
@@ -193,7 +193,7 @@ class Remembering:
         said = f"resumed: an earlier run had searched {self._n_known} of the frames; remarks are of the others"
         return [*([said] if self._n_known else []), *own]
 
-    def _searched(self, frame: Frame, denoise: bool) -> Seen:
+    def _searched(self, frame: Frame, denoise: bool) -> Found:
         if self._shown is None or self._shown != frame.index - 1:
             for before in self._recent:
                 self._sight(before, denoise=False)

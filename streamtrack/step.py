@@ -21,7 +21,7 @@ from streamtrack.triggers.view import TrackViews
 from streamtrack.types import Command, Detections, Frame, FrameResult, Pixels, Stamps, TrackUpdate, Values
 
 
-class Seen(NamedTuple):
+class Found(NamedTuple):
     """What an engine found in a frame.
 
     Attributes
@@ -39,14 +39,14 @@ class Seen(NamedTuple):
     began_ns: int
 
 
-class Sight:
+class Detector:
     """Shows frame after frame to an engine, which is reset wherever one does not follow the one before."""
 
     def __init__(self, engine: Engine, clock: Clock = monotonic_ns) -> None:
         self._engine, self._clock = engine, clock
         self._next_index: int | None = None
 
-    def __call__(self, frame: Frame, *, denoise: bool) -> Seen:
+    def __call__(self, frame: Frame, *, denoise: bool) -> Found:
         """Return what is in a frame; errors of the engine pass through."""
         began = self._clock()
         pixels, masked_pixels = mask_unseen(frame.pixels)
@@ -54,7 +54,7 @@ class Sight:
             self._engine.reset()
         detections, denoised = self._engine.detect(pixels, denoise=denoise)
         self._next_index = frame.index + 1
-        return Seen(pixels, masked_pixels, detections, denoised, began)
+        return Found(pixels, masked_pixels, detections, denoised, began)
 
 
 class Step:
@@ -64,7 +64,7 @@ class Step:
     ----------
     engine, linker
         Already prepared for the source's frames. An engine with a method ``see`` has seen them elsewhere: it is asked
-        for what a `Sight` would return.
+        for what a `Detector` would return.
     rules
         Prepared, too. Asked in order.
     wants_denoised
@@ -88,7 +88,7 @@ class Step:
         area: SearchArea | None = None,
         stage: StageWatch | None = None,
     ) -> None:
-        self._see: Callable[..., Seen] = getattr(engine, "see", None) or Sight(engine, clock)
+        self._see: Callable[..., Found] = getattr(engine, "see", None) or Detector(engine, clock)
         self._columns, self._frame_columns = names_declared(engine)
         self._measures = TrackMeasures(measures) if measures else None
         self._linker = linker

@@ -10,7 +10,7 @@ from streamtrack.cli.saying import say, say_error
 from streamtrack.cli.track import index_or_text
 
 if TYPE_CHECKING:
-    from streamtrack.offline.rows import Row
+    from streamtrack.offline.rows import MovieRow
 
 WORST_FIRST = ("failed", "interrupted", "waiting", "running", "incomplete", "completed")
 
@@ -77,17 +77,17 @@ def batch(
     area = {"roi": roi, "mask": None if mask is None else mask.expanduser().absolute()}
     with stoppable() as stop:
         with stop.breaks_off():
-            from streamtrack.offline.batch import Batch, Plan, batch_config
+            from streamtrack.offline.batch import BatchPlan, BatchRun, batch_config
             from streamtrack.offline.progress import BatchProgress
 
             tables = make_tables(config, chosen, detection, linker, area)
             source = {key: value for key, value in tables.pop("source", {}).items() if key not in ("kind", "path")}
             if pictures:
                 tables["sinks"] = [*tables.get("sinks", [{"kind": "tables"}]), {"kind": "overview"}]
-            plan = Plan(workers, scheduler, resource, block, retries, timeout_s)
+            plan = BatchPlan(workers, scheduler, resource, block, retries, timeout_s)
             run_config = batch_config(tables, str(config) if config else "command line")
             run_config = run_config.from_file(config) if config else run_config
-            work = Batch(movies, out, run_config, source, plan, overwrite=overwrite, stop=stop)
+            work = BatchRun(movies, out, run_config, source, plan, overwrite=overwrite, stop=stop)
         with BatchProgress(work.state):
             rows = work.run()
     _say_rows(rows, out)
@@ -95,7 +95,7 @@ def batch(
     raise typer.Exit(EXIT_CODES.get(worst, EXIT_CODES["interrupted"]))
 
 
-def _say_rows(rows: "list[Row]", out: Path) -> None:
+def _say_rows(rows: "list[MovieRow]", out: Path) -> None:
     """Print a table of the movies, and what went wrong with each."""
     from rich.console import Console
     from rich.table import Table

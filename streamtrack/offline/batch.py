@@ -23,8 +23,8 @@ from streamtrack.interrupts import Stop
 from streamtrack.offline.blocks import BlockEngine, BlockSource, cut
 from streamtrack.offline.jobs import Declared, Job
 from streamtrack.offline.manifest import Manifest
-from streamtrack.offline.movies import Movie, find
-from streamtrack.offline.rows import BatchState, Row
+from streamtrack.offline.movies import BatchMovie, find
+from streamtrack.offline.rows import BatchState, MovieRow
 from streamtrack.registry import check_settings, load
 from streamtrack.results import Results
 from streamtrack.run_lock import RunLock
@@ -56,7 +56,7 @@ class BatchResults(Mapping[str, Results]):
     Movies that failed, or were not reached, have a row in the table and no results.
     """
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[MovieRow]) -> None:
         self.rows = list(rows)
         self._folders = {row.movie: row.folder for row in rows if row.status in ("completed", "incomplete")}
 
@@ -82,7 +82,7 @@ class BatchResults(Mapping[str, Results]):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BatchPlan:
     """How a batch is run.
 
     Attributes
@@ -178,10 +178,10 @@ def batch(
     """
     tables = tables_of(settings)
     source = tables.pop("source", {})
-    plan = Plan(workers, scheduler, resource, block, retries, timeout_s)
+    plan = BatchPlan(workers, scheduler, resource, block, retries, timeout_s)
     config = batch_config(tables, "batch")
     named = [movies] if isinstance(movies, str | Path) else list(movies)
-    work = Batch(named, Path(out), config, source, plan, overwrite=overwrite)
+    work = BatchRun(named, Path(out), config, source, plan, overwrite=overwrite)
     if progress:
         from streamtrack.offline.progress import BatchProgress
 
@@ -205,7 +205,7 @@ def batch_config(tables: Mapping[str, Any], where: str) -> RunConfig:
     return validate(RunConfig, {"sinks": [{"kind": "tables"}], **tables}, where)
 
 
-class Batch:
+class BatchRun:
     """A batch, ready to go.
 
     Parameters
@@ -237,7 +237,7 @@ class Batch:
         folder: Path,
         config: RunConfig,
         source: Mapping[str, Any],
-        plan: Plan,
+        plan: BatchPlan,
         *,
         overwrite: bool = False,
         stop: Stop | None = None,
@@ -255,7 +255,7 @@ class Batch:
         self._lock = threading.Lock()
         self._over = threading.Event()
 
-    def run(self) -> list[Row]:
+    def run(self) -> list[MovieRow]:
         """Track all movies; return what became of each. Errors of one movie keep no other from being tracked."""
         rows = self.state.rows
         if all(row.skipped or row.status == "failed" for row in rows):
@@ -285,7 +285,7 @@ class Batch:
                 self._run_all(workers, declared, begun)
 
     def _run_all(self, workers: "Workers", declared: Declared, begun: set[str]) -> None:
-        todo: SimpleQueue[tuple[int, Movie, Row]] = SimpleQueue()
+        todo: SimpleQueue[tuple[int, BatchMovie, MovieRow]] = SimpleQueue()
         for number, (movie, row) in enumerate(zip(self._movies, self.state.rows, strict=True)):
             if row.status == "waiting":
                 todo.put((number, movie, row))
@@ -317,7 +317,7 @@ class Batch:
             for session in self._sessions:
                 session.stop()
 
-    def _track(self, number: int, movie: Movie, row: Row, share: "_Share", begun: bool) -> None:
+    def _track(self, number: int, movie: BatchMovie, row: MovieRow, share: "_Share", begun: bool) -> None:
         """Track one movie; whatever goes wrong is its row's error."""
         row.status, began_s = "running", time.monotonic()
         try:
@@ -336,7 +336,7 @@ class Batch:
             row.error = str(error) if isinstance(error, StreamtrackError) else described(error)
         row.seconds = round(time.monotonic() - began_s, 3)
 
-    def _session(self, number: int, movie: Movie, row: Row, share: "_Share", begun: bool) -> Session:
+    def _session(self, number: int, movie: BatchMovie, row: MovieRow, share: "_Share", begun: bool) -> Session:
         assert movie.info is not None
         config = self._config.model_copy(
             update={
@@ -364,8 +364,8 @@ class Batch:
         engine = BlockEngine(share.declared, self._engine_table, source, len(jobs))
         return Session(config, row.folder, overwrite=begun or self._overwrite, source=source, engine=engine)
 
-    def _row(self, movie: Movie) -> Row:
-        row = Row(movie.name, self._folder / movie.name, movie.info.n_frames if movie.info else None)
+    def _row(self, movie: BatchMovie) -> MovieRow:
+        row = MovieRow(movie.name, self._folder / movie.name, movie.info.n_frames if movie.info else None)
         if movie.error:
             row.status, row.error = "failed", movie.error
         elif not self._overwrite and (report := self._manifest.report_of(movie)):
@@ -390,7 +390,7 @@ class _Share:
         return max(1, min(max(even, fewest), most, PIXEL_BYTES // frame_bytes))
 
 
-def _show(row: Row, progress: Progress) -> None:
+def _show(row: MovieRow, progress: Progress) -> None:
     row.frames, row.lost = progress.processed, progress.lost
 
 

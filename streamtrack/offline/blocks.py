@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import EngineError, SourceError, StreamtrackError, described
-from streamtrack.offline.jobs import Block, Declared, Job
+from streamtrack.offline.jobs import Declared, FoundBlock, Job
 from streamtrack.search_area import mask_unseen
-from streamtrack.step import Seen
+from streamtrack.step import Found
 from streamtrack.types import Detections, Frame, LostFrame, SourceInfo
 
 POLL_S = 0.5
@@ -30,7 +30,7 @@ class Promise(Protocol):
         """Wait; return whether `result` has something to say."""
         ...
 
-    def result(self) -> Block | None:
+    def result(self) -> FoundBlock | None:
         """Return the block; None where it is being searched once more. Raises whatever went wrong."""
         ...
 
@@ -43,7 +43,7 @@ class Promise(Protocol):
 class SeenFrame(Frame):
     """A frame that was searched elsewhere."""
 
-    seen: Seen | None = None
+    seen: Found | None = None
 
 
 def cut(job: Job, frames: range, length: int, before: int, open_end: bool = True) -> list[Job]:
@@ -164,7 +164,7 @@ class BlockSource:
             yield frame
         yield from lost
 
-    def _wait(self, job: Job, promise: Promise) -> Block | None:
+    def _wait(self, job: Job, promise: Promise) -> FoundBlock | None:
         """Wait for a block in short steps; None when the source is closed."""
         give_up_s = time.monotonic() + self._timeout_s
         try:
@@ -180,14 +180,14 @@ class BlockSource:
             said = str(error) if isinstance(error, StreamtrackError) else self._trouble() or described(error)
             raise SourceError(f"{job} could not be searched: {said}") from error
 
-    def _frames(self, block: Block) -> Iterator[SeenFrame]:
+    def _frames(self, block: FoundBlock) -> Iterator[SeenFrame]:
         images = block.pixels if block.pixels is not None else [self._pixels] * len(block.frames)
         values = block.values or ({},) * len(block.frames)
         found = zip(block.frames.tolist(), block.time_s.tolist(), images, values, block.detections(), strict=True)
         for (index, _, masked, took_ns), time_s, pixels, of_frame, detections in found:
             began = monotonic_ns() - took_ns
             shown = mask_unseen(pixels)[0] if masked and block.pixels is not None else pixels
-            seen = Seen(shown, masked, detections, None, began)
+            seen = Found(shown, masked, detections, None, began)
             yield SeenFrame(index, pixels, began, time_s, of_frame, seen=seen)
 
 
@@ -215,7 +215,7 @@ class BlockEngine:
         """What the workers' engines say, and the settings."""
         return {**(self._source.engine or self._declared.info), "settings": dict(self._table)}
 
-    def see(self, frame: SeenFrame, *, denoise: bool) -> Seen:
+    def see(self, frame: SeenFrame, *, denoise: bool) -> Found:
         """Return what was found in a frame."""
         if frame.seen is None:
             raise EngineError(f"frame {frame.index} was not searched")

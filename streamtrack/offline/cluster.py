@@ -17,7 +17,7 @@ import dask.config
 from distributed import Client, Future, LocalCluster, wait
 
 from streamtrack.errors import ConfigError, EngineError, foreign_errors, one_line
-from streamtrack.offline.jobs import Block, Declared, Job, declare, search
+from streamtrack.offline.jobs import Declared, FoundBlock, Job, declare, search
 
 CONNECT_S = 10.0
 """How long a scheduler may take to answer."""
@@ -107,10 +107,10 @@ class Searching:
             wait([self._future], timeout=timeout_s)
         return bool(self._future.done())
 
-    def result(self) -> Block | None:
+    def result(self) -> FoundBlock | None:
         """Return the block; None where the worker that held it was lost. Raises whatever else went wrong."""
         try:
-            block: Block = self._future.result(timeout=START_S)
+            block: FoundBlock = self._future.result(timeout=START_S)
         except TimeoutError:
             if self.ready(0):
                 raise

@@ -21,7 +21,7 @@ from streamtrack.errors import ConfigError, SourceError
 from streamtrack.plain import plain
 from streamtrack.protocols import Engine, FrameSource, Remarking
 from streamtrack.registry import build
-from streamtrack.step import Sight
+from streamtrack.step import Detector
 from streamtrack.types import Column, Detections, Frame, LostFrame, Values
 
 _USUAL = ("y", "x", "score", "mass", "sigma")
@@ -66,7 +66,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Block:
+class FoundBlock:
     """What a worker returns, in few arrays: a pickle of many small objects takes longer than linking them.
 
     Attributes
@@ -154,7 +154,7 @@ def declare(table: Mapping[str, Any], config_folder: Path) -> Declared:
         return Declared(columns, frame_columns, getattr(engine, "frames_before", 0), plain(engine.info))
 
 
-def search(job: Job) -> Block:
+def search(job: Job) -> FoundBlock:
     """Search the frames of a block; errors of source and engine pass through."""
     if job.version != __version__:
         raise ConfigError(f"the worker has streamtrack {__version__}, not {job.version}: install the same everywhere")
@@ -188,7 +188,7 @@ def _found(job: Job, source: FrameSource, engine: Engine) -> tuple[list[_Found],
     """Return the frames of the block, and the lost ones."""
     found: list[_Found] = []
     lost: list[LostFrame] = []
-    sight = Sight(engine)
+    sight = Detector(engine)
     for item in source.frames():
         if job.shown_from is not None and item.index < job.shown_from:
             raise SourceError(f"{source.info.name}: frame {item.index} came where {job.shown_from} was asked for")
@@ -204,14 +204,14 @@ def _found(job: Job, source: FrameSource, engine: Engine) -> tuple[list[_Found],
     return found, lost
 
 
-def _block(job: Job, found: list[_Found], lost: list[LostFrame], engine: Engine, source: FrameSource) -> Block:
+def _block(job: Job, found: list[_Found], lost: list[LostFrame], engine: Engine, source: FrameSource) -> FoundBlock:
     frames = [(each.frame.index, len(each.detections), each.masked_pixels, each.took_ns) for each in found]
     columns = tuple(column.name for column in getattr(engine, "columns", ()))
     none = np.empty((0, len(_USUAL) + len(columns)), np.float32)
     values = tuple(each.frame.values for each in found)
     frame_values = tuple(each.detections.frame_values for each in found)
     denoised = [each.denoised for each in found if each.denoised is not None]
-    return Block(
+    return FoundBlock(
         np.array(frames, np.int64).reshape(-1, 4),
         np.array([each.frame.time_s for each in found]),
         np.concatenate([none, *(_table(each.detections, columns) for each in found)]),

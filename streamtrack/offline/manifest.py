@@ -9,7 +9,7 @@ from typing import Any
 from streamtrack import __version__
 from streamtrack.errors import ConfigError, foreign_errors
 from streamtrack.files import write_durably
-from streamtrack.offline.movies import Movie
+from streamtrack.offline.movies import BatchMovie
 from streamtrack.plain import plain
 from streamtrack.report import read_report
 
@@ -49,7 +49,7 @@ class Manifest:
             key = other[0]
             raise ConfigError(f"{folder} holds a batch with {key} = {before.get(key)}, not {now.get(key)}: {_CURE}")
 
-    def add(self, movies: Sequence[Movie], overwrite: bool) -> None:
+    def add(self, movies: Sequence[BatchMovie], overwrite: bool) -> None:
         """Write down what will be tracked; raises ConfigError where a folder is another movie's."""
         for movie in movies:
             before = self._movies.get(movie.name)
@@ -60,11 +60,11 @@ class Manifest:
         with foreign_errors(ConfigError, f"cannot write into {self._folder}"):
             write_durably(self._folder / MANIFEST, json.dumps(content, indent=1).encode())
 
-    def knows(self, movie: Movie) -> bool:
+    def knows(self, movie: BatchMovie) -> bool:
         """Return whether a batch has begun to track this movie into its folder."""
         return self._movies.get(movie.name) == _identity(movie)
 
-    def report_of(self, movie: Movie) -> dict[str, Any] | None:
+    def report_of(self, movie: BatchMovie) -> dict[str, Any] | None:
         """Return the report of a movie that a batch has tracked to its end."""
         with suppress(ConfigError):
             report = read_report(self._folder / movie.name)
@@ -85,5 +85,5 @@ class Manifest:
 _CURE = "choose another --out, or pass --overwrite"
 
 
-def _identity(movie: Movie) -> dict[str, Any]:
+def _identity(movie: BatchMovie) -> dict[str, Any]:
     return dict(plain({key: value for key, value in movie.source.items() if value is not None}))

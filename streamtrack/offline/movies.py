@@ -23,7 +23,7 @@ _ENDINGS = re.compile(r"(\.ome)?\.(zarr|tiff?|btf)(\.zip)?$|\.zip$", re.IGNORECA
 
 
 @dataclass(frozen=True, slots=True)
-class Movie:
+class BatchMovie:
     """One movie of a batch.
 
     Attributes
@@ -50,7 +50,7 @@ class Movie:
     error: str = ""
 
 
-def find(named: Iterable[str | Path], chosen: Mapping[str, Any]) -> list[Movie]:
+def find(named: Iterable[str | Path], chosen: Mapping[str, Any]) -> list[BatchMovie]:
     """Return the movies that are meant, each position and each channel that is asked for by itself.
 
     Parameters
@@ -138,16 +138,16 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name).strip("._ ") or "movie"
 
 
-def _opened(name: str, table: dict[str, Any]) -> Iterator[Movie]:
+def _opened(name: str, table: dict[str, Any]) -> Iterator[BatchMovie]:
     """Yield the movies in a file: its positions, and the channels and planes that all are asked for."""
     try:
         with foreign_errors(SourceError, name):
             yield from list(_choices(name, table))
     except StreamtrackError as error:
-        yield Movie(name, table, error=str(error))
+        yield BatchMovie(name, table, error=str(error))
 
 
-def _choices(name: str, table: dict[str, Any]) -> Iterator[Movie]:
+def _choices(name: str, table: dict[str, Any]) -> Iterator[BatchMovie]:
     known = settings_model(load("sources", table["kind"])).model_fields
     takes_all = {axis for axis in STREAM_AXES if table.get(axis) == ALL}
     if "position" in known and table.get("position") is None:
@@ -167,17 +167,17 @@ def _label(axis: str, index: int, name: str) -> str:
     return _plain(name) if name else f"{axis}_{index}"
 
 
-def _movie(name: str, table: dict[str, Any]) -> Movie:
+def _movie(name: str, table: dict[str, Any]) -> BatchMovie:
     with closing(_open({**table, "frames": None})) as source:
         info = source.info
     if info.live:
         raise SourceError(f"{info.name} is live: track it with 'streamtrack live'")
     if info.n_frames is None or "frames" not in settings_model(load("sources", table["kind"])).model_fields:
-        return Movie(name, table, info)
+        return BatchMovie(name, table, info)
     wanted = table.get("frames")
     frames = _range(wanted, info.n_frames)
     open_end = wanted is None or str(wanted).rstrip().endswith(":")
-    return Movie(name, table, replace(info, n_frames=len(frames)), frames, open_end)
+    return BatchMovie(name, table, replace(info, n_frames=len(frames)), frames, open_end)
 
 
 def _range(wanted: Any, n_frames: int) -> range:

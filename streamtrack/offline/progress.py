@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from streamtrack.offline.rows import BatchState, Row
+from streamtrack.offline.rows import BatchState, MovieRow
 from streamtrack.terminal import Drawing
 
 REFRESH_S = 0.25
@@ -52,5 +52,5 @@ class BatchProgress(Drawing):
         bar.update(self._all, total=total, completed=completed, said=f"{done} of {len(rows)} movies", refresh=True)
 
 
-def _runs(row: Row) -> bool:
+def _runs(row: MovieRow) -> bool:
     return row.status == "running"

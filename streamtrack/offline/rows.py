@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(slots=True)
-class Row:
+class MovieRow:
     """What became of a movie.
 
     Attributes
@@ -41,6 +41,6 @@ class Row:
 class BatchState:
     """How a batch stands; for whoever shows it."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[MovieRow] = field(default_factory=list)
     dashboard: str = ""
     n_workers: int = 0

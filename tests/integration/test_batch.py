@@ -17,7 +17,7 @@ import zarr
 import streamtrack
 from streamtrack.config import RunConfig
 from streamtrack.errors import ConfigError
-from streamtrack.offline.batch import Batch, Plan
+from streamtrack.offline.batch import BatchPlan, BatchRun
 
 cluster = pytest.importorskip("streamtrack.offline.cluster", reason="needs the extra 'offline'")
 
@@ -89,8 +89,8 @@ def test_a_movie_that_fails_is_named_and_the_others_are_tracked(movies, client, 
 
 def test_a_block_that_fails_for_good_is_named(movies, client, tmp_path):
     shutil.copytree(movies / "first.zarr", tmp_path / "gone.zarr")
-    plan = Plan(scheduler=client, retries=1, block=20)
-    work = Batch([tmp_path / "gone.zarr"], tmp_path / "out", RunConfig(engine=ENGINE), {}, plan)
+    plan = BatchPlan(scheduler=client, retries=1, block=20)
+    work = BatchRun([tmp_path / "gone.zarr"], tmp_path / "out", RunConfig(engine=ENGINE), {}, plan)
     (tmp_path / "gone.zarr" / "zarr.json").unlink()
     (row,) = work.run()
     assert row.status == "failed"

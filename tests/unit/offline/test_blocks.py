@@ -7,7 +7,7 @@ import pytest
 
 from streamtrack.errors import SourceError
 from streamtrack.offline.blocks import BlockEngine, BlockSource, cut, said_of
-from streamtrack.offline.jobs import Block, Declared, Job, search
+from streamtrack.offline.jobs import Declared, FoundBlock, Job, search
 from streamtrack.types import LostFrame, SourceInfo
 
 JOB = Job({"kind": "sim"}, {"kind": "none"}, Path())
@@ -16,7 +16,7 @@ JOB = Job({"kind": "sim"}, {"kind": "none"}, Path())
 def block_of(job, lost=(), remarks=()):
     """What a worker that finds as many particles as a frame's index says."""
     kept = [index for index in range(job.first, job.last) if index not in lost]
-    return Block(
+    return FoundBlock(
         np.array([(index, index, 0, 7) for index in kept], np.int64).reshape(-1, 4),
         np.array(kept, float),
         np.concatenate([np.full((index, 6), index, np.float32) for index in [0, *kept]]),
