@@ -33,7 +33,10 @@ aims = []
 def follow(frame, tracks):
     """Bring one bead to one place after another; nothing but its id says which it is."""
     if not followed and len(tracks):
-        followed.append(tracks.particle[np.hypot(tracks.y - MIDDLE, tracks.x - MIDDLE).argmin()])
+        y, x = tracks.y, tracks.x
+        near = np.hypot(y - y[:, None], x - x[:, None]) < 10  # overlapping ones are now two, now one
+        alone = near.sum(axis=0) == 1
+        followed.append(tracks.particle[np.where(alone, np.hypot(y - MIDDLE, x - MIDDLE), np.inf).argmin()])
     row = np.flatnonzero(tracks.particle == followed[0]) if followed else ()
     if not len(row):
         return None
