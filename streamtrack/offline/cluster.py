@@ -18,11 +18,12 @@ from distributed import Client, Future, LocalCluster, wait
 
 from streamtrack.errors import ConfigError, EngineError, foreign_errors, one_line
 from streamtrack.offline.jobs import Declared, FoundBlock, Job, declare, search
+from streamtrack.waiting import within
 
 CONNECT_S = 10.0
 """How long a scheduler may take to answer."""
 START_S = 60.0
-"""How long the first worker may take to come."""
+"""How long the first worker may take to come, and a result that is there to be brought."""
 DECLARE_S = 300.0
 """How long the first worker may take to import an engine and read its weights."""
 WORKERLESS_S = 60.0
@@ -71,7 +72,9 @@ class Workers:
         """Return what an engine measures, as a worker knows it: here there may be no GPU. Raises StreamtrackError."""
         future = self._client.submit(declare, table, config_folder, pure=False, resources=self._resources)
         with foreign_errors(EngineError, "no worker could build the engine"):
-            declared: Declared = future.result(timeout=DECLARE_S)
+            if not within(DECLARE_S, Searching(future).ready):
+                raise TimeoutError(f"none had it within {DECLARE_S:g} s")
+            declared: Declared = future.result(timeout=START_S)
             return declared
 
     def trouble(self) -> str:

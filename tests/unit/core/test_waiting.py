@@ -13,8 +13,12 @@ from streamtrack.waiting import acquired_within, done_within, joined_within, set
 
 PACKAGES = [Path(package.__file__).parent for package in (streamtrack, streamtrack_drivers, streamtrack_engines)]
 MOST_S = 0.5
-NO_LOCKS = {"stream.wait()"}
-"""Waits for a GPU, not for a lock."""
+NO_LOCKS = {
+    "stream.wait()",
+    "pd.DataFrame(found).join(others)",
+    *("promise.result()", "future.result(timeout=START_S)", "self._future.result(timeout=START_S)"),
+}
+"""A wait for a GPU, a join of tables, and results that are there already when they are asked for."""
 
 
 def long_waits(path):
