@@ -26,8 +26,7 @@ from streamtrack.types import Event
 
 MIDDLE = (SIZE - 1) / 2
 rng = np.random.default_rng(5)
-followed = []
-aims = []
+followed, first, aims = [], [], []
 
 
 def follow(frame, tracks):
@@ -42,7 +41,8 @@ def follow(frame, tracks):
         return None
     here = np.array((tracks.y[row[0]], tracks.x[row[0]]))
     if not aims or np.hypot(*(here - aims[-1])) < 1.5:
-        aims.append(rng.uniform(70, SIZE - 70, 2))
+        first.append(here)
+        aims.append(first[0] + rng.integers(-45, 46, 2))  # whole pixels: between them the engine may find a bead twice
     y, x = here - aims[-1] + MIDDLE  # what 'centre' brings to the middle
     return Event(int(followed[0]), float(y), float(x))
 '''
