@@ -74,6 +74,7 @@ class Nudges:
             self._core.setRelativeXYPosition(length_um * np.cos(angle), length_um * np.sin(angle))
 
 
+@pytest.mark.timing
 def test_a_bead_is_brought_to_the_middle_and_held_there(core, tmp_path):
     from streamtrack_drivers.micromanager import MicroManager
 
