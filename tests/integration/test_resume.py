@@ -160,7 +160,9 @@ def test_where_there_is_no_run_it_begins(movie, run, tmp_path):
 def test_kill_minus_nine(tmp_path, cli):
     movie = streamtrack.simulate("receptor", frames=60, size=64, seed=3).movie
     zarr.create_array(tmp_path / "movie.zarr", data=np.concatenate([movie] * 3), chunks=(1, 64, 64))
-    arguments = ["track", tmp_path / "movie.zarr", "--out", tmp_path / "out"]
+    (tmp_path / "run.toml").write_text('[engine]\nkind = "denodet"\nbackend = "onnxruntime"\n', encoding="utf-8")
+    settings = ["track", tmp_path / "movie.zarr", "--config", tmp_path / "run.toml", "--out"]
+    arguments = [*settings, tmp_path / "out"]
     with subprocess.Popen([sys.executable, "-m", "streamtrack", *map(str, arguments)]) as child:
         stream, sizes = tmp_path / "out" / "frames.partial.arrows", set()
         while len(sizes) < 3 and child.poll() is None:
@@ -172,5 +174,5 @@ def test_kill_minus_nine(tmp_path, cli):
     assert "completed: 180 frames" in out
     if len(sizes) == 3:  # it was not over by then
         assert "resumed: an earlier run had searched" in out
-    cli("track", tmp_path / "movie.zarr", "--out", tmp_path / "whole")
+    cli(*settings, tmp_path / "whole")
     assert_same(tmp_path / "out", tmp_path / "whole")

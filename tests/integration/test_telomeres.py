@@ -27,9 +27,11 @@ def test_telomeres_are_tracked_the_same_from_tiff_and_zarr(telomeres, tmp_path):
         report = Session(make_config(str(source)), tmp_path / name).run()
         assert report["status"] == "completed"
         assert report["frames"]["processed"] == len(movie) == 200
-    # The plain array knows no frame interval, and so no speed in px/s.
+    # The plain array knows neither frame interval nor pixel size, and so no speed in px/s and no places in um.
     texts = [pd.read_csv(tmp_path / name / "tracks.csv", dtype=str) for name in ("tiff", "zarr")]
-    timeless = [text.drop(columns=["vy", "vx", "diffusion"]) for text in texts]
+    assert {"y_um", "x_um", "time_s"} == set(texts[0]) - set(texts[1])
+    unitless = ["vy", "vx", "diffusion", "y_um", "x_um", "time_s"]
+    timeless = [text.drop(columns=unitless, errors="ignore") for text in texts]
     pd.testing.assert_frame_equal(*timeless)
 
     tracks = pd.read_csv(tmp_path / "tiff" / "tracks.csv")

@@ -18,7 +18,7 @@ from networks import denodet
 from streamtrack.config import PluginConfig
 from streamtrack.errors import EngineError
 from streamtrack_engines.backends import torch_cuda, torch_graph
-from streamtrack_engines.backends.metadata import DeployMetadata
+from streamtrack_engines.backends.metadata import METADATA_KEY, DeployMetadata
 from streamtrack_engines.backends.proof import TOLERANCE, Difference, reference_movie
 from streamtrack_engines.backends.runner import DeployFile, FrameSize
 from streamtrack_engines.backends.torch_graph import EAGER, TorchRunner, open_proved
@@ -92,7 +92,7 @@ def changed(content, change):
 
 def set_metadata(**values):
     def change(model):
-        (entry,) = model.metadata_props
+        entry = next(each for each in model.metadata_props if each.key == METADATA_KEY)
         metadata = DeployMetadata.from_properties({entry.key: entry.value}, "the file")
         entry.value = metadata.model_copy(update=values).model_dump_json()
 

@@ -19,6 +19,7 @@ SPOTS = reference_movie(4, FrameSize(128, 128, 2)).astype(np.uint16)
 def written(path, example):
     """The shipped weights with example frames of their own."""
     model = onnx.load_from_string(read_weights("denodet"))
+    del model.metadata_props[1:]
     for key, value in example_properties(example).items():
         model.metadata_props.add(key=key, value=value)
     path.write_bytes(model.SerializeToString())
@@ -28,7 +29,6 @@ def written(path, example):
 def test_frames_come_back_as_they_were(tmp_path):
     file = read_deploy_file(written(tmp_path / "mine.onnx", SPOTS))
     np.testing.assert_array_equal(file.example, SPOTS)
-    assert read_deploy_file("denodet").example is None
 
 
 def test_weights_that_find_nothing_in_their_own_example_are_refused(tmp_path):
