@@ -98,9 +98,8 @@ class StageMoves:
 
     def locate(self) -> bool:
         """Read where the stage is, before the first move; return whether there is one that says."""
-        try:
-            here = self._microscope.stage_um()
-        except MicroscopeError:
+        here = self._here()
+        if math.isnan(here[0]):
             return False
         self._calibrate()
         self.recent = (Move(0, 0, NO_SHIFT, here),)
@@ -119,7 +118,7 @@ class StageMoves:
             In place of `SETTLE_MS`.
         """
         if from_um is None or math.isnan(self.recent[-1].to_um[0]):  # a move that failed may have gone part of the way
-            from_um = self._microscope.stage_um()
+            from_um = self._here()
         move = Move(self._clock(), NOT_YET_NS, self.shift_px(from_um, to_um), UNKNOWN)
         self._add(move)
         over = move._replace(shift_px=NO_SHIFT)  # of a move that fails nobody knows how far it went
@@ -130,11 +129,18 @@ class StageMoves:
             self._replace(move, over._replace(settled_ns=self._clock() + int(1e6 * settle_ms)))
 
     def shift_px(self, from_um: Pair, to_um: Pair) -> Pair:
-        """Return how far the image goes with the stage, y, x; zero where that was never calibrated."""
-        if self._px_per_um is None:
+        """Return how far the image goes with the stage, y, x; zero where that, or where it begins, is not known."""
+        if self._px_per_um is None or math.isnan(from_um[0]):
             return NO_SHIFT
         x, y = self._px_per_um @ np.subtract(from_um, to_um)
         return float(y), float(x)
+
+    def _here(self) -> Pair:
+        """Return where the stage is; a move does not fail because nobody knows where it begins."""
+        try:
+            return self._microscope.stage_um()
+        except MicroscopeError:
+            return UNKNOWN
 
     def _arrived(self, move: Move, from_um: Pair, settle_ms: float) -> tuple[Move, float]:
         """Return a move as it was made, and how long frames may show it; what cannot be read is not known."""

@@ -32,8 +32,9 @@ class Alarm:
         self._changed.set()
         with self._lock:
             if self._thread is None and math.isfinite(self._due_in_s()):
-                self._thread = threading.Thread(target=self._wait, name="streamtrack-alarm", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._wait, name="streamtrack-alarm", daemon=True)
+                thread.start()  # where the computer has no thread left, the next look tries again
+                self._thread = thread
 
     def _wait(self) -> None:
         while True:

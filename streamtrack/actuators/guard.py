@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from streamtrack.actuators.alarm import Alarm
 from streamtrack.actuators.checks import Checks
 from streamtrack.actuators.light import CLOSED, OPEN, Light, Source, at_rest, makes_light, name_of, set_source
-from streamtrack.actuators.moves import Moves
+from streamtrack.actuators.moves import Moves, started
 from streamtrack.actuators.names import Names
 from streamtrack.actuators.trial import Trial
 from streamtrack.clock import Clock, monotonic_ns
@@ -167,16 +167,14 @@ class Guard:
         with self._command():
             self._check_running()
             x, y = self._checks.position(x, y)
-            move = partial(self._moves.during, partial(self._microscope.move_stage_um, x, y))
-            noted = partial(self.stage_moves.during, move, (x, y), from_um, settle_ms)
-            self._write("stage", noted, self._moves.begin)
+            move = partial(self._microscope.move_stage_um, x, y)
+            self._move("stage", partial(self.stage_moves.during, move, (x, y), from_um, settle_ms))
 
     def move_focus_um(self, z: float) -> None:
         """Move the focus drive within ``safety.z_um``."""
         with self._command():
             z = self._checks.within("z_um", z)
-            call = partial(self._microscope.move_focus_um, z)
-            self._write("focus", partial(self._moves.during, call), self._moves.begin)
+            self._move("focus", partial(self._microscope.move_focus_um, z))
 
     def add_event(self, event: Mapping[str, Any]) -> None:
         """Add an event to the running acquisition if all that it sets is allowed.
@@ -298,6 +296,10 @@ class Guard:
             self._writes[what] += 1
         self._call(call)
 
+    def _move(self, what: str, call: Callable[[], None]) -> None:
+        """Call what moves. All that may fail is inside: a move that is counted is over when the call is."""
+        self._write(what, partial(self._moves.during, call), self._moves.begin)
+
     def _switch(
         self, what: str, source: Source, value: str, call: Callable[[], None], for_ms: float | None = None
     ) -> None:
@@ -337,8 +339,10 @@ class Guard:
             with self._lock:
                 self._made_dark.setdefault(source, "no answer yet")
             thread = threading.Thread(target=self._darken, args=(source, self._made_dark), daemon=True)
-            thread.start()
-            threads.append(thread)
+            if started(thread):
+                threads.append(thread)
+            else:
+                self._darken(source, self._made_dark)
         end_s = time.monotonic() + DARK_S
         for thread in threads:
             joined_within(thread, end_s - time.monotonic())

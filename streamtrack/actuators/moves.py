@@ -47,9 +47,13 @@ class Moves:
     def halt(self) -> None:
         """Begin to halt what moves, until nothing does."""
         with self._lock:
-            if self._under_way and self._halter is None:
-                self._halter = threading.Thread(target=self._halt_all, name="streamtrack-halt", daemon=True)
-                self._halter.start()
+            if not self._under_way or self._halter is not None:
+                return
+            halter = threading.Thread(target=self._halt_all, name="streamtrack-halt", daemon=True)
+            if started(halter):
+                self._halter = halter
+                return
+        self._halt_once()
 
     def settle(self) -> None:
         """Wait a little for that."""
@@ -60,11 +64,23 @@ class Moves:
         give_up_ns = monotonic_ns() + int(1e9 * MOST_S)
         pause = threading.Event()
         while self._under_way and monotonic_ns() < give_up_ns:
-            try:
-                self._halt()
-                self.outcome = "halted"
-            except Exception as error:  # the next try may do it
-                self.outcome = described(error)
+            self._halt_once()
             pause.wait(EVERY_S)
         with self._lock:
             self._halter = None
+
+    def _halt_once(self) -> None:
+        try:
+            self._halt()
+            self.outcome = "halted"
+        except Exception as error:  # the next try may do it
+            self.outcome = described(error)
+
+
+def started(thread: threading.Thread) -> bool:
+    """Start a thread; return False where the computer has none left: what cannot wait is then done without."""
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    return True

@@ -9,6 +9,7 @@ from streamtrack.actuators.guard import Guard
 from streamtrack.config import SafetyConfig
 from streamtrack.errors import CommandRefused, MicroscopeError
 from streamtrack.protocols import Microscope
+from streamtrack.stage_moves import NO_SHIFT
 from streamtrack.testing.actuators import EVERYTHING
 from streamtrack.testing.microscope import SimulatedMicroscope
 
@@ -288,3 +289,54 @@ def test_what_is_not_plain_is_refused(method, arguments, message):
     with pytest.raises(CommandRefused, match=message):
         getattr(guard, method)(*arguments)
     assert not microscope.calls
+
+
+class LostStage(SimulatedMicroscope):
+    """A stage that goes where it is told, but cannot be read."""
+
+    def stage_um(self):
+        raise MicroscopeError("no answer within 5 s")
+
+
+class TestAStageThatCannotBeRead:
+    @pytest.fixture
+    def lost(self):
+        microscope = LostStage()
+        return Guard(microscope, EVERYTHING, "armed"), microscope
+
+    def test_it_moves_all_the_same(self, lost):
+        guard, microscope = lost
+        guard.move_stage_um(1, 2)
+        assert microscope.calls == [("move_stage_um", 1.0, 2.0)]
+
+    def test_nothing_is_left_to_halt_whether_the_move_succeeds_or_fails(self, lost):
+        guard, microscope = lost
+        guard.move_stage_um(1, 2)
+        microscope.faults.append(MicroscopeError("stuck"))
+        with pytest.raises(MicroscopeError, match="stuck"):
+            guard.move_stage_um(3, 4)
+        guard.make_safe()
+        assert guard.outcome()["moves"] is None
+        assert ("halt",) not in microscope.calls
+
+    def test_no_shift_is_told(self, lost):
+        guard, _ = lost
+        assert not guard.stage_moves.locate()
+        guard.move_stage_um(1, 2)
+        first, move = guard.stage_moves.recent
+        assert first.shift_px == move.shift_px == NO_SHIFT
+        assert np.isnan(move.to_um).all()
+
+    def test_once_it_answers_again_it_has_a_place_but_the_move_that_began_nowhere_no_shift(self, lost, monkeypatch):
+        guard, microscope = lost
+        move_stage_um = microscope.move_stage_um
+
+        def move_and_be_found(x, y):
+            move_stage_um(x, y)
+            monkeypatch.setattr(LostStage, "stage_um", SimulatedMicroscope.stage_um)
+
+        monkeypatch.setattr(microscope, "move_stage_um", move_and_be_found)
+        guard.move_stage_um(1, 2)
+        assert guard.stage_moves.recent[-1][2:] == (NO_SHIFT, (1.0, 2.0))
+        guard.move_stage_um(2, 2)
+        assert guard.stage_moves.recent[-1].shift_px == pytest.approx((0.0, -10.0))

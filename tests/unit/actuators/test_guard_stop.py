@@ -39,6 +39,25 @@ def test_the_emergency_stop_stops_a_move_that_has_begun():
     assert guard.outcome()["moves"] == "halted"
 
 
+def no_thread_left(thread):
+    raise RuntimeError("can't start new thread")
+
+
+def test_the_emergency_stop_needs_no_thread(monkeypatch):
+    microscope = SlowStage()
+    guard = Guard(microscope, EVERYTHING, "armed")
+    guard.set_shutter("Shutter", True)
+    command = threading.Thread(target=guard.move_stage_um, args=(1.0, 2.0), daemon=True)
+    command.start()
+    assert microscope.moves.wait(10)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread_left)
+        assert guard.make_safe() == {"Shutter": "closed"}
+    command.join(10)
+    assert not command.is_alive()
+    assert guard.outcome()["moves"] == "halted"
+
+
 class LateStage(SimulatedMicroscope):
     """A move begins only when it is let go; halting before has no effect."""
 
