@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamtrack.cli.running import ENGINE_HELP, EXIT_CODES, WEIGHTS_HELP, make_tables, stoppable
+from streamtrack.cli import options
+from streamtrack.cli.running import EXIT_CODES, make_tables, stoppable
 from streamtrack.cli.saying import say, say_error
-from streamtrack.cli.track import index_or_text
 
 if TYPE_CHECKING:
     from streamtrack.offline.rows import MovieRow
@@ -36,24 +36,18 @@ def batch(
     block: Annotated[int | None, typer.Option(min=1, help="Frames of a task; by default 32 to 256.")] = None,
     retries: Annotated[int, typer.Option(min=0, help="How often a block that failed is tried again.")] = 2,
     timeout_s: Annotated[float, typer.Option("--timeout-s", min=1, help="How long a block may take.")] = 3600.0,
-    channel: Annotated[str | None, typer.Option(help="Channel, by index or label; 'all' tracks each.")] = None,
-    z: Annotated[
-        str | None, typer.Option(help="Z plane by index, 'max' for the maximum projection, 'all' for each.")
-    ] = None,
+    channel: options.Channel = None,
+    z: options.Plane = None,
     position: Annotated[str | None, typer.Option(help="Position, by index or name; by default each of them.")] = None,
-    level: Annotated[int | None, typer.Option(help="Resolution level of an OME-Zarr pyramid, 0 is the finest.")] = None,
-    frames: Annotated[
-        str | None, typer.Option(help="Frames A:B, A included and B not; either may be left out.")
-    ] = None,
-    axes: Annotated[str | None, typer.Option(help="Order of the axes, e.g. TCYX, where the files do not say.")] = None,
-    roi: Annotated[str | None, typer.Option(help="Search only this rectangle, Y0:Y1,X0:X1 in px.")] = None,
-    mask: Annotated[
-        Path | None, typer.Option(help="Search only where this image is not 0: labels or 0/1, TIFF, PNG, npy or zarr.")
-    ] = None,
-    engine: Annotated[str | None, typer.Option(help=ENGINE_HELP)] = None,
-    weights: Annotated[str | None, typer.Option(help=WEIGHTS_HELP)] = None,
-    threshold: Annotated[float | None, typer.Option(help="Detection score to reach, 0 to 1.")] = None,
-    linker: Annotated[str | None, typer.Option(help="Linker plug-in: imm, nearest or trackpy.")] = None,
+    level: options.Level = None,
+    frames: options.Frames = None,
+    axes: options.Axes = None,
+    roi: options.Roi = None,
+    mask: options.Mask = None,
+    engine: options.Engine = None,
+    weights: options.Weights = None,
+    threshold: options.Threshold = None,
+    linker: options.Linker = None,
     pictures: Annotated[bool, typer.Option("--pictures", help="Draw overview.png of each movie, too.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Track all again, and replace results of other settings.")
@@ -65,16 +59,9 @@ def batch(
     batch into the same folder has tracked to its end is left as it is. Exit code 0: all complete; 2: an error, or a
     movie failed; 3: frames were lost; 130: interrupted.
     """
-    chosen = {
-        "channel": index_or_text(channel),
-        "z": index_or_text(z),
-        "position": index_or_text(position),
-        "level": level,
-        "frames": frames,
-        "axes": axes,
-    }
-    detection = {"kind": engine, "weights": weights, "threshold": threshold}
-    area = {"roi": roi, "mask": None if mask is None else mask.expanduser().absolute()}
+    chosen = options.part_of_movie(channel, z, position, level, frames, axes)
+    detection = options.detection(engine, weights, threshold)
+    area = options.searched_area(roi, mask)
     with stoppable() as stop:
         with stop.breaks_off():
             from streamtrack.offline.batch import BatchPlan, BatchRun, batch_config

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamtrack.cli.running import ENGINE_HELP, WEIGHTS_HELP
+from streamtrack.cli import options
 from streamtrack.config import engine_kind
 from streamtrack.errors import ConfigError
 from streamtrack.output import check_output
@@ -26,8 +26,8 @@ def bench(
     ),
     fps: Annotated[float, typer.Option(help="Rate of the camera in the paced measurements.")] = 100.0,
     backend: Annotated[str | None, typer.Option(help="Back end of the engine; by default the best one here.")] = None,
-    engine: Annotated[str | None, typer.Option(help=ENGINE_HELP)] = None,
-    weights: Annotated[str | None, typer.Option(help=WEIGHTS_HELP)] = None,
+    engine: options.Engine = None,
+    weights: options.Weights = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="1.5 s a measurement instead of 20: too short for p99.")
     ] = False,

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from streamtrack.cli import options
+
 DEMO_FOLDER = Path("streamtrack-demo")
 DEMO_SOURCE = "sim:receptor?snr=4&density=500&frames=60&size=256&seed=2026"
 
@@ -14,7 +16,7 @@ def demo(
         str, typer.Argument(help="A movie to open instead of the simulated one; same forms as in 'track'.")
     ] = DEMO_SOURCE,
     out: Annotated[Path, typer.Option(help="Folder for the results; the default one is replaced.")] = DEMO_FOLDER,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder holds.")] = False,
+    overwrite: options.Overwrite = False,
     movie: Annotated[
         Path | None, typer.Option(help="Only write the movie there, as OME-Zarr, and its ground truth beside it.")
     ] = None,

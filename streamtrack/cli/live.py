@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streamtrack.cli.running import ENGINE_HELP, EXIT_CODES, WEIGHTS_HELP, make_config, run
+from streamtrack.cli import options
+from streamtrack.cli.running import EXIT_CODES, make_config, run
 from streamtrack.power import switch_interval_s
 
 if TYPE_CHECKING:
@@ -20,16 +21,16 @@ def live(
         str | None,
         typer.Option(help="observe: only write commands down; rehearse: all but the hardware call; armed: send them."),
     ] = None,
-    engine: Annotated[str | None, typer.Option(help=ENGINE_HELP)] = None,
-    weights: Annotated[str | None, typer.Option(help=WEIGHTS_HELP)] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder holds.")] = False,
+    engine: options.Engine = None,
+    weights: options.Weights = None,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Track what the microscope sees, and act on it.
 
     Writes what 'track' writes, and commands.jsonl. Ctrl-C or 'streamtrack stop FOLDER' ends the run and makes the
     microscope safe. Exit codes are those of 'track'.
     """
-    detection = {"kind": engine, "weights": weights}
+    detection = options.detection(engine, weights)
     report = run(lambda: make_config(None, config, engine=detection, mode=mode), out, overwrite, _viewed)
     raise typer.Exit(EXIT_CODES[report["status"]])
 

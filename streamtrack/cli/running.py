@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 MOST_CAUSES = 5
 """Of lost frames, that the summary names; the report has all."""
-ENGINE_HELP = "What finds the particles: a plug-in that 'streamtrack plugins engines' lists."
-WEIGHTS_HELP = "Weights of the engine: a name, or an .onnx file that 'streamtrack export' wrote."
 EXIT_CODES = {"completed": 0, "failed": 2, "incomplete": 3, "interrupted": 130}
 
 

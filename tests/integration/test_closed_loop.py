@@ -6,14 +6,11 @@ from contextlib import closing
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from demo_beads import SIZE_PX, UM_PER_PX, core_with_beads
 
-pymmcore_plus = pytest.importorskip("pymmcore_plus", reason="needs the extra micromanager")
-pytest.importorskip("mm_test_adapters", reason="needs mm-test-adapters")
+from streamtrack.config import RunConfig
+from streamtrack.session import Session
 
-from streamtrack.config import RunConfig  # noqa: E402
-from streamtrack.session import Session  # noqa: E402
-
-SIZE_PX = 256
 MIDDLE_PX = (SIZE_PX - 1) / 2
 EXPOSURE_MS = 50.0
 FRAMES = 200
@@ -24,21 +21,7 @@ FIRST_OFFSET_UM = (24.0, 32.0)
 
 @pytest.fixture
 def core():
-    core = pymmcore_plus.CMMCorePlus()
-    core.loadSystemConfiguration()
-    camera = {
-        "OnCameraCCDXSize": SIZE_PX,
-        "OnCameraCCDYSize": SIZE_PX,
-        "PixelType": "16bit",
-        "Mode": "Fluorescent Beads",
-        "BeadDensity": 10,
-        "BeadSize": 1,
-    }
-    for name, value in camera.items():
-        core.setProperty("Camera", name, value)
-    core.setExposure(EXPOSURE_MS)
-    yield core
-    core.unloadAllDevices()
+    yield from core_with_beads(density=10, exposure_ms=EXPOSURE_MS)
 
 
 def bead_off_the_middle(core):
@@ -103,7 +86,7 @@ def test_a_bead_is_brought_to_the_middle_and_held_there(core, tmp_path):
         }
     )
     nudges = Nudges(core)
-    with closing(MicroManager.around(core, stage_um_per_px=[1.0, 1.0])) as microscope:
+    with closing(MicroManager.around(core, stage_um_per_px=[UM_PER_PX, UM_PER_PX])) as microscope:
         report = Session(config, tmp_path / "out", microscope=microscope).run(nudges)
     assert report["error"] is None
     found = pq.read_table(tmp_path / "out" / "detections.parquet").to_pandas()

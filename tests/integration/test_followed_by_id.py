@@ -5,20 +5,15 @@ from contextlib import closing
 
 import pyarrow.parquet as pq
 import pytest
+from demo_beads import SIZE_PX, UM_PER_PX, core_with_beads
 
-pymmcore_plus = pytest.importorskip("pymmcore_plus", reason="needs the extra micromanager")
-pytest.importorskip("mm_test_adapters", reason="needs mm-test-adapters")
+from streamtrack.config import RunConfig
+from streamtrack.session import Session
 
-from streamtrack.config import RunConfig  # noqa: E402
-from streamtrack.session import Session  # noqa: E402
-
-SIZE_PX = 256
 EXPOSURE_MS = 20.0
 MOVES = 50
 SETTLE_MS = 80.0
 """On a busy computer the demo camera hands an image over that late."""
-UM_PER_PX = 1.0
-"""Of the demo camera: what the beads go with."""
 
 FOLLOW = '''
 import numpy as np
@@ -50,21 +45,7 @@ def follow(frame, tracks):
 
 @pytest.fixture
 def core():
-    core = pymmcore_plus.CMMCorePlus()
-    core.loadSystemConfiguration()
-    camera = {
-        "OnCameraCCDXSize": SIZE_PX,
-        "OnCameraCCDYSize": SIZE_PX,
-        "PixelType": "16bit",
-        "Mode": "Fluorescent Beads",
-        "BeadDensity": 30,
-        "BeadSize": 1,
-    }
-    for name, value in camera.items():
-        core.setProperty("Camera", name, value)
-    core.setExposure(EXPOSURE_MS)
-    yield core
-    core.unloadAllDevices()
+    yield from core_with_beads(density=30, exposure_ms=EXPOSURE_MS)
 
 
 @pytest.mark.timing  # frames have to arrive within the time to settle
