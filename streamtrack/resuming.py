@@ -5,6 +5,7 @@ that was stopped. Linker, measures and rules go through these frames once more, 
 that none of them has a state that had to be written down: what comes out is what one run would have given.
 """
 
+import os
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
@@ -23,7 +24,7 @@ from streamtrack.errors import ConfigError, SinkError, foreign_errors
 from streamtrack.files import move, remove_file
 from streamtrack.plain import plain
 from streamtrack.protocols import Engine, Remarking
-from streamtrack.report import read_report
+from streamtrack.report import REPORT_NAME, read_report
 from streamtrack.run_folder import KEPT_NAMES, UNFINISHED_NAME
 from streamtrack.search_area import mask_unseen
 from streamtrack.sinks.frame_table import FRAMES, FRAMES_PARTIAL
@@ -34,6 +35,8 @@ from streamtrack.step import Detector, Found
 from streamtrack.types import Detections, Frame, SourceInfo
 
 _LEFT = (("arrows", UNFINISHED_NAME, FRAMES_PARTIAL), ("parquet", TABLES[0], FRAMES))
+_COMPARED = ("source", "versions", "config", "engine")
+"""Of a report, what has to be the same. One that 'streamtrack recover' had to write itself lacks some of it."""
 _USUAL = ("y", "x", "score", "mass", "sigma")
 
 
@@ -54,9 +57,7 @@ class Resumption:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: Known | None = None
-        self.report: Mapping[str, Any] = {}
-        with suppress(ConfigError):
-            self.report = read_report(folder)
+        self.report = _report_of(folder)
         status = self.report.get("status")
         if status in ("completed", "incomplete"):
             raise ConfigError(f"the run in {folder} is {status}: there is nothing to resume")
@@ -199,6 +200,18 @@ class Remembering:
                 self._sight(before, denoise=False)
         self._shown = frame.index
         return self._sight(frame, denoise=denoise)
+
+
+def _report_of(folder: Path) -> Mapping[str, Any]:
+    """Return the report of the run in a folder, nothing where there is no run; raises ConfigError."""
+    report: Mapping[str, Any] = {}
+    with suppress(ConfigError):
+        report = read_report(folder)
+    if not report and not any(os.path.lexists(folder / name) for name in (REPORT_NAME, UNFINISHED_NAME, *KEPT_NAMES)):
+        return report
+    if not all(isinstance(report.get(name), Mapping) for name in _COMPARED):
+        raise ConfigError(f"the report in {folder} does not say what was tracked how: choose another folder")
+    return report
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:

@@ -1,5 +1,6 @@
 """A run that was broken off at any moment goes on, and gives what one run would have given."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,40 @@ def test_another_run_is_not_taken_for_it(movie, run, tmp_path):
         Session(config(movie), tmp_path / "whole", resume=True)
     with pytest.raises(ConfigError, match="holds a run that was broken off: go on with --resume"):
         Session(config(movie), tmp_path / "out")
+
+
+@pytest.mark.parametrize("lacking", ["source", "versions", "config", "engine"])
+@pytest.mark.parametrize("content", [None, [], "text"])
+def test_a_report_that_does_not_say_what_was_tracked_how_is_refused(movie, run, tmp_path, lacking, content):
+    shutil.copytree(run[1] / "20", tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    (tmp_path / "out" / "report.json").write_text(json.dumps({**report, lacking: content}))
+    before = contents(tmp_path / "out")
+    with pytest.raises(ConfigError, match="does not say what was tracked how: choose another folder") as raised:
+        Session(config(movie), tmp_path / "out", resume=True)
+    assert len(str(raised.value).splitlines()) == 1
+    assert contents(tmp_path / "out") == before
+
+
+def test_what_was_recovered_without_its_report_is_refused(movie, run, tmp_path, cli):
+    shutil.copytree(run[1] / "20", tmp_path / "out")
+    (tmp_path / "out" / "report.json").unlink()
+    recover(tmp_path / "out")
+    code, _, errors = cli("track", movie, "--out", tmp_path / "out", "--resume")
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert "does not say what was tracked how: choose another folder" in errors
+
+
+@pytest.mark.parametrize("name", ["report.json", "detections.partial.arrows", "detections.resumed.parquet"])
+def test_rows_without_a_report_are_refused(movie, tmp_path, name):
+    (tmp_path / name).write_bytes(b"whatever")
+    with pytest.raises(ConfigError, match="does not say what was tracked how: choose another folder"):
+        Session(config(movie), tmp_path, resume=True)
+    assert contents(tmp_path) == {name: b"whatever"}
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "run.lock"}
 
 
 def test_what_no_run_wrote_is_not_replaced(movie, tmp_path):
