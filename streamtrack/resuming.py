@@ -26,7 +26,7 @@ from streamtrack.plain import plain
 from streamtrack.protocols import Engine, Remarking
 from streamtrack.report import REPORT_NAME, read_report
 from streamtrack.run_folder import KEPT_NAMES, UNFINISHED_NAME
-from streamtrack.search_area import mask_unseen
+from streamtrack.search_area import SearchArea, mask_unseen
 from streamtrack.sinks.frame_table import FRAMES, FRAMES_PARTIAL
 from streamtrack.sinks.stream import read_batches
 from streamtrack.sinks.table_rows import split
@@ -37,6 +37,9 @@ from streamtrack.types import Detections, Frame, SourceInfo
 _LEFT = (("arrows", UNFINISHED_NAME, FRAMES_PARTIAL), ("parquet", TABLES[0], FRAMES))
 _COMPARED = ("source", "versions", "config", "engine")
 """Of a report, what has to be the same. One that 'streamtrack recover' had to write itself lacks some of it."""
+_SAME, _SAME_PX, _SAME_MASS = 0.9, 0.1, 0.05
+"""Share of a frame's detections that have to be found again, how near, and with what relative difference in mass:
+wider than what a back end computes differently from time to time, and closer than another movie ever is."""
 _USUAL = ("y", "x", "score", "mass", "sigma")
 
 
@@ -64,6 +67,14 @@ class Resumption:
         if self.report.get("config", {}).get("mode") == "armed":
             raise ConfigError(f"the run in {folder} was armed: what it did to the microscope cannot be resumed")
 
+    def check_frame(self, index: int, was: Detections, is_now: Detections) -> None:
+        """Raise ConfigError where a frame does not show what the earlier run found in it."""
+        if n_same(was, is_now) < _SAME * max(len(was), len(is_now)):
+            raise ConfigError(
+                f"the movie's frame {index} does not show what the run in {self._folder} found in it: "
+                "resume with the movie as it was, or track again with --overwrite"
+            )
+
     def check(self, info: SourceInfo, config: Mapping[str, Any], engine: Mapping[str, Any]) -> None:
         """Raise ConfigError where the run that goes on would not give the results of the earlier one."""
         if info.live or info.streams is not None or config.get("mode") == "armed":
@@ -88,6 +99,7 @@ class Resumption:
 
     def keep(self) -> None:
         """Give the rows of the earlier run names that no run writes; those of which there are more are kept."""
+        self._rename_rest()
         for ending, *names in _LEFT:
             left = [self._folder / name for name in names]
             if not all(path.is_file() for path in left):
@@ -106,13 +118,22 @@ class Resumption:
         self._known = Known(None, None) if kept is None else Known(*kept)
         return self._known
 
+    def _rename_rest(self) -> None:
+        """Give the other rows of a run their name, too, where a kill came in between."""
+        for ending, *names in _LEFT:
+            renamed = list(zip((self._folder / name for name in names), self._named(ending), strict=True))
+            for (done, done_to), (rest, to) in (renamed, reversed(renamed)):
+                if done_to.is_file() and not done.is_file() and rest.is_file() and not to.is_file():
+                    with foreign_errors(ConfigError, f"cannot write into {self._folder}"):
+                        move(rest, to)
+
     def forget(self) -> None:
         """Delete the rows of the earlier run: those of the one that went on have all of them."""
         if self._known is not None:
             self._known.close()
-        for path in self._kept() or ():
+        for name in KEPT_NAMES:
             with suppress(OSError):  # held: the next run asks for --overwrite, and nothing is lost
-                remove_file(path)
+                remove_file(self._folder / name)
 
     def _kept(self) -> tuple[Path, Path] | None:
         pairs = [self._named(ending) for ending, *_ in _LEFT]
@@ -124,12 +145,20 @@ class Resumption:
 
 
 class Known:
-    """What was found in frames, asked for in order; only a batch of rows is in memory at a time."""
+    """What was found in frames, asked for in order; only a batch of rows is in memory at a time.
+
+    Attributes
+    ----------
+    samples
+        A few of these frames, which tell whether the movie is the same: first, middle and last that show anything.
+    """
 
     def __init__(self, detections: Path | None, frames: Path | None) -> None:
         self._rows_of, self._said = _frames(frames) if frames else ({}, {})
         self._rows = _by_frame(detections) if detections else iter(())
         self._next: tuple[int, pa.RecordBatch] | None = next(self._rows, None)
+        telling = [index for index, row in self._rows_of.items() if self._said["detections"][row]] or [*self._rows_of]
+        self.samples = {telling[at * (len(telling) - 1) // 2] for at in range(3)} if telling else set()
 
     def close(self) -> None:
         """Close the file."""
@@ -137,7 +166,12 @@ class Known:
             self._rows.close()
 
     def of(self, index: int, engine: Engine) -> Detections | None:
-        """Return what was found in a frame, None where that is not known."""
+        """Return what was found in a frame, None where that is not known, or damaged."""
+        with suppress(KeyError, TypeError, ValueError, pa.ArrowException):
+            return self._of(index, engine)
+        return None
+
+    def _of(self, index: int, engine: Engine) -> Detections | None:
         row = self._rows_of.get(index)
         if row is None:
             return None
@@ -160,11 +194,19 @@ class Known:
 class Remembering:
     """An engine that need not search frames of which it is known what is in them.
 
-    Wherever it has to search one, it is shown those before first.
+    Wherever it has to search one, it is shown those before first. A few that are known it searches all the same: a file
+    of the same name may hold another movie by now.
+
+    Parameters
+    ----------
+    engine, area
+        Those of the run.
+    resumption
+        Knows what is in frames.
     """
 
-    def __init__(self, engine: Engine, resumption: Resumption) -> None:
-        self._engine, self._resumption = engine, resumption
+    def __init__(self, engine: Engine, resumption: Resumption, area: SearchArea | None = None) -> None:
+        self._engine, self._resumption, self._area = engine, resumption, area
         self._known: Known | None = None
         self._sight = Detector(engine)
         self._recent: deque[Frame] = deque(maxlen=max(1, getattr(engine, "frames_before", 0)))
@@ -179,6 +221,9 @@ class Remembering:
         if self._known is None:
             self._known = self._resumption.known()
         found = self._known.of(frame.index, self._engine)
+        if found is not None and frame.index in self._known.samples:
+            now = self._searched(frame, denoise=False).detections
+            self._resumption.check_frame(frame.index, found, now if self._area is None else self._area.of(now))
         if found is not None and not denoise:
             began = monotonic_ns()
             seen = Found(*mask_unseen(frame.pixels), found, None, began)
@@ -218,22 +263,35 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
     if path.suffix == ".arrows":
         yield from read_batches(path)
         return
-    with foreign_errors(SinkError, f"cannot read {path}"), pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         yield from file.iter_batches()
 
 
 def _frames(path: Path) -> tuple[dict[int, int], dict[str, NDArray[Any]]]:
-    """Return which row is of which frame that was processed, and what the rows say."""
+    """Return which row is of which frame that was processed, and what the rows say; nothing if they are damaged."""
+    with suppress(SinkError), foreign_errors(SinkError, f"cannot read {path}"):
+        return _read_frames(path)
+    return {}, {}
+
+
+def _read_frames(path: Path) -> tuple[dict[int, int], dict[str, NDArray[Any]]]:
     batches = list(_batches(path))
     names = [name for name in (batches[0].schema.names if batches else ()) if not name.endswith("_ms")]
     said = {
         name: np.concatenate([batch.column(name).to_numpy(zero_copy_only=False) for batch in batches]) for name in names
     }
-    return {int(index): row for row, index in enumerate(said.get("frame", ()))}, said
+    if not {"frame", "detections"} <= said.keys():
+        return {}, {}
+    return {int(index): row for row, index in enumerate(said["frame"])}, said
 
 
 def _by_frame(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yield the rows of each frame that has any."""
+    """Yield the rows of each frame that has any, as far as they can be read."""
+    with suppress(SinkError), foreign_errors(SinkError, f"cannot read {path}"):
+        yield from _read_by_frame(path)
+
+
+def _read_by_frame(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
     for batch in _batches(path):
         rows = split(batch)[0] if "detection" in batch.schema.names else batch
         frame = rows.column("frame").to_numpy()
@@ -241,6 +299,16 @@ def _by_frame(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
         for start, stop in pairwise(edges):
             if stop > start:
                 yield int(frame[start]), rows.slice(start, stop - start)
+
+
+def n_same(one: Detections, other: Detections) -> int:
+    """Return how many of one frame's detections are also among the other's: in place and mass."""
+    if not len(one) or not len(other):
+        return 0
+    away_px = np.hypot(one.y[:, None] - other.y, one.x[:, None] - other.x)
+    nearest = away_px.argmin(axis=1)
+    same = (away_px.min(axis=1) < _SAME_PX) & np.isclose(one.mass, other.mass[nearest], rtol=_SAME_MASS, equal_nan=True)
+    return int(same.sum())
 
 
 def _values(rows: pa.RecordBatch, name: str) -> NDArray[np.float32]:

@@ -129,7 +129,7 @@ class RunFolder:
             if self._is_tracked(name):
                 raise ConfigError(f"the run would write {self.path / name} over its own source; choose another folder")
         there = [name for name in self._names() if os.path.lexists(self.path / name)]
-        for name in there:
+        for name in (*there, *self.spared):
             self._refuse_foreign(name)
         if not overwrite:
             self._refuse_results(there)

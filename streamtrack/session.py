@@ -101,7 +101,7 @@ class Session:
             settings = config.source.settings.values() if config.source else ()
             self._run_folder.check(overwrite, files_of(self._parts.sinks), [self._parts.source.info.name, *settings])
             self._open = opened.pop_all()
-        self._resumed = Remembering(self._parts.engine, self._resumption) if self._resumption else None
+        self._resumed = self._remembering()
         if self._resumed is not None:
             self._parts = replace(self._parts, engine=self._resumed)
         self._source, self._engine, self._linker = self._parts.source, self._parts.engine, self._parts.linker
@@ -168,6 +168,11 @@ class Session:
         """Return the report of a run that was stopped before its first frame; results of an earlier one stay."""
         report = self._record.report("interrupted", None, {})
         return report if self._run_folder.has_report else self._run_folder.end(report)
+
+    def _remembering(self) -> Remembering | None:
+        if self._resumption is None:
+            return None
+        return Remembering(self._parts.engine, self._resumption, self._parts.area)
 
     @property
     def _policy(self) -> Policy:

@@ -100,7 +100,7 @@ def make_frames(folder: Path) -> None:
     with (
         replacing(folder / FRAMES) as path,
         sink_errors(path),
-        pyarrow.parquet.ParquetWriter(path, schema) as writer,
+        pyarrow.parquet.ParquetWriter(path, schema, write_page_checksum=True) as writer,
     ):
         writer.write_table(pa.Table.from_batches(read_batches(partial, extent), schema))
     if extent.lost_bytes:

@@ -322,7 +322,7 @@ def _write_detections(
     """Write all rows; return how many they are, and the confirmed tracks, sorted."""
     n_rows, confirmed = 0, [np.empty(0, np.int64)]
     schema = _part(schema, DETECTION_COLUMNS)
-    with sink_errors(path), pa.parquet.ParquetWriter(path, schema) as writer:
+    with sink_errors(path), pa.parquet.ParquetWriter(path, schema, write_page_checksum=True) as writer:
         for group in _row_groups(batches):
             writer.write_table(group.select(schema.names))
             particle, existence = group["particle"].to_numpy(), group["existence"].to_numpy()
@@ -343,7 +343,7 @@ def _write_tracks(parquet: Path, csv: Path, schema: pa.Schema, batches: Iterable
     options = pa.csv.WriteOptions(include_header=False)
     with (
         sink_errors(parquet.parent),
-        pa.parquet.ParquetWriter(parquet, schema) as writer,
+        pa.parquet.ParquetWriter(parquet, schema, write_page_checksum=True) as writer,
         pa.OSFile(str(csv), "wb") as file,
     ):
         file.write((",".join(schema.names) + "\n").encode())

@@ -9,31 +9,24 @@ import time
 import numpy as np
 import pytest
 import zarr
+from resumed_runs import ENGINE, SIZE, TABLES, config, searched_before, simulated
 
 import streamtrack
-from streamtrack.config import RunConfig
 from streamtrack.errors import ConfigError
 from streamtrack.recovery import recover
 from streamtrack.session import Session
 
-ENGINE = {"kind": "denodet", "threads": 1}
-N_FRAMES, SIZE, LOST = 40, 96, 21
-TABLES = ("tracks.csv", "tracks.parquet", "detections.parquet")
+N_FRAMES, LOST = 40, 21
 
 
 @pytest.fixture(scope="module")
 def movie(tmp_path_factory):
     path = tmp_path_factory.mktemp("movie") / "movie.zarr"
-    movie = streamtrack.simulate("receptor", frames=N_FRAMES, size=SIZE, seed=3).movie
+    movie = simulated(N_FRAMES)
     movie[10:13] = np.random.default_rng(0).poisson(10, movie[10:13].shape)  # frames without particles
     zarr.create_array(path, data=movie, chunks=(1, SIZE, SIZE))
     (path / "c" / str(LOST) / "0" / "0").unlink()
     return path
-
-
-def config(movie, **settings):
-    tables = {"source": {"kind": "zarr", "path": movie}, "engine": ENGINE, "measures": [{"kind": "intensity"}]}
-    return RunConfig.model_validate({**tables, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +53,6 @@ def assert_same(folder, whole):
     for key in ("status", "frames", "detections"):
         assert found.report[key] == wanted.report[key]
     assert {path.name for path in folder.iterdir()} == {path.name for path in whole.iterdir()}
-
-
-def searched_before(report):
-    said = [line for line in report["remarks"] if line.startswith("resumed: an earlier run had searched")]
-    return int(said[0].split()[6]) if said else 0
 
 
 @pytest.mark.parametrize("after", [1, 11, 20, 22, 38])
