@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtrack.errors import ConfigError
-from streamtrack.files import move, remove_file, remove_tree
+from streamtrack.files import move, remove_file, remove_tree, write_durably
 from streamtrack.report import (
     COMMANDS_NAME,
     REPORT_NAME,
@@ -56,7 +56,7 @@ class RunFolder:
     files
         Names that this run may write; those of folders end in ``/``.
     spared
-        Those that it does not move out of the way.
+        Those that it does not move out of the way. Of a report among them, there is one at any moment.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,6 +68,7 @@ class RunFolder:
         self._made: list[Path] = []
         self._moved: list[Path] = []
         self._first_report = b""
+        self._earlier_report = b""
 
     @property
     def has_report(self) -> bool:
@@ -146,6 +147,8 @@ class RunFolder:
         for name in names:
             self._refuse_foreign(name)
         try:
+            if REPORT_NAME in self.spared:
+                self._earlier_report = (self.path / REPORT_NAME).read_bytes()
             self._moved = _move_away([self.path / name for name in names])
             try:
                 self._write_first(report)
@@ -171,6 +174,9 @@ class RunFolder:
             for path in self._moved:
                 move(_away(path), path)
         self._moved = []
+        with suppress(OSError):
+            if self._earlier_report and (self.path / REPORT_NAME).read_bytes() != self._earlier_report:
+                write_durably(self.path / REPORT_NAME, self._earlier_report)
 
     def _write_first(self, report: Mapping[str, Any]) -> None:
         try:

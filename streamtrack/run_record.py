@@ -208,7 +208,8 @@ class RunRecord:
         config = self._config
         mask = None if config.mask is None else str(config.folder / config.mask)
         known = config.model_dump(mode="json", include={"ingest", "safety", "mode", "roi"})
-        return {**self._parts.tables, **known, "mask": mask}
+        drawn = {} if mask is None or self._parts.area is None else {"mask_crc32": self._parts.area.crc32}
+        return {**self._parts.tables, **known, "mask": mask, **drawn}
 
 
 _TOLD = ("last_error", "switched_off")

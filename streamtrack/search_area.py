@@ -1,6 +1,7 @@
 """Where in the frame particles are looked for: what the user chose, and what a processed movie covers."""
 
 import re
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ class SearchArea:
     def inside(self) -> NDArray[np.bool_]:
         """Which pixels are searched, shape (H, W)."""
         return self._inside
+
+    @property
+    def crc32(self) -> str:
+        """A checksum of that: a file may be drawn anew under its name."""
+        return f"{zlib.crc32(np.packbits(self._inside).data):08x}"
 
     def holds(self, y: NDArray[Any], x: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which of the places, px, shape (N,) each, lie in it."""

@@ -23,7 +23,7 @@ from streamtrack.interrupts import Stop
 from streamtrack.parts import ReadyMade, build_parts, files_of
 from streamtrack.power import awake
 from streamtrack.protocols import Engine, FrameSource, Microscope, Sink
-from streamtrack.report import ENDED, INTERRUPTED, Status, failed
+from streamtrack.report import ENDED, INTERRUPTED, REPORT_NAME, Status, failed
 from streamtrack.resuming import Remembering, Resumption
 from streamtrack.run_folder import KEPT_NAMES, RunFolder
 from streamtrack.run_record import Progress, RunRecord
@@ -92,7 +92,7 @@ class Session:
             self._resumption = Resumption(folder) if resume else None
             if self._resumption is not None and self._resumption.report:
                 overwrite = True  # by what is the same, and more
-                self._run_folder.spared = KEPT_NAMES
+                self._run_folder.spared = (*KEPT_NAMES, REPORT_NAME)
             self._run_folder.check(overwrite)  # before any hardware is opened
             opened.enter_context(stop_file)
             with self._stop.breaks_off():

@@ -42,7 +42,11 @@ class StreamWriter:
         self._header = _header(schema)
         self._n_frames = self._n_rows = 0
         self._file = FileIO(path, "x")  # unbuffered: what is written, the system has
-        self._write(self._header)
+        try:
+            self._write(self._header)
+        except OSError:
+            self.abandon()  # Windows deletes no file that is open
+            raise
 
     @property
     def written(self) -> tuple[int, int]:

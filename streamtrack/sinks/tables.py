@@ -126,8 +126,12 @@ class TableSink:
         self._schema = schema_of(columns).with_metadata({**metadata, "run": secrets.token_hex(8)})
         with sink_errors(folder / PARTIAL):
             self._stream = StreamWriter(folder / PARTIAL, self._schema)
-        with sink_errors(folder / FRAMES_PARTIAL):
-            self._frames = FrameTable(folder / FRAMES_PARTIAL, source, _shown(metadata))
+        try:
+            with sink_errors(folder / FRAMES_PARTIAL):
+                self._frames = FrameTable(folder / FRAMES_PARTIAL, source, _shown(metadata))
+        except SinkError:
+            self._stream.abandon()
+            raise
 
     def wants_denoised(self, frame_index: int) -> bool:
         """Return False: tables need no image."""

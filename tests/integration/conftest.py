@@ -1,6 +1,7 @@
 """The command line, run in the process of the tests; and files that the tests' processes share."""
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -42,3 +43,25 @@ def exported(tmp_path_factory):
         return path
 
     return path_of
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Return a function that makes a disk of a size, or gives it another one."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("makes a small file system, which Linux lets root do")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = []
+
+    def of_size(size):
+        options = f"size={size}" + ",remount" * bool(mounted)
+        made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
+        if made.returncode:
+            pytest.skip("file systems cannot be mounted here")
+        mounted.append(size)
+        return folder
+
+    yield of_size
+    if mounted:
+        subprocess.run(["umount", str(folder)], check=True)

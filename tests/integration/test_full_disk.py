@@ -1,20 +1,11 @@
 """A disk that is full at any moment: the run failed, and says so in one line and in its report."""
 
-import os
-import subprocess
-import sys
-
 import pandas as pd
 import pytest
 
 from streamtrack.report import read_report
 
-pytestmark = [
-    pytest.mark.usefixtures("lab_plugins"),
-    pytest.mark.skipif(
-        sys.platform != "linux" or os.geteuid() != 0, reason="makes a small file system, which Linux lets root do"
-    ),
-]
+pytestmark = pytest.mark.usefixtures("lab_plugins")
 RUN = """
 [source]
 kind = "lab-camera"
@@ -27,26 +18,6 @@ search_range = 5
 [[sinks]]
 kind = "tables"
 """
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """Return a function that makes a disk of a size, or gives it another one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = []
-
-    def of_size(size):
-        options = f"size={size}" + ",remount" * bool(mounted)
-        made = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
-        if made.returncode:
-            pytest.skip("file systems cannot be mounted here")
-        mounted.append(size)
-        return folder
-
-    yield of_size
-    if mounted:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("size", ["8k", "64k", "96k", "160k", "400k", "700k"])

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,8 @@ import zarr
 from resumed_runs import ENGINE, TABLES, searched_before, simulated
 from resumed_runs import config as config_of
 
-from streamtrack.errors import ConfigError
+from streamtrack.errors import ConfigError, StreamtrackError
+from streamtrack.report import read_report
 from streamtrack.session import Session
 
 N_FRAMES = 24
@@ -18,8 +20,8 @@ QUICK_TO_LOAD = {**ENGINE, "backend": "onnxruntime"}
 DETECTIONS, FRAMES = "detections.partial.arrows", "frames.partial.arrows"
 
 
-def config(movie):
-    return config_of(movie, engine=QUICK_TO_LOAD)
+def config(movie, **settings):
+    return config_of(movie, engine=QUICK_TO_LOAD, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +123,21 @@ def test_other_pixels_under_the_same_name_are_refused_until_the_movie_is_back(ru
     assert not list(out.glob("*.resumed.*"))
 
 
+def test_a_mask_that_was_drawn_anew_under_its_name_is_another_mask(runs, tmp_path):
+    drawn = np.ones((96, 96), np.uint8)
+    np.save(tmp_path / "mask.npy", drawn)
+    masked = config(runs / "movie.zarr", mask=tmp_path / "mask.npy")
+    first = Session(masked, tmp_path / "out")
+    first.run(lambda progress: first.stop() if progress.processed == 8 else None)
+    drawn[0, 0] = 0
+    np.save(tmp_path / "mask.npy", drawn)
+    with pytest.raises(ConfigError, match=r"holds a run with mask_crc32 = .*resume with the same settings"):
+        Session(masked, tmp_path / "out", resume=True).run()
+    drawn[0, 0] = 1
+    np.save(tmp_path / "mask.npy", drawn)
+    assert Session(masked, tmp_path / "out", resume=True).run()["status"] == "completed"
+
+
 def test_rows_of_another_run_are_refused(runs, tmp_path):
     shutil.copytree(runs / "movie-killed", tmp_path / "out")
     for name in (DETECTIONS, FRAMES):
@@ -159,3 +176,21 @@ def test_a_folder_of_such_a_name_is_not_touched(runs, tmp_path):
     with pytest.raises(ConfigError, match=r"frames\.resumed\.arrows was not written by streamtrack; move it away"):
         resumed(runs, out)
     assert sorted(path.name for path in out.iterdir()) == before
+
+
+@pytest.mark.parametrize("base", ["movie-killed", "movie-stopped"])
+@pytest.mark.parametrize("spare", [0, 4096, 8192, 32768])
+def test_a_full_disk_takes_neither_rows_nor_report(runs, disk, base, spare):
+    out = disk("4m") / "out"
+    shutil.copytree(runs / base, out)
+    free = os.statvfs(out).f_bavail * os.statvfs(out).f_frsize
+    (out.parent / "full").write_bytes(bytes(max(free - spare, 0)))
+    with suppress(StreamtrackError):
+        assert resumed(runs, out)["status"] in ("completed", "failed")
+    assert read_report(out)["config"]["engine"]["kind"] == "denodet"
+    if read_report(out)["status"] == "completed":  # but for the picture, perhaps
+        assert (out / "tracks.csv").read_bytes() == (runs / "movie-whole" / "tracks.csv").read_bytes()
+        return
+    (out.parent / "full").unlink()
+    assert searched_before(resumed(runs, out)) >= 14
+    assert_same(runs, out)

@@ -1,5 +1,7 @@
 """The stream that tables are made from, damaged in every way."""
 
+from io import FileIO
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -149,3 +151,24 @@ def test_frames_without_a_particle_are_counted_too(tmp_path):
     assert sum(len(batch) for batch in read_batches(tmp_path / PARTIAL, extent)) == 0
     assert (extent.n_frames, extent.first, extent.last) == (5, 0, 4)
     sink.close()
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_no_file_stays_open_where_there_is_no_room_for_its_beginning(tmp_path, monkeypatch, nth):
+    opened = []
+
+    class Full(FileIO):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            opened.append(self)
+
+        def write(self, data):
+            if len(opened) == nth:
+                raise OSError(28, "No space left on device")
+            return super().write(data)
+
+    monkeypatch.setattr("streamtrack.sinks.stream.FileIO", Full)
+    with pytest.raises(SinkError, match="No space left on device"):
+        TableSink().open(tmp_path, example_source())
+    assert len(opened) == nth
+    assert all(file.closed for file in opened)
