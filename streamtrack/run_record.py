@@ -21,6 +21,8 @@ STAGES = ("read", "queue", "detect", "link", "measure", "decide", "total")
 """Of frames that come at their own pace, ``total`` being from the camera to the decision."""
 STAGES_ON_DISK = ("read", "detect", "link", "measure", "decide", "work")
 """Of a movie on disk, whose frames are read ahead: how long one waits there says nothing."""
+STAGES_WRITTEN = ("noticed", "tracked")
+"""Besides, of a movie that is followed: from when a frame was written until its pixels are there, and the decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class RunRecord:
         self._config, self._parts, self._run_folder = config, parts, run_folder
         self._info = parts.info
         self._ledger = LossLedger()
-        stages = STAGES if parts.info.live else STAGES_ON_DISK
+        written = () if parts.info.follow_s is None else STAGES_WRITTEN
+        stages = (*(STAGES if parts.info.live else STAGES_ON_DISK), *written)
         self._latency = {stage: LatencyHistogram() for stage in stages if stage != "measure" or parts.measures}
         self._counts: Counter[str] = Counter()
         self._last_frame = {"detections": 0, "tracks": 0}
@@ -86,6 +89,9 @@ class RunRecord:
         latency["decide"].add(stamps.decided - stamps.measured)
         stage, began = whole(self._info.live, stamps)
         latency[stage].add(stamps.decided - began)
+        if result.frame.written_ns is not None and "tracked" in latency:
+            latency["noticed"].add(stamps.grabbed - result.frame.written_ns)
+            latency["tracked"].add(stamps.decided - result.frame.written_ns)
         if self._steps is not None:
             self._streams[result.frame.stream].add(result, self._info.live)
 

@@ -139,7 +139,8 @@ class Session:
         except KeyboardInterrupt:
             return self._stopped_early()
         fanout = self._start_fanout()
-        with frozen_gc(), awake() if self._info.live else nullcontext():
+        paced = self._info.live or self._info.follow_s is not None
+        with frozen_gc(), awake() if paced else nullcontext():
             error = self._drive(self._make_channel(), fanout, on_progress)
         if unsafe(self._safety()):
             self._make_safe()  # once more: a driver may have been busy
@@ -328,7 +329,7 @@ class Session:
 
     def _next(self, channel: Channel[Frame]) -> Frame | None:
         """Wait for a frame in short steps, so that Ctrl-C is heard on every platform."""
-        stall_s = self._config.ingest.stall_timeout_s
+        stall_s = self._config.ingest.stall_timeout_s + (self._info.follow_s or 0.0)
         give_up_s = time.monotonic() + stall_s
         while not self._ended.is_set():
             try:

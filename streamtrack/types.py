@@ -96,6 +96,8 @@ class Frame:
         What the microscope says of this frame, by the names of ``SourceInfo.frame_columns``.
     stream
         Which movie it is of, where ``SourceInfo.streams`` says that there are several.
+    written_ns
+        When it was written, of a movie that is followed while another process writes it; otherwise None.
     """
 
     index: int
@@ -104,6 +106,7 @@ class Frame:
     time_s: float
     values: Values = field(default_factory=dict)
     stream: Stream = ONE_STREAM
+    written_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +162,9 @@ class SourceInfo:
         What is said of each frame: those of the source (``Frame.values``); the run adds its engine's.
     streams
         The streams of a source that has several, empty where they are not known before they come; None for one.
+    follow_s
+        Of a movie that another process still writes, how long nothing new may come before it is over. Its frames wait
+        on the disk, so that it is not live.
     """
 
     name: str
@@ -175,6 +181,7 @@ class SourceInfo:
     columns: tuple[Column, ...] = ()
     frame_columns: tuple[Column, ...] = ()
     streams: tuple[Stream, ...] | None = None
+    follow_s: float | None = None
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> "SourceInfo":

@@ -154,23 +154,23 @@ class StoredArraySource:
 
     def frames(self) -> Iterator[Frame | LostFrame]:
         """Yield every frame once, in order; ``index`` counts from the start of the whole movie."""
-        interval_s = self._info.frame_interval_s or 1.0
         for start, images in self._blocks():
             for index, image in enumerate(images, start):
                 if self._closed.is_set():
                     return
-                if isinstance(image, str):
-                    yield LostFrame(index, image)
-                else:
-                    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which is masked later
-                        pixels = np.ascontiguousarray(image, dtype=self._dtype)
-                    yield Frame(index, pixels, monotonic_ns(), index * interval_s)
+                yield LostFrame(index, image) if isinstance(image, str) else self._frame(index, image)
 
     def close(self) -> None:
         """Close the file, once the block that is being read is done."""
         self._closed.set()
         with self._reading:
             self._files.close()
+
+    def _frame(self, index: int, image: NDArray[Any], written_ns: int | None = None) -> Frame:
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which is masked later
+            pixels = np.ascontiguousarray(image, dtype=self._dtype)
+        interval_s = self._info.frame_interval_s or 1.0
+        return Frame(index, pixels, monotonic_ns(), index * interval_s, written_ns=written_ns)
 
     def _blocks(self) -> Iterator[tuple[int, Sequence[NDArray[Any] | str]]]:
         """Yield the first index and the images, or causes of loss, of blocks of frames; in order."""

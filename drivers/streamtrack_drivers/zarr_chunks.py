@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import StorePath, WrapperStore
 
 from streamtrack.errors import SourceError
@@ -40,15 +41,22 @@ class DamagedChunkError(Exception):
     """A chunk is not what it should be."""
 
 
-def checked(array: zarr.Array[Any]) -> zarr.Array[Any]:
+def checked(array: zarr.Array[Any], shape: Sequence[int] | None = None) -> zarr.Array[Any]:
     """Return the same array, read through a `ChunkReader`: reading it raises where a chunk is absent or damaged.
+
+    Parameters
+    ----------
+    array
+        As zarr opens it.
+    shape
+        Read chunks within this shape, whatever the metadata say: they may lag behind what is written, or run ahead.
 
     Raises
     ------
     SourceError
         The chunks are too large, or are stored in a way that is not known here.
     """
-    layout = _layout(array)
+    layout = _layout(array, shape or array.shape)
     return zarr.Array(zarr.AsyncArray(layout.metadata, StorePath(ChunkReader(array, layout))))
 
 
@@ -68,6 +76,7 @@ class ChunkReader(WrapperStore[Store]):
         super().__init__(array.store)
         self._prefix = f"{array.path}/" if array.path else ""
         self._layout = layout
+        self._name = layout.shards.name if layout.shards else array.metadata.encode_chunk_key
         self._chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
         if self._chunk_bytes > MAX_CHUNK_BYTES:
             raise SourceError(f"chunks of shape {array.chunks} are too large to be read: rewrite it with smaller ones")
@@ -75,6 +84,22 @@ class ChunkReader(WrapperStore[Store]):
         self._most_bytes = (1 if layout.exact else 8) * self._chunk_bytes * 17 // 16 + _SLACK_BYTES
         self._indices: dict[str, NDArray[np.uint64]] = {}
         self._loading = asyncio.Lock()
+
+    def name(self, place: tuple[int, ...]) -> str:
+        """Return the key, below the array's, of the object that holds a chunk, by the chunk's place in the grid."""
+        shards = self._layout.shards
+        return self._name(tuple(at // n for at, n in zip(place, shards.per_shard, strict=True)) if shards else place)
+
+    async def has(self, place: tuple[int, ...]) -> bool:
+        """Return whether a chunk is there; raises DamagedChunkError where its shard has no whole index."""
+        with suppress(MissingChunkError):
+            name, _ = await self._find("/".join(["c", *map(str, place)]), default_buffer_prototype())
+            return self._layout.shards is not None or await self._store.exists(name)
+        return False
+
+    def forget(self) -> None:
+        """Read the indices of shards anew: there may be more in them by now."""
+        self._indices.clear()
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Return a chunk; raises `MissingChunkError`, `DamagedChunkError`, or what a decompressor raises."""
@@ -186,8 +211,8 @@ class _Layout:
     shards: _Shards | None = None
 
 
-def _layout(array: zarr.Array[Any]) -> _Layout:
-    metadata: dict[str, Any] = array.metadata.to_dict()
+def _layout(array: zarr.Array[Any], shape: Sequence[int]) -> _Layout:
+    metadata: dict[str, Any] = {**array.metadata.to_dict(), "shape": list(shape)}
     shards = None if array.shards is None else _shards(array, metadata)
     if metadata["zarr_format"] == 2:
         left, decoders = _split_off([codec] if (codec := metadata["compressor"]) else [])

@@ -4,9 +4,10 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import zarr
@@ -17,16 +18,21 @@ from zarr.storage import LocalStore, ZipStore
 from streamtrack.arrays import frame_dtype
 from streamtrack.errors import SourceError, one_line
 from streamtrack.settings import checks_settings
+from streamtrack.types import Frame, LostFrame
 from streamtrack_drivers.axes import (
+    MAX_FRAMES,
     duration_s,
     length_um,
     naming,
     place_um,
+    resolve_axes,
     select_named,
     square_pixel_um,
 )
+from streamtrack_drivers.following import Follower, NotYetError, check_idle, followed_frames, opened_within
 from streamtrack_drivers.stored_array import StoredArraySource, StoredImage
 from streamtrack_drivers.zarr_chunks import checked
+from streamtrack_drivers.zarr_following import GrowingZarr
 
 _MAX_DEPTH = 8
 
@@ -59,6 +65,9 @@ class ZarrSource(StoredArraySource):
         Axes in stored order, for example ``"TCYX"``; goes before what the metadata says.
     position
         Index of a position along the axis ``P``, or which of the images in a group, by its index or its path there.
+    follow
+        For a movie that another process still writes, one frame after the other: it is over when nothing new came for
+        so many seconds. By default it is read as it is. See `streamtrack_drivers.zarr_following.GrowingZarr`.
 
     Raises
     ------
@@ -76,19 +85,23 @@ class ZarrSource(StoredArraySource):
         frames: str | None = None,
         axes: str | None = None,
         position: int | str | None = None,
+        follow: Annotated[float, Field(gt=0)] | None = None,
     ) -> None:
+        self._follower: Follower | None = None
         with naming(path), ExitStack() as files:
-            store, inner = _open_store(Path(path).expanduser())
-            files.callback(store.close)
-            node, names = _open_node(store, inner), list[str]()
-            if isinstance(node, zarr.Group) and _ome(node) is None:
-                node, position, names = _image_in(node, position)
-            image = _find_image(node, level)
+            find = partial(_find, Path(path).expanduser(), position, level)
+            found = find() if follow is None else opened_within(follow, find)
+            files.callback(found.store.close)
+            image, position, names = found.image, found.position, found.position_names
             stored = image.array
             frame_dtype(stored.dtype)
             details = {"format": f"zarr {stored.metadata.zarr_format}", "array": stored.path, "level": level}
+            shape, wanted = stored.shape, followed_frames(frames if follow else None)
+            if follow is not None:
+                check_idle(follow, image.frame_interval_s)
+                shape = _without_end(image, axes)
             super().__init__(
-                replace(image, array=checked(stored)),
+                replace(image, array=checked(stored, shape)),
                 path=path,
                 channel=channel,
                 z=z,
@@ -100,13 +113,61 @@ class ZarrSource(StoredArraySource):
                 part="chunk",
                 position_names=names,
             )
+            if follow is not None:
+                details = {**self._info.details, "shape": list(stored.shape), "frames": list(wanted)}
+                self._info = replace(self._info, n_frames=None, follow_s=follow, details=details)
+                growing = GrowingZarr(self._array, stored, self._view, self._read)
+                self._follower = Follower(growing, wanted, follow, "chunk", self._closed)
+
+    def frames(self) -> Iterator[Frame | LostFrame]:
+        """Yield every frame once, in order; ``index`` counts from the start of the whole movie."""
+        if self._follower is None:
+            yield from super().frames()
+            return
+        for item in self._follower.frames():
+            yield item if isinstance(item, LostFrame) else self._frame(item[0], item[1].pixels, item[1].written_ns)
+
+    def remarks(self) -> list[str]:
+        """Return how a movie ended that was followed."""
+        return self._follower.remarks() if self._follower else []
+
+
+class _Found(NamedTuple):
+    """The image that was asked for, and what is left to choose in it."""
+
+    store: Store
+    image: StoredImage[zarr.Array[Any]]
+    position: int | str | None
+    position_names: list[str]
+
+
+def _find(path: Path, position: int | str | None, level: int) -> _Found:
+    with ExitStack() as opened:
+        store, inner = _open_store(path)
+        opened.callback(store.close)
+        node, names = _open_node(store, inner), list[str]()
+        if isinstance(node, zarr.Group) and _ome(node) is None:
+            node, position, names = _image_in(node, position)
+        image = _find_image(node, level)
+        opened.pop_all()
+        return _Found(store, image, position, names)
+    raise AssertionError("not reached: nothing in the block above is suppressed")
+
+
+def _without_end(image: StoredImage[zarr.Array[Any]], axes: str | None) -> tuple[int, ...]:
+    """Return the shape of an array with room for all frames that may still come."""
+    shape = image.array.shape
+    letters = resolve_axes(axes, image.axis_names, shape)
+    if "T" not in letters:
+        raise SourceError(f"has no time axis to follow (axes {letters}, shape {shape}): say what they are with --axes")
+    return tuple(MAX_FRAMES if letter == "T" else size for letter, size in zip(letters, shape, strict=True))
 
 
 def _open_store(path: Path) -> tuple[Store, str]:
     """Return the store and the path inside it."""
     file = next((place for place in (path, *path.parents) if place.is_file()), None)
     if file is None and not path.exists():
-        raise SourceError("no such file or folder: check the path")
+        raise NotYetError("no such file or folder: check the path")
     if file is None:
         return LocalStore(path, read_only=True), ""
     try:
@@ -121,9 +182,9 @@ def _open_node(store: Store, inner: str) -> zarr.Array[Any] | zarr.Group:
         # Consolidated metadata are left alone: they go stale when an array grows.
         return zarr.open(store=store, path=inner, mode="r", use_consolidated=False)
     except FileNotFoundError:
-        raise SourceError("no zarr array or group here: give the folder that holds zarr.json or .zarray") from None
+        raise NotYetError("no zarr array or group here: give the folder that holds zarr.json or .zarray") from None
     except Exception as error:  # whatever zarr raises on broken metadata
-        raise SourceError(f"cannot be opened as zarr: {one_line(error)}") from error
+        raise NotYetError(f"cannot be opened as zarr: {one_line(error)}") from error
 
 
 def _find_image(node: zarr.Array[Any] | zarr.Group, level: int) -> StoredImage[zarr.Array[Any]]:
@@ -131,7 +192,7 @@ def _find_image(node: zarr.Array[Any] | zarr.Group, level: int) -> StoredImage[z
         try:
             return _multiscale_image(node, level)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise SourceError(f"broken multiscales metadata ({one_line(error)}): give the path of an array") from error
+            raise NotYetError(f"broken multiscales metadata ({one_line(error)}): give the path of an array") from error
     if level != 0:
         raise SourceError(f"there is no level {level}: this is a plain array, leave --level out")
     return StoredImage(node, _dimension_names(node))
@@ -154,7 +215,7 @@ def _image_in(
     if len(images) == 1:
         return images[0][1], position, []
     if not images:
-        raise SourceError(f"holds no image: this zarr group has {listing or 'nothing'} inside")
+        raise NotYetError(f"holds no image: this zarr group has {listing or 'nothing'} inside")
     if position is None:
         cure = f"choose one with --position, by its name or 0 to {len(images) - 1}, or add its name to the path"
         raise SourceError(f"holds {len(images)} images: {cure}, of {listing}")

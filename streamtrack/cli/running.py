@@ -126,6 +126,9 @@ def report_lines(report: dict[str, Any], out: Path) -> list[str]:
     if frames["processed"]:
         stages = ", ".join(f"{stage} {latency[stage]['p50']:.2f}" for stage in ("read", "detect", "link"))
         lines.append(f"  median ms per frame: {stages}; {report['frames_per_second']:.3g} frames per second of work")
+    if latency.get("tracked", {}).get("n"):
+        noticed, tracked = (latency[stage]["p50"] for stage in ("noticed", "tracked"))
+        lines.append(f"  median ms after a frame was written: read {noticed:.1f}, tracked {tracked:.1f}")
     lines += [f"  {remark}" for remark in report["remarks"]]
     return lines + _command_lines(report)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from streamtrack.cli import options
+from streamtrack.cli.helping import FOLLOW_S
 from streamtrack.cli.running import EXIT_CODES, make_config, run, under_a_bar
 
 
@@ -33,6 +34,14 @@ def track(
     weights: options.Weights = None,
     threshold: options.Threshold = None,
     linker: options.Linker = None,
+    follow: Annotated[
+        float | None,
+        typer.Option(
+            metavar="[SECONDS]",
+            help="Track a movie (zarr, NDTiff) that another program still writes, until it has written nothing new for "
+            f"SECONDS, by default {FOLLOW_S}.",
+        ),
+    ] = None,
     overwrite: options.Overwrite = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run that was killed or stopped there, if there is one.")
@@ -43,7 +52,7 @@ def track(
     Writes detections.parquet, tracks.parquet, tracks.csv, report.json and overview.png. Exit code 0: complete;
     2: an error; 3: incomplete, frames were lost (the report says which and why); 130: interrupted.
     """
-    chosen = options.part_of_movie(channel, z, position, level, frames, axes)
+    chosen = {**options.part_of_movie(channel, z, position, level, frames, axes), "follow": follow}
     detection = options.detection(engine, weights, threshold)
     area = options.searched_area(roi, mask)
     report = run(

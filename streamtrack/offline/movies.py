@@ -172,6 +172,8 @@ def _movie(name: str, table: dict[str, Any]) -> BatchMovie:
         info = source.info
     if info.live:
         raise SourceError(f"{info.name} is live: track it with 'streamtrack live'")
+    if info.follow_s is not None:
+        raise SourceError(f"{info.name} is followed while it is written: track it with 'streamtrack track --follow'")
     if info.n_frames is None or "frames" not in settings_model(load("sources", table["kind"])).model_fields:
         return BatchMovie(name, table, info)
     wanted = table.get("frames")

@@ -26,7 +26,7 @@ _MARK, _MARK_AT = 483729, 8
 _LETTERS = {"time": "T", "channel": "C", "z": "Z"}
 _OF_IMAGE = struct.Struct("<8I")
 _LONGEST = 2**16
-_8_BIT = (0, 2)
+_8_BIT, _RGB = (0, 2), 2
 """Types of pixels: grey and RGB; all others have 16."""
 
 Value = int | float | str
@@ -35,12 +35,22 @@ Along = dict[Value | None, int]
 
 
 class Entry(NamedTuple):
-    """An image in the index: where it is along the axes, its pixels in a file, and the bits of each."""
+    """An image in the index: where it is along the axes, its pixels in a file, and the bits of each.
+
+    Attributes
+    ----------
+    shape
+        (H, W); None for what is no grey image.
+    metadata
+        Offset and length of what is said of the image, as JSON.
+    """
 
     axes: Mapping[str, Value]
     file: str
     offset: int
     bits: int
+    shape: tuple[int, int] | None
+    metadata: tuple[int, int]
 
 
 class NDTiff(NamedTuple):
@@ -86,17 +96,31 @@ def read_index(folder: Path) -> tuple[list[Entry], bool]:
     if not (folder / NDTIFF_INDEX).is_file():
         cure = f"copy {NDTIFF_INDEX} to it, or pass --axes TYX if its pages are time points"
         raise SourceError(f"is of an NDTiff data set whose index is missing, so that nobody knows its images: {cure}")
-    data, at, entries = (folder / NDTIFF_INDEX).read_bytes(), 0, list[Entry]()
+    entries, _, is_whole = entries_in((folder / NDTIFF_INDEX).read_bytes())
+    return entries, is_whole
+
+
+def entries_in(data: bytes) -> tuple[list[Entry], int, bool]:
+    """Return the images in a part of an index, where the last one's entry ends, and whether nothing comes after it."""
+    at, entries = 0, list[Entry]()
     while data[at : at + 4] not in (b"", b"\0\0\0\0"):  # zeros: room that was never written to
         try:
-            axes, at = _text(data, at)
-            name, at = _text(data, at)
-            offset, _, _, pixel_type, *_ = _OF_IMAGE.unpack_from(data, at)
-            entries.append(Entry(_values(json.loads(axes)), Path(name).name, offset, 16 - 8 * (pixel_type in _8_BIT)))
+            entry, end = _entry(data, at)
         except (struct.error, ValueError, RecursionError):
-            return entries, False
-        at += _OF_IMAGE.size
-    return entries, True
+            return entries, at, False
+        entries.append(entry)
+        at = end
+    return entries, at, True
+
+
+def _entry(data: bytes, at: int) -> tuple[Entry, int]:
+    axes, at = _text(data, at)
+    name, at = _text(data, at)
+    offset, width, height, pixel_type, compression, *metadata, _ = _OF_IMAGE.unpack_from(data, at)
+    is_grey = not compression and pixel_type != _RGB
+    shape, bits = (height, width) if is_grey else None, 16 - 8 * (pixel_type in _8_BIT)
+    entry = Entry(_values(json.loads(axes)), Path(name).name, offset, bits, shape, (metadata[0], metadata[1]))
+    return entry, at + _OF_IMAGE.size
 
 
 def _text(data: bytes, at: int) -> tuple[str, int]:
@@ -147,6 +171,17 @@ def open_movie(files: FileSet) -> NDTiff:
     )
 
 
+def axes_values(entry: Entry) -> dict[str, Value | None]:
+    """Return where an image is along T, C, Z and P."""
+    return {letter: entry.axes.get(axis) for axis, letter in _LETTERS.items()} | {"P": _place(entry)}
+
+
+def chosen_values(entries: Sequence[Entry], chosen: Mapping[str, int]) -> dict[str, Value | None]:
+    """Return the values along C, Z and P that have these indices."""
+    along, _ = _axes(entries)
+    return {letter: list(along[letter])[index] for letter, index in chosen.items()}
+
+
 def _directory(plane: Plane) -> tuple[Pages, int]:
     return plane[0], plane[1].directory
 
@@ -185,7 +220,7 @@ def _sorted_as(value: Value | None) -> float:
 
 def _number(entry: Entry, along: Mapping[str, Along], shape: Sequence[int]) -> int:
     """Return the number of an image among all of the shape."""
-    values = {letter: entry.axes.get(axis) for axis, letter in _LETTERS.items()} | {"P": _place(entry)}
+    values = axes_values(entry)
     at = [indices[values[letter]] for letter, indices in along.items()]
     return reduce(lambda before, pair: before * pair[0] + pair[1], zip(shape, at, strict=True), 0)
 

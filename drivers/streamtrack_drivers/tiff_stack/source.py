@@ -4,13 +4,14 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from pydantic import Field
 
 from streamtrack.arrays import frame_dtype
 from streamtrack.clock import monotonic_ns
@@ -27,6 +28,7 @@ from streamtrack_drivers.axes import (
     select_named,
     square_pixel_um,
 )
+from streamtrack_drivers.following import Follower, check_idle, followed_frames, opened_within
 from streamtrack_drivers.paths import NDTIFF_INDEX
 from streamtrack_drivers.tiff_stack import mmstack, ndtiff, ome
 from streamtrack_drivers.tiff_stack.files import FileSet
@@ -41,6 +43,7 @@ from streamtrack_drivers.tiff_stack.movies import (
     of_tifffile,
     shaped,
 )
+from streamtrack_drivers.tiff_stack.ndtiff_following import GrowingNDTiff, begun
 from streamtrack_drivers.tiff_stack.pixels import LostPageError
 from streamtrack_drivers.times import FrameTimes, frame_times
 
@@ -80,6 +83,9 @@ class TiffSource:
         taken as time points.
     position
         Index of a position, or which of the images of an OME-TIFF, by its index or its name.
+    follow
+        For an NDTiff data set that another process still writes: it is over when nothing new came for so many seconds.
+        By default it is read as it is.
 
     Raises
     ------
@@ -96,9 +102,13 @@ class TiffSource:
         frames: str | None = None,
         axes: str | None = None,
         position: int | str | None = None,
+        follow: Annotated[float, Field(gt=0)] | None = None,
     ) -> None:
         with naming(path), ExitStack() as opened:
             place = Path(path).expanduser()
+            said = {axis for axis, chosen in (("C", channel), ("Z", z), ("P", position)) if chosen is not None}
+            if follow is not None:
+                place = opened_within(follow, partial(begun, place, all_axes=bool(said)))
             place = place.parent if place.name == NDTIFF_INDEX else place
             files, numbered = open_folder(place) if place.is_dir() else (FileSet(place), None)
             self._of_numbers = "" if numbered is None else numbered.remark
@@ -116,7 +126,7 @@ class TiffSource:
                 shape,
                 channel=channel,
                 z=z,
-                frames=frames,
+                frames=frames if follow is None else None,
                 channel_names=scale.channel_names,
                 position=position,
                 position_names=scale.position_names,
@@ -128,6 +138,7 @@ class TiffSource:
             self._info = self._describe(str(path), scale)
             self._closed = threading.Event()
             self._reading = threading.Lock()
+            self._follower = None if follow is None else self._follow(place, follow, frames, said)
             self._files = opened.pop_all()
 
     @property
@@ -141,6 +152,9 @@ class TiffSource:
 
     def frames(self) -> Iterator[Frame | LostFrame]:
         """Yield every frame once, in order; ``index`` counts from the start of the whole movie."""
+        if self._follower is not None:
+            yield from self._followed(self._follower)
+            return
         for index in self._view.frames:
             image = self._image(index)
             if self._closed.is_set():
@@ -156,13 +170,42 @@ class TiffSource:
 
     def remarks(self) -> Sequence[str]:
         """Return what a reader of the results has to know."""
-        return [remark for remark in (self._against_plan, self._of_numbers) if remark]
+        ended = self._follower.remarks() if self._follower is not None else ()
+        return [remark for remark in (self._against_plan, self._of_numbers, *ended) if remark]
 
     def close(self) -> None:
         """Close the files, once the frame that is being read is done."""
         self._closed.set()
         with self._reading:
             self._files.close()
+
+    def _follow(self, folder: Path, idle_s: float, frames: str | None, said: set[str]) -> Follower:
+        """Return the frames of a data set that is being written, and say of it that its length is not known."""
+        view, wanted, interval_s = self._view, followed_frames(frames), self._info.frame_interval_s
+        check_idle(idle_s, interval_s)
+        if view.z == "max":
+            raise SourceError("z = 'max' is not followed in NDTiff: choose a plane with --z")
+        first = mmstack.elapsed_s(self._movie.plane(next(self._plane_numbers(view.frames.start))))
+        self._times = self._against_plan = None
+        self._info = replace(
+            self._info,
+            n_frames=None,
+            follow_s=idle_s,
+            clock="nominal" if first is None else "camera",
+            details={**self._info.details, "frames": list(wanted)},
+        )
+        chosen = {"C": view.channel, "Z": view.z, "P": view.position}
+        return Follower(GrowingNDTiff(folder, chosen, said, self._info), wanted, idle_s, "image", self._closed)
+
+    def _followed(self, follower: Follower) -> Iterator[Frame | LostFrame]:
+        interval_s, last_s = self._info.frame_interval_s or 1.0, None
+        for item in follower.frames():
+            if isinstance(item, LostFrame):
+                yield item
+                continue
+            index, image = item
+            last_s = index * interval_s if self._info.clock == "nominal" else image.after(last_s, interval_s)
+            yield Frame(index, image.pixels, monotonic_ns(), last_s, written_ns=image.written_ns)
 
     def _describe(self, name: str, scale: "_Scale") -> SourceInfo:
         view, file = self._view, self._movie.reference[0].file
