@@ -15,9 +15,9 @@ from streamtrack.files import remove_file
 from streamtrack.plain import plain
 from streamtrack.report import read_report, versions, write_report
 from streamtrack.run_folder import ENDED, KEPT_NAMES, MARK, UNFINISHED_NAME, RunFolder
+from streamtrack.sinks import denoised, raw
 from streamtrack.sinks.frame_table import FRAMES, make_frames
 from streamtrack.sinks.overview import OVERVIEW, draw_tables
-from streamtrack.sinks.raw import MOVIE, STREAMS
 from streamtrack.sinks.stream import Extent
 from streamtrack.sinks.tables import TABLES, Recovered
 from streamtrack.sinks.tables import recover as recover_tables
@@ -72,7 +72,7 @@ def _recover(folder: Path) -> dict[str, Any]:
     report |= _of_streams(folder, recovered.source)
     if any((folder / name).exists() for name in KEPT_NAMES):
         report["remarks"].append("an earlier run may have searched more frames: 'streamtrack track --resume' goes on")
-    report["remarks"] += [*_drawn(folder, report, recovered), *_of_raw(folder)]
+    report["remarks"] += [*_drawn(folder, report, recovered), *_of_movies(folder)]
     try:
         write_report(folder, report)
     except OSError as error:
@@ -164,10 +164,11 @@ def _of_streams(folder: Path, source: SourceInfo) -> dict[str, Any]:
     return {"streams": streams}
 
 
-def _of_raw(folder: Path) -> list[str]:
-    """Return which raw movies were not finished: the last second of their frames may not be in them."""
-    remarks = []
-    for path in [folder / MOVIE, *sorted((folder / STREAMS).glob("*.ome.zarr"))]:
+def _of_movies(folder: Path) -> list[str]:
+    """Return which recorded movies were not finished: the last second of their frames may not be in them."""
+    remarks, named = [], [folder / sink.MOVIE for sink in (raw, denoised)]
+    in_folders = [path for sink in (raw, denoised) for path in sorted((folder / sink.STREAMS).glob("*.ome.zarr"))]
+    for path in [*named, *in_folders]:
         with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
             said = json.loads((path / "zarr.json").read_bytes())["attributes"][MARK]
             n_frames = json.loads((path / "0" / "zarr.json").read_bytes())["shape"][0]

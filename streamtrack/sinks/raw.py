@@ -3,7 +3,6 @@
 import math
 from collections import deque
 from contextlib import ExitStack
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +14,7 @@ from streamtrack.errors import SinkError
 from streamtrack.settings import checks_settings
 from streamtrack.sinks.files import check_folder, sink_errors
 from streamtrack.sinks.raw_movie import RawMovie
+from streamtrack.sinks.stream_movies import StreamMovies, of_stream, stream_name
 from streamtrack.types import Frame, FrameResult, SourceInfo, Stream
 
 KIND = "raw"
@@ -62,7 +62,7 @@ class RawSink:
         self.files = (f"{MOVIE}/", f"{STREAMS}/") if self._always else (f"{EVENTS}/",)
         self._before, self._after = before, after
         self._numbers = count(1)
-        self._recordings: dict[Stream, _Recording | _Events] = {}
+        self._recordings: dict[Stream, _Events] = {}
 
     def open(self, folder: Path, source: SourceInfo) -> None:
         """Check folder and memory; raises SinkError."""
@@ -70,6 +70,7 @@ class RawSink:
         if not self._always:
             _check_memory(self._before, source)
         self._folder, self._source = folder, source
+        self._movies = StreamMovies(folder, source, MOVIE, STREAMS)
 
     def wants_denoised(self, frame_index: int) -> bool:
         """Return False: raw frames only."""
@@ -77,6 +78,9 @@ class RawSink:
 
     def write(self, result: FrameResult) -> None:
         """Record the frame, or hold it in case that a command comes; raises SinkError."""
+        if self._always:
+            self._movies.add(result.frame)
+            return
         stream = result.frame.stream
         recording = self._recordings.get(stream)
         if recording is None:
@@ -85,48 +89,22 @@ class RawSink:
 
     def flush(self) -> None:
         """Let readers see all that was recorded so far; raises SinkError."""
+        self._movies.flush()
         for recording in self._recordings.values():
             recording.flush()
 
     def close(self) -> None:
         """Finish the movies that are being recorded; raises SinkError."""
         with ExitStack() as closing:
+            closing.callback(self._movies.close)
             while self._recordings:
                 closing.callback(self._recordings.popitem()[1].close)
 
-    def _begin(self, stream: Stream) -> "_Recording | _Events":
+    def _begin(self, stream: Stream) -> "_Events":
         several = self._source.streams is not None
-        of_stream = {"name": f"{self._source.name}: {stream}", "origin_um": stream.origin_um, "z_um": stream.z_um}
-        source = replace(self._source, **of_stream) if several else self._source  # type: ignore[arg-type]
-        name = f"p{stream.position}_c{stream.channel}_z{'max' if stream.z is None else stream.z}" if several else ""
-        if not self._always:
-            return _Events(self._folder, source, f"_{name}" * several, self._numbers, self._before, self._after)
-        if several:
-            with sink_errors(self._folder / STREAMS):
-                (self._folder / STREAMS).mkdir(exist_ok=True)
-        return _Recording(self._folder / STREAMS / f"{name}.ome.zarr" if several else self._folder / MOVIE, source)
-
-
-class _Recording:
-    """All frames of a stream."""
-
-    def __init__(self, path: Path, source: SourceInfo) -> None:
-        self._path, self._source = path, source
-        self._movie: RawMovie | None = None
-
-    def write(self, result: FrameResult) -> None:
-        frame = result.frame
-        self._movie = self._movie or RawMovie(self._path, self._source, frame.index)
-        self._movie.add(frame)
-
-    def flush(self) -> None:
-        if self._movie is not None:
-            self._movie.flush()
-
-    def close(self) -> None:
-        movie, self._movie = self._movie, None
-        if movie is not None:
-            movie.close({})
+        source = of_stream(self._source, stream) if several else self._source
+        suffix = f"_{stream_name(stream)}" if several else ""
+        return _Events(self._folder, source, suffix, self._numbers, self._before, self._after)
 
 
 class _Events:

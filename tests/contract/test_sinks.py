@@ -1,3 +1,4 @@
+from streamtrack.sinks.denoised import DenoisedSink
 from streamtrack.sinks.overview import OverviewSink
 from streamtrack.sinks.tables import TableSink
 from streamtrack.testing.sinks import SinkTests
@@ -11,3 +12,8 @@ class TestTableSink(SinkTests):
 class TestOverviewSink(SinkTests):
     def make_sink(self):
         return OverviewSink()
+
+
+class TestDenoisedSink(SinkTests):
+    def make_sink(self):
+        return DenoisedSink()

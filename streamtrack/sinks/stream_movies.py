@@ -1,0 +1,67 @@
+"""Movies that a run records: one, or of several streams one each."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from streamtrack.sinks.files import sink_errors
+from streamtrack.sinks.raw_movie import RawMovie
+from streamtrack.types import Frame, SourceInfo, Stream
+
+
+class StreamMovies:
+    """Records frames into one movie, or into one for each stream.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    source
+        What is recorded.
+    movie, streams
+        Name of the movie, and of the folder for those of several streams.
+    n_levels
+        As in `RawMovie`.
+    """
+
+    def __init__(self, folder: Path, source: SourceInfo, movie: str, streams: str, n_levels: int = 1) -> None:
+        self._folder, self._source, self._n_levels = folder, source, n_levels
+        self._movie, self._streams = movie, streams
+        self._movies: dict[Stream, RawMovie] = {}
+
+    def add(self, frame: Frame) -> None:
+        """Record a frame; raises SinkError."""
+        movie = self._movies.get(frame.stream)
+        if movie is None:
+            movie = self._movies[frame.stream] = self._begin(frame)
+        movie.add(frame)
+
+    def flush(self) -> None:
+        """Let readers see all that was recorded so far; raises SinkError."""
+        for movie in self._movies.values():
+            movie.flush()
+
+    def close(self) -> None:
+        """Finish all movies; raises SinkError."""
+        with ExitStack() as closing:
+            while self._movies:
+                closing.callback(self._movies.popitem()[1].close, {})
+
+    def _begin(self, frame: Frame) -> RawMovie:
+        path, source = self._folder / self._movie, self._source
+        if source.streams is not None:
+            with sink_errors(self._folder / self._streams):
+                (self._folder / self._streams).mkdir(exist_ok=True)
+            path = self._folder / self._streams / f"{stream_name(frame.stream)}.ome.zarr"
+            source = of_stream(source, frame.stream)
+        return RawMovie(path, source, frame.index, self._n_levels)
+
+
+def stream_name(stream: Stream) -> str:
+    """Return what the files of a stream are called."""
+    return f"p{stream.position}_c{stream.channel}_z{'max' if stream.z is None else stream.z}"
+
+
+def of_stream(source: SourceInfo, stream: Stream) -> SourceInfo:
+    """Return what is known of one stream of several."""
+    return replace(source, name=f"{source.name}: {stream}", origin_um=stream.origin_um, z_um=stream.z_um)
