@@ -10,7 +10,7 @@ from streamtrack.clock import Clock, monotonic_ns
 from streamtrack.commands import ActuatorWorker, CommandLog
 from streamtrack.config import Mode
 from streamtrack.errors import SinkError
-from streamtrack.protocols import Actuator, Sink
+from streamtrack.protocols import Actuator, Sink, ToldReport
 from streamtrack.types import FrameResult, SourceInfo
 from streamtrack.workers import SinkWorker, Worker
 
@@ -103,6 +103,12 @@ class Fanout:
             worker.channel.close()
         for worker in workers:
             worker.finish(max(0.0, end_s - time.monotonic()), leave)
+
+    def tell(self, report: Mapping[str, Any]) -> bool:
+        """Tell the sinks that want to know how the run ended; return whether any of them failed at it."""
+        told = [worker for worker in self._sinks.values() if isinstance(worker.sink, ToldReport) and not worker.error]
+        failed = [worker for worker in told if worker.tell(report)]
+        return bool(failed)
 
     def halt(self) -> None:
         """Drop all commands that wait: none is sent from now on."""

@@ -363,3 +363,12 @@ class Sink(Protocol):
     def close(self) -> None:
         """Finish the files under their final names: what is there is complete. Called once, also after Ctrl-C."""
         ...
+
+
+@runtime_checkable
+class ToldReport(Protocol):
+    """What a sink may have besides: it is told how the run ended."""
+
+    def tell(self, report: Mapping[str, Any]) -> None:
+        """Take what will stand in ``report.json``; called once, when all sinks are closed. Must not take long."""
+        ...

@@ -146,6 +146,8 @@ class Session:
             self._make_safe()  # once more: a driver may have been busy
         error = "; ".join(filter(None, (*unsafe(self._safety()), self._stop.trouble, error))) or None
         report = self._record.report(self._status(error), error, fanout.outcome(), self._traceback)
+        if not self._stop.insists and self._run_folder.is_still_there() and fanout.tell(report):
+            report = self._record.report(self._status(error), error, fanout.outcome(), self._traceback)
         report = self._run_folder.end(report)
         if self._resumption is not None and report["status"] in ("completed", "incomplete"):
             self._resumption.forget()

@@ -2,7 +2,7 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -131,6 +131,14 @@ class SinkWorker(Worker[FrameResult]):
     def end(self) -> None:
         """Finish the files."""
         self.sink.close()
+
+    def tell(self, report: Mapping[str, Any]) -> bool:
+        """Tell the sink, in the caller's thread, how the run ended; return whether it failed."""
+        try:
+            self.sink.tell(report)  # type: ignore[attr-defined]
+        except Exception as error:
+            self._fail(error)
+        return self.error is not None
 
     def outcome(self) -> dict[str, Any]:
         """Return what was written and what was not, for the report."""

@@ -61,6 +61,16 @@ class OverviewSink:
         self._latency = no_latency()
         self._inside = _inside(source)
 
+    @property
+    def stream(self) -> Stream | None:
+        """The stream that is shown, of several."""
+        return self._stream
+
+    @property
+    def source(self) -> SourceInfo:
+        """What is shown, with a name that says which stream."""
+        return _named(self._source, self._stream)
+
     def wants_denoised(self, frame_index: int) -> bool:
         """Return True for one frame: the one to show, or the next that comes if that one is lost."""
         if self._denoised_index is None and frame_index >= self._target:
@@ -99,7 +109,7 @@ class OverviewSink:
         """Return what the picture shows, once the last frame was written."""
         self._fold(len(self._pending))
         return Summary(
-            _named(self._source, self._stream),
+            self.source,
             self._n_frames,
             self._n_lost,
             self._n_detections,

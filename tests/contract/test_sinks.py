@@ -1,5 +1,6 @@
 from streamtrack.sinks.denoised import DenoisedSink
 from streamtrack.sinks.overview import OverviewSink
+from streamtrack.sinks.page import ReportSink
 from streamtrack.sinks.tables import TableSink
 from streamtrack.testing.sinks import SinkTests
 
@@ -17,3 +18,8 @@ class TestOverviewSink(SinkTests):
 class TestDenoisedSink(SinkTests):
     def make_sink(self):
         return DenoisedSink()
+
+
+class TestReportSink(SinkTests):
+    def make_sink(self):
+        return ReportSink()
