@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from streamtrack.clock import monotonic_ns
 from streamtrack.config import RunConfig
 from streamtrack.errors import described
 from streamtrack.latency import LatencyHistogram
@@ -22,7 +23,10 @@ STAGES = ("read", "queue", "detect", "link", "measure", "decide", "total")
 STAGES_ON_DISK = ("read", "detect", "link", "measure", "decide", "work")
 """Of a movie on disk, whose frames are read ahead: how long one waits there says nothing."""
 STAGES_WRITTEN = ("noticed", "tracked")
-"""Besides, of a movie that is followed: from when a frame was written until its pixels are there, and the decision."""
+"""Besides, of a movie that is followed: from when a frame was written until its pixels are there, and the decision.
+
+Of frames that were written while it ran; others were waiting.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +62,15 @@ class RunRecord:
         self._last_frame = {"detections": 0, "tracks": 0}
         self._steps: StreamSteps | None = None
         self._streams: defaultdict[Stream, _StreamRecord] = defaultdict(_StreamRecord)
+        self._asked_ns = 0
+        """When the source was asked for its first frame."""
         self._started = datetime.now(UTC)
         self._begun_s = time.monotonic()
 
     def count_read(self, took_ns: int) -> None:
         """Count a frame that the source gave, be it a lost one, and how long it took."""
+        if not self._counts["read"]:
+            self._asked_ns = monotonic_ns() - took_ns
         self._latency["read"].add(took_ns)
         self._counts["read"] += 1
 
@@ -89,7 +97,7 @@ class RunRecord:
         latency["decide"].add(stamps.decided - stamps.measured)
         stage, began = whole(self._info.live, stamps)
         latency[stage].add(stamps.decided - began)
-        if result.frame.written_ns is not None and "tracked" in latency:
+        if result.frame.written_ns is not None and result.frame.written_ns >= self._asked_ns and "tracked" in latency:
             latency["noticed"].add(stamps.grabbed - result.frame.written_ns)
             latency["tracked"].add(stamps.decided - result.frame.written_ns)
         if self._steps is not None:

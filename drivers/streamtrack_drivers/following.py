@@ -128,6 +128,7 @@ class Follower:
     def _wait_for(self, index: int) -> Image | str | None:
         """Return a frame, why it is lost, or None where the movie is over."""
         began_s = time.monotonic()
+        self._list_s = max(self._list_s, began_s + _LISTED_S)  # a frame that comes in time costs no listing
         while not (self._closed.is_set() or self._is_over):
             found = self._movie.look(index)
             now_s = time.monotonic()
@@ -173,14 +174,22 @@ class Follower:
 
 
 def opened_within(idle_s: float, attempt: Callable[[], Opened]) -> Opened:
-    """Return what is opened, once a writer has made it; raises the last SourceError where it does not."""
-    end_s = time.monotonic() + idle_s
+    """Return what is opened, once a writer has made it; raises the last SourceError where it does not.
+
+    What has just come into being is given a moment to be described: some writers say the axes after the array is there.
+    """
+    end_s, is_new = time.monotonic() + idle_s, False
     while True:
         try:
-            return attempt()
+            found = attempt()
+            if not is_new:
+                return found
+            is_new = False
+            time.sleep(GRACE_S)
         except NotYetError:
             if time.monotonic() > end_s:
                 raise
+            is_new = True
             time.sleep(_SLOWEST_S)
 
 

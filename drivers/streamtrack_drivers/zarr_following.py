@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import product
@@ -17,10 +18,11 @@ from zarr.storage import LocalStore
 from streamtrack.errors import SourceError
 from streamtrack_drivers.axes import MovieView
 from streamtrack_drivers.following import Image, on_the_loops_clock
+from streamtrack_drivers.stored_array import BLOCK_FRAMES, SMALL_BLOCK_BYTES
 from streamtrack_drivers.zarr_chunks import ChunkReader, DamagedChunkError
 
-_AHEAD = 16
-"""Chunks read at once where the writer is ahead."""
+_AGAIN_S = 0.1
+"""How often what could not be read is tried again, changed or not: another program may have held the file."""
 _METADATA = ("zarr.json", ".zarray")
 
 Read = Callable[[int, int], "NDArray[Any] | str"]
@@ -58,8 +60,12 @@ class GrowingZarr:
         self._is_sharded = stored.shards is not None
         self._chunks_per_file = (stored.shards or stored.chunks)[self._t] // self._per_chunk
         self._places = list(_places(view, array.chunks))
+        few = min(BLOCK_FRAMES, SMALL_BLOCK_BYTES // (view.pixels_per_frame * stored.dtype.itemsize))
+        self._most_ahead = max(1, few // self._per_chunk)
         self._block: dict[int, Image] = {}
-        self._tried: tuple[int, Any, str | None] = (-1, None, None)
+        self._tried: tuple[int, Any] = (-1, None)
+        self._tried_s = 0.0
+        self._outcome: str | None = None
 
     def look(self, index: int, *, at_the_end: bool = False) -> Image | str | None:
         """Return a frame, why it cannot be read so far, or None where it is not there."""
@@ -69,11 +75,10 @@ class GrowingZarr:
         files = self._files(chunk)
         if files is None or not (self._has(chunk) if at_the_end else self._is_whole(chunk)):
             return None
-        tried, state, outcome = self._tried
-        if (tried, state) != (chunk, files) or at_the_end:
-            self._tried = chunk, files, self._fetch(chunk, at_the_end)
-            outcome = self._tried[2]
-        return self._block.pop(index, outcome)
+        if self._tried != (chunk, files) or time.monotonic() - self._tried_s > _AGAIN_S or at_the_end:
+            self._outcome = self._fetch(chunk, at_the_end)
+            self._tried, self._tried_s = (chunk, files), time.monotonic()
+        return self._block.pop(index, self._outcome)
 
     def latest(self) -> int:
         """Return the index of the last frame of which a chunk is there, -1 for none."""
@@ -108,7 +113,7 @@ class GrowingZarr:
     def _fetch(self, chunk: int, at_the_end: bool) -> str | None:
         """Read a chunk, and those after it that are there; return why it cannot be read."""
         n_chunks = 1
-        while n_chunks < _AHEAD and not at_the_end and self._is_next(chunk + n_chunks):
+        while n_chunks < self._most_ahead and not at_the_end and self._is_next(chunk + n_chunks):
             n_chunks += 1
         start = chunk * self._per_chunk
         images = self._read(start, start + n_chunks * self._per_chunk)

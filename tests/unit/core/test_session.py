@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -176,6 +177,40 @@ def test_a_calibration_that_cannot_be_is_refused_before_anything_is_removed(tmp_
     with pytest.raises(SourceError, match=r"(pixel_size_um|frame_interval_s) = \S+ cannot be"):
         Session(make_config(), tmp_path, overwrite=True, source=movie)
     assert {path.name for path in tmp_path.iterdir()} == {"report.json", "diary.txt"}
+
+
+class Followed(ArraySource):
+    """Eight frames that lay there for a minute, and as many that were written while the run went on."""
+
+    def __init__(self):
+        super().__init__(movie=np.random.default_rng(0).integers(1, 99, (16, 48, 64)).astype(np.float32))
+        self._info = replace(self._info, n_frames=None, follow_s=5.0)
+
+    def frames(self):
+        for frame in super().frames():
+            yield replace(frame, written_ns=frame.grabbed_ns - 60_000_000_000 * (frame.index < 8))
+
+
+def test_how_late_frames_are_is_of_those_that_were_written_meanwhile(tmp_path):
+    report = Session(make_config(), tmp_path, source=Followed()).run()
+    latency = report["latency_ms"]
+    assert report["status"] == "completed"
+    assert latency["noticed"]["n"] == latency["tracked"]["n"] == 8
+    assert latency["noticed"]["max"] == 0
+    assert latency["tracked"]["max"] < 60_000
+    assert "noticed" not in Session(make_config(), tmp_path / "other").run()["latency_ms"]
+
+
+def test_a_followed_movie_may_be_silent_for_longer_than_a_camera(tmp_path):
+    class Pausing(Followed):
+        def frames(self):
+            for frame in super().frames():
+                if frame.index == 3:
+                    time.sleep(0.6)
+                yield frame
+
+    report = Session(make_config(ingest={"stall_timeout_s": 0.1}), tmp_path, source=Pausing()).run()
+    assert report["status"] == "completed"
 
 
 def test_an_unknown_frame_interval_is_said(tmp_path):

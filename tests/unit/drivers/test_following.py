@@ -56,8 +56,9 @@ def outcome(items):
         {"zarr_format": 2, "chunk_key_encoding": {"name": "v2", "separator": "/"}},
         {"chunk_key_encoding": {"name": "default", "separator": "."}},
         {"shards": (8, *SIZE)},
+        {"shards": (8, *SIZE), "chunk_key_encoding": {"name": "default", "separator": "."}},
     ],
-    ids=["format 3", "format 2", "format 2 nested", "format 3 flat", "shards"],
+    ids=["format 3", "format 2", "format 2 nested", "format 3 flat", "shards", "shards flat"],
 )
 def test_each_frame_comes_when_it_is_written(tmp_path, options):
     growing = array(tmp_path / "m.zarr", **options)
@@ -145,6 +146,57 @@ def test_the_rest_of_a_chunk_that_a_dead_writer_left_is_lost_and_not_zeros(tmp_p
     growing[0:6] = MOVIE[:6]
     kept, lost = outcome(ZarrSource(path=tmp_path / "m.zarr", follow=IDLE_S).frames())
     assert (kept, list(lost)) == (list(range(6)), list(range(6, 12)))
+
+
+def test_shards_of_chunks_of_several_frames(tmp_path):
+    growing = array(tmp_path / "m.zarr", per_chunk=4, shards=(8, *SIZE))
+    source = ZarrSource(path=tmp_path / "m.zarr", follow=IDLE_S)
+    frames, came = source.frames(), []
+    for index in range(15):
+        append(growing, index)
+        came += [next(frames) for _ in range(4 * (index in (4, 8, 12)))]
+    assert outcome([*came, *frames]) == (list(range(15)), {})
+
+
+def test_no_more_is_read_ahead_than_memory_is_for(tmp_path):
+    growing = zarr.create_array(tmp_path / "m.zarr", shape=(3, 2048, 4096), chunks=(1, 2048, 4096), dtype="uint16")
+    growing[:] = 1
+    source = ZarrSource(path=tmp_path / "m.zarr", follow=IDLE_S, frames="0:3")
+    next(source.frames())
+    assert len(source._follower._movie._block) <= 1
+
+
+def test_a_file_that_another_program_holds_is_tried_again(tmp_path, monkeypatch):
+    """As on Windows, where a file that its writer has not closed may not be opened; nothing about it changes then."""
+    append(array(tmp_path / "m.zarr"), 0, 1, 2)
+    source = ZarrSource(path=tmp_path / "m.zarr", follow=60, frames="0:3")
+    read, refused = source._follower._movie._read, []
+
+    def held(start, stop):
+        refused.append(start)
+        return "unreadable chunk: [WinError 32]" if len(refused) < 4 else read(start, stop)
+
+    monkeypatch.setattr(following, "GRACE_S", 30)
+    monkeypatch.setattr(source._follower._movie, "_read", held)
+    assert outcome(source.frames()) == ([0, 1, 2], {})
+
+
+def test_an_image_that_is_described_after_it_was_made_is_waited_for(tmp_path):
+    path = tmp_path / "m.ome.zarr"
+
+    def make():
+        group = zarr.create_group(path)
+        group.create_array("0", shape=(1, 1, *SIZE), chunks=(1, 1, *SIZE), dtype="uint16")[0, 0] = MOVIE[0]
+        axes = [{"name": "t", "type": "time"}, {"name": "c", "type": "channel"}]
+        axes += [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "yx"]
+        scale = [{"type": "scale", "scale": [1, 1, 0.1, 0.1]}]
+        datasets = [{"path": "0", "coordinateTransformations": scale}]
+        group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+
+    threading.Timer(0.1, make).start()
+    source = ZarrSource(path=path, follow=5.0, frames="0:1")
+    assert source.info.pixel_size_um == 0.1
+    assert outcome(source.frames()) == ([0], {})
 
 
 @pytest.mark.parametrize("data", [b"", b"torn"])

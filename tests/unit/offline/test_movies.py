@@ -37,6 +37,11 @@ def test_files_of_one_name_take_their_folders_names(tmp_path):
     assert names(find([tmp_path / "*"], {})) == ["monday_cell", "other", "tuesday_cell"]
 
 
+def test_a_movie_that_is_followed_is_no_batch(tmp_path):
+    (movie,) = find([write(tmp_path / "a.zarr")], {"follow": 5.0})
+    assert "track --follow" in movie.error
+
+
 def test_the_same_file_twice_is_refused(tmp_path):
     path = write(tmp_path / "a.zarr")
     with pytest.raises(ConfigError, match="two movies would be called"):
