@@ -122,8 +122,7 @@ class RunFolder:
             What the source was told, in which are the paths of what is tracked: they stay whatever their names.
         """
         self.files = (*RUN_FILES, *files)
-        self._sources = [path for each in sources for path in _resolved(each)]
-        self._refuse_stores()
+        self.refuse_stores(sources)
         if str(self.path) != str(self.path).encode("utf-8", "replace").decode():  # Arrow takes no other names
             raise ConfigError(f"the folder's name {self.path} is not in UTF-8: give --out another")
         for name in self.files:
@@ -214,8 +213,9 @@ class RunFolder:
         path = path.resolve()
         return any(_is_in(source, path) for source in self._sources)
 
-    def _refuse_stores(self) -> None:
-        """Raise ConfigError where the folder lies in the zarr store that is tracked."""
+    def refuse_stores(self, sources: Iterable[object]) -> None:
+        """Raise ConfigError where the folder lies in a zarr store that is tracked; ``sources`` as in `check`."""
+        self._sources = [path for each in sources for path in _resolved(each)]
         folder = self.path.resolve()
         for store in filter(_is_store, (folder, *folder.parents)):
             if any(_is_in(source, store) or _is_in(store, source) for source in self._sources):

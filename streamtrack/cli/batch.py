@@ -64,7 +64,8 @@ def batch(
     area = options.searched_area(roi, mask)
     with stoppable() as stop:
         with stop.breaks_off():
-            from streamtrack.offline.batch import BatchPlan, BatchRun, batch_config
+            from streamtrack.offline.batch import BatchRun, batch_config
+            from streamtrack.offline.plan import BatchPlan
             from streamtrack.offline.progress import BatchProgress
 
             tables = make_tables(config, chosen, detection, linker, area)

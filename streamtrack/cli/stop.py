@@ -41,7 +41,10 @@ def stop(folder: Annotated[Path, typer.Argument(help="Folder of the run, as give
     alive = f"the run in {folder} has not ended within {FILES_WAIT_S:g} s: is its process still alive?"
     _wait(lambda: not _runs(folder) or None, FILES_WAIT_S, alive)
     report = _report(folder)
-    ended = "stopped before the first frame" if report == before else report.get("status")
+    from streamtrack.offline.manifest import MANIFEST  # takes a while: when all is safe
+
+    unchanged = "interrupted" if (folder / MANIFEST).is_file() else "stopped before the first frame"
+    ended = unchanged if report == before else report.get("status")
     say(f"{folder}: {ended}")
     raise typer.Exit(2 if alarms else 0)
 

@@ -8,29 +8,32 @@ import multiprocessing
 import threading
 import time
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from streamtrack.api import tables_of
 from streamtrack.config import IngestConfig, PluginConfig, RunConfig, validate
-from streamtrack.errors import ConfigError, StreamtrackError, described, foreign_errors
+from streamtrack.errors import ConfigError, SourceError, StreamtrackError, described, foreign_errors
 from streamtrack.garbage import frozen_gc
 from streamtrack.interrupts import Stop
 from streamtrack.offline.blocks import BlockEngine, BlockSource, cut
 from streamtrack.offline.jobs import Declared, Job
 from streamtrack.offline.manifest import Manifest
 from streamtrack.offline.movies import BatchMovie, find
+from streamtrack.offline.plan import PIXEL_BYTES, BatchPlan, Share
 from streamtrack.offline.rows import BatchState, MovieRow
 from streamtrack.registry import check_settings, load
 from streamtrack.results import Results
-from streamtrack.run_lock import RunLock
+from streamtrack.run_folder import RunFolder
 from streamtrack.run_record import Progress
+from streamtrack.search_area import SearchArea
 from streamtrack.session import Session
 from streamtrack.settings import settings_model
+from streamtrack.stop_file import StopFile
 from streamtrack.waiting import joined_within
 
 if TYPE_CHECKING:
@@ -39,12 +42,6 @@ if TYPE_CHECKING:
 
     from streamtrack.offline.cluster import Workers
 
-BLOCK_FRAMES = (32, 256)
-"""Fewest and most frames of a block, where nobody says how many: each costs a task, and the frames before it twice."""
-BLOCKS_PER_WORKER = 8
-"""So that the last ones do not keep the others waiting for long."""
-PIXEL_BYTES = 64 << 20
-"""Of the images of a block, where a sink or a measure needs them; and eight times that of all that are under way."""
 MOST_SESSIONS = 64
 END_S = 60.0
 """How long sessions may take to finish their files after a stop."""
@@ -79,43 +76,6 @@ class BatchResults(Mapping[str, Results]):
 
     def __repr__(self) -> str:
         return f"<streamtrack.BatchResults: {len(self)} of {len(self.rows)} movies>"
-
-
-@dataclass(frozen=True, slots=True)
-class BatchPlan:
-    """How a batch is run.
-
-    Attributes
-    ----------
-    workers
-        Processes on this computer, by default one for each core. Not with a ``scheduler``.
-    scheduler
-        Address of one of dask, ``tls://...``, or a client of one.
-    resource
-        What a worker has to have to be asked, as it was started: ``"GPU"``.
-    block
-        Frames of a task; by default 32 to 256.
-    retries
-        How often a block that failed is tried again.
-    timeout_s
-        How long a block may take once it is its turn.
-    """
-
-    workers: int | None = None
-    scheduler: "str | Client | None" = None
-    resource: str | None = None
-    block: int | None = None
-    retries: int = 2
-    timeout_s: float = 3600.0
-
-    def __post_init__(self) -> None:
-        """Check the numbers; raises ConfigError."""
-        for name, least in (("workers", 1), ("block", 1), ("retries", 0), ("timeout_s", 1)):
-            value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise ConfigError(f"{name} = {value} must be at least {least}")
-        if self.workers is not None and self.scheduler is not None:
-            raise ConfigError("workers are this computer's own, a scheduler has its own: give one of the two")
 
 
 def batch(
@@ -248,31 +208,46 @@ class BatchRun:
         self._folder = folder
         self._stop = stop or Stop()
         self._engine_table = _engine_table(config.engine, own=plan.scheduler is None)
-        self._manifest = Manifest(folder, {**_decisive(config), "source": dict(source)}, overwrite)
         self._movies = find(named, source)
+        self._decisive = {**_decisive(config, self._movies), "source": dict(source)}
         self.state = BatchState([self._row(movie) for movie in self._movies])
+        self._manifest = self._look()
         self._sessions: list[Session] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
 
     def run(self) -> list[MovieRow]:
         """Track all movies; return what became of each. Errors of one movie keep no other from being tracked."""
-        rows = self.state.rows
-        if all(row.skipped or row.status == "failed" for row in rows):
-            return rows
-        with foreign_errors(ConfigError, f"cannot write into {self._folder}"):
-            self._folder.mkdir(parents=True, exist_ok=True)
-        lock = RunLock(self._folder)
-        lock.take()
-        try:
-            begun = [movie for movie in self._movies if self._manifest.knows(movie)]
-            self._manifest.add(self._movies, self._overwrite)
-            self._run({movie.name for movie in begun})
-        finally:
-            lock.release()
-        return rows
+        folder = RunFolder(self._folder)
+        if self._is_there_work():
+            with ExitStack() as opened:
+                opened.callback(folder.release)
+                folder.lock()
+                folder.refuse_stores(movie.source.get("path") for movie in self._movies)
+                opened.enter_context(StopFile(self._folder, self._stop, dict))
+                self._manifest = self._look()  # another batch may have been here until now
+                if self._is_there_work():
+                    self._run()
+        return self.state.rows
 
-    def _run(self, begun: set[str]) -> None:
+    def _look(self) -> Manifest:
+        """See what an earlier batch has done; raises ConfigError where this one would not fit beside it."""
+        manifest = Manifest(self._folder, self._decisive, self._overwrite)
+        manifest.check(self._movies)
+        for movie, row in zip(self._movies, self.state.rows, strict=True):
+            if row.status != "waiting" or self._overwrite or (report := manifest.report_of(movie)) is None:
+                continue
+            if other := manifest.changed(movie, report):
+                row.status, row.error = "failed", other
+            else:
+                row.take(report)
+                row.skipped = True
+        return manifest
+
+    def _is_there_work(self) -> bool:
+        return any(row.status == "waiting" for row in self.state.rows)
+
+    def _run(self) -> None:
         from streamtrack.offline.cluster import Workers, connected
 
         with self._stop, ExitStack() as opened:
@@ -280,6 +255,8 @@ class BatchRun:
                 client = opened.enter_context(connected(self._plan.scheduler, self._plan.workers))
                 workers = Workers(client, self._plan.retries, self._plan.resource)
                 declared = workers.declare(self._engine_table, self._config.folder)
+            begun = {movie.name for movie in self._movies if self._manifest.has_begun(movie)}
+            self._manifest.add(self._movies)  # not before there is somebody to do it
             self.state.dashboard, self.state.n_workers = workers.address, workers.n_threads
             with frozen_gc():  # once, and not for each movie
                 self._run_all(workers, declared, begun)
@@ -290,7 +267,7 @@ class BatchRun:
             if row.status == "waiting":
                 todo.put((number, movie, row))
         n_threads = min(todo.qsize(), workers.n_threads + 1, MOST_SESSIONS)
-        share = _Share(workers, declared, self.state.n_workers, todo.qsize())
+        share = Share(workers, declared, self.state.n_workers, todo.qsize())
 
         def work() -> None:
             while not self._over.is_set():
@@ -317,18 +294,22 @@ class BatchRun:
             for session in self._sessions:
                 session.stop()
 
-    def _track(self, number: int, movie: BatchMovie, row: MovieRow, share: "_Share", begun: bool) -> None:
+    def _track(self, number: int, movie: BatchMovie, row: MovieRow, share: "Share", begun: bool) -> None:
         """Track one movie; whatever goes wrong is its row's error."""
         row.status, began_s = "running", time.monotonic()
         try:
+            if trouble := share.workers.trouble():  # an earlier try's results are left as they are
+                raise SourceError(trouble)
             session = self._session(number, movie, row, share, begun)
             with self._lock:
                 self._sessions.append(session)
                 if self._over.is_set():
                     session.stop()
-            row.take(session.run(lambda progress: _show(row, progress)))
-            with self._lock:
-                self._sessions.remove(session)
+            try:
+                row.take(session.run(lambda progress: _show(row, progress)))
+            finally:
+                with self._lock:
+                    self._sessions.remove(session)
         except KeyboardInterrupt:
             row.status = "interrupted"
         except BaseException as error:  # the other movies have nothing to do with it
@@ -336,7 +317,7 @@ class BatchRun:
             row.error = str(error) if isinstance(error, StreamtrackError) else described(error)
         row.seconds = round(time.monotonic() - began_s, 3)
 
-    def _session(self, number: int, movie: BatchMovie, row: MovieRow, share: "_Share", begun: bool) -> Session:
+    def _session(self, number: int, movie: BatchMovie, row: MovieRow, share: "Share", begun: bool) -> Session:
         assert movie.info is not None
         config = self._config.model_copy(
             update={
@@ -368,26 +349,7 @@ class BatchRun:
         row = MovieRow(movie.name, self._folder / movie.name, movie.info.n_frames if movie.info else None)
         if movie.error:
             row.status, row.error = "failed", movie.error
-        elif not self._overwrite and (report := self._manifest.report_of(movie)):
-            row.take(report)
-            row.skipped = True
         return row
-
-
-@dataclass(frozen=True, slots=True)
-class _Share:
-    """What the sessions share."""
-
-    workers: "Workers"
-    declared: Declared
-    n_workers: int
-    n_movies: int
-
-    def block_frames(self, n_frames: int | None, frame_bytes: int) -> int:
-        """Return how many frames a block should have, as if all movies were as long as this one."""
-        fewest, most = BLOCK_FRAMES
-        even = (n_frames or most) * self.n_movies // (BLOCKS_PER_WORKER * self.n_workers)
-        return max(1, min(max(even, fewest), most, PIXEL_BYTES // frame_bytes))
 
 
 def _show(row: MovieRow, progress: Progress) -> None:
@@ -403,9 +365,24 @@ def _engine_table(config: PluginConfig, *, own: bool) -> dict[str, Any]:
     return table
 
 
-def _decisive(config: RunConfig) -> dict[str, Any]:
-    """Return what decides the results of a movie."""
-    return config.model_dump(mode="json", include={"engine", "linker", "measures", "sinks", "roi", "mask"})
+def _decisive(config: RunConfig, movies: Sequence[BatchMovie]) -> dict[str, Any]:
+    """Return what decides the results of a movie; files by what is in them, too, as they may be written anew."""
+    table = config.model_dump(mode="json", include={"engine", "linker", "measures", "sinks", "roi", "mask"})
+    weights = Path(str(config.engine.settings.get("weights", "")))
+    if weights.is_file():
+        with foreign_errors(ConfigError, f"cannot read the weights {weights}"):
+            table["weights_crc32"] = f"{zlib.crc32(weights.read_bytes()):08x}"
+    if config.mask is not None:
+        table["mask_crc32"] = _mask_crc32(config.folder / config.mask, movies)
+    return table
+
+
+def _mask_crc32(mask: Path, movies: Sequence[BatchMovie]) -> str | None:
+    """Return a checksum of a mask, None where it fits no movie: each of them says why."""
+    for shape in dict.fromkeys(movie.info.shape for movie in movies if movie.info):
+        with suppress(ConfigError):
+            return SearchArea(shape, mask=mask).crc32
+    return None
 
 
 def _refuse_without_dask() -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 import dask.config
 from distributed import Client, Future, LocalCluster, wait
+from distributed.comm.registry import get_backend
+from distributed.scheduler import KilledWorker
 
 from streamtrack.errors import ConfigError, EngineError, foreign_errors, one_line
 from streamtrack.offline.jobs import Declared, FoundBlock, Job, declare, search
@@ -85,6 +87,8 @@ class Workers:
 
     def trouble(self) -> str:
         """Return why no block will be searched any more, nothing while all is well; may be called often."""
+        if self._client.status != "running":
+            return "the scheduler is gone"
         with self._lock:
             now_s = time.monotonic()
             if now_s - self._looked_s > LOOK_S:
@@ -93,8 +97,6 @@ class Workers:
             return self._trouble
 
     def _look(self, now_s: float) -> str:
-        if self._client.status != "running":
-            return "the scheduler is gone"
         try:
             alive = bool(self._client.nthreads())
         except Exception as error:  # whatever a broken connection makes of itself
@@ -124,6 +126,9 @@ class Searching:
             if self.ready(0):
                 raise
             return None
+        except KilledWorker as error:
+            died = f"{int(error.allowed_failures) + 1} workers died over it"
+            raise EngineError(f"{died}: too little memory, or a back end that crashes?") from error
         return block
 
     def release(self) -> None:
@@ -160,6 +165,8 @@ def connected(scheduler: "str | Client | None", n_workers: int | None) -> Iterat
 @contextmanager
 def _client(address: Any) -> Iterator[Client]:
     try:
+        if isinstance(address, str) and "://" in address:
+            get_backend(address.partition("://")[0])  # a client of an unknown one hangs when it is collected
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:  # it raises all of these where nobody answers
         raise ConfigError(f"no scheduler of dask answers at {address}: {one_line(error)}") from error

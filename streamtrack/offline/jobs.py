@@ -4,9 +4,10 @@ Nothing here knows dask. Each process keeps one engine, warm, and searches one b
 """
 
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,7 +134,7 @@ class _Warm:
 
     def of(self, table: Mapping[str, Any], config_folder: Path) -> Engine:
         """Return an engine of these settings; one of others is closed."""
-        key = json.dumps([plain(table), str(config_folder)], sort_keys=True)
+        key = json.dumps([plain(table), str(config_folder), _written(table)], sort_keys=True)
         if self.engine is not None and self.table != key:
             self.engine.close()
             self.engine = None
@@ -141,6 +142,14 @@ class _Warm:
             self.engine = build("engines", PluginConfig(**table), config_folder=config_folder).instance
             self.table = key
         return self.engine
+
+
+def _written(table: Mapping[str, Any]) -> list[int]:
+    """Return when and how large a file of weights was written: it may be another one of the same name by now."""
+    with suppress(OSError):
+        about = os.stat(str(table.get("weights", "")))
+        return [about.st_mtime_ns, about.st_size]
+    return []
 
 
 _warm = _Warm()
@@ -192,6 +201,8 @@ def _found(job: Job, source: FrameSource, engine: Engine) -> tuple[list[_Found],
     for item in source.frames():
         if job.shown_from is not None and item.index < job.shown_from:
             raise SourceError(f"{source.info.name}: frame {item.index} came where {job.shown_from} was asked for")
+        if job.last is not None and item.index >= job.last:  # the movie has grown since it was cut
+            break
         belongs = job.first is None or item.index >= job.first
         if isinstance(item, LostFrame):
             lost += [item] if belongs else []

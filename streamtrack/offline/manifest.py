@@ -12,6 +12,7 @@ from streamtrack.files import write_durably
 from streamtrack.offline.movies import BatchMovie
 from streamtrack.plain import plain
 from streamtrack.report import read_report
+from streamtrack.run_folder import MARK
 
 MANIFEST = "batch.json"
 DONE = ("completed", "incomplete")
@@ -36,33 +37,46 @@ class Manifest:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
-        self._folder, self._settings = folder, plain(settings)
+        self._folder, self._settings, self._overwrite = folder, plain(settings), overwrite
         known = self._read()
         self._movies: dict[str, Any] = known.get("movies", {})
-        if not known or overwrite:
-            return
-        if known.get("streamtrack") != __version__:
-            raise ConfigError(f"{folder} holds a batch of streamtrack {known.get('streamtrack')}: {_CURE}")
-        before, now = known.get("settings", {}), self._settings
-        other = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-        if other:
-            key = other[0]
-            raise ConfigError(f"{folder} holds a batch with {key} = {before.get(key)}, not {now.get(key)}: {_CURE}")
+        other = self._other(known) if known else ""
+        if other and not overwrite:
+            raise ConfigError(f"{folder} holds a batch {other}: {_CURE}")
+        if other:  # results that are not replaced now are not those of these settings
+            self._movies = {}
 
-    def add(self, movies: Sequence[BatchMovie], overwrite: bool) -> None:
-        """Write down what will be tracked; raises ConfigError where a folder is another movie's."""
-        for movie in movies:
+    def _other(self, known: Mapping[str, Any]) -> str:
+        """Return what differs from an earlier batch, nothing where all is the same."""
+        if known["streamtrack"] != __version__:
+            return f"of streamtrack {known['streamtrack']}"
+        before, now = known["settings"], self._settings
+        different = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+        return "".join(f"with {key} = {before.get(key)}, not {now.get(key)}" for key in different[:1])
+
+    def check(self, movies: Sequence[BatchMovie]) -> None:
+        """Raise ConfigError where a folder is another movie's."""
+        for movie in () if self._overwrite else movies:
             before = self._movies.get(movie.name)
-            if before not in (None, _identity(movie)) and not overwrite:
+            if before not in (None, _identity(movie)) and (self._folder / movie.name).exists():
                 raise ConfigError(f"{self._folder / movie.name} holds the results of {before}: {_CURE}")
-            self._movies[movie.name] = _identity(movie)
+
+    def add(self, movies: Sequence[BatchMovie]) -> None:
+        """Write down what will be tracked; raises ConfigError."""
+        self._movies |= {movie.name: _identity(movie) for movie in movies}
         content = {"streamtrack": __version__, "settings": self._settings, "movies": self._movies}
         with foreign_errors(ConfigError, f"cannot write into {self._folder}"):
             write_durably(self._folder / MANIFEST, json.dumps(content, indent=1).encode())
 
     def knows(self, movie: BatchMovie) -> bool:
-        """Return whether a batch has begun to track this movie into its folder."""
+        """Return whether a batch was asked to track this movie into its folder."""
         return self._movies.get(movie.name) == _identity(movie)
+
+    def has_begun(self, movie: BatchMovie) -> bool:
+        """Return whether a batch has begun to write into the folder of this movie: it has a report then."""
+        with suppress(ConfigError):
+            return self.knows(movie) and MARK in read_report(self._folder / movie.name).get("versions", {})
+        return False
 
     def report_of(self, movie: BatchMovie) -> dict[str, Any] | None:
         """Return the report of a movie that a batch has tracked to its end."""
@@ -71,17 +85,29 @@ class Manifest:
             return report if self.knows(movie) and report.get("status") in DONE else None
         return None
 
+    def changed(self, movie: BatchMovie, report: Mapping[str, Any]) -> str:
+        """Return why a report is not one of this movie as it is now, nothing where it may be."""
+        before: Mapping[str, Any] = report.get("source") or {}
+        for key in _SAME if before else ():
+            was, is_now = before.get(key), plain(getattr(movie.info, key))
+            if was != is_now:
+                held = f"{self._folder / movie.name} holds the results of the movie with {key} = {was}"
+                return f"{held}, not {is_now}: move that folder away to track it again, or pass --overwrite"
+        return ""
+
     def _read(self) -> dict[str, Any]:
         path = self._folder / MANIFEST
         if not path.exists():
             return {}
         with foreign_errors(ConfigError, f"{path} cannot be read; was it written by a batch?"):
             known = json.loads(path.read_bytes())
-            if not ("streamtrack" in known and isinstance(known["movies"], dict)):
+            if "streamtrack" not in known or not all(isinstance(known[key], dict) for key in ("settings", "movies")):
                 raise ConfigError(f"{path} was not written by streamtrack; choose another folder")
             return dict(known)
 
 
+_SAME = ("shape", "dtype", "n_frames", "pixel_size_um", "frame_interval_s")
+"""Of a movie, what its results hold for: the file of that name may have grown, or be another one."""
 _CURE = "choose another --out, or pass --overwrite"
 
 

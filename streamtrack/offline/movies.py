@@ -20,6 +20,8 @@ from streamtrack.settings import settings_model
 from streamtrack.types import SourceInfo
 
 _ENDINGS = re.compile(r"(\.ome)?\.(zarr|tiff?|btf)(\.zip)?$|\.zip$", re.IGNORECASE)
+_TAKEN = re.compile(r"(stop|con|prn|aux|nul|com\d|lpt\d)(\..*)?|(batch|stopping)\.json(\..*)?|run\.lock", re.IGNORECASE)
+"""What a batch has in its folder, what asks it to stop there, and what Windows takes for a device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def find(named: Iterable[str | Path], chosen: Mapping[str, Any]) -> list[BatchMo
     if not tables:
         raise ConfigError("nothing to track: name movies, or folders with movies in them")
     movies = [movie for name, table in zip(_names(tables), tables, strict=True) for movie in _opened(name, table)]
-    again = [name for name, count in Counter(os.path.normcase(movie.name) for movie in movies).items() if count > 1]
+    again = [name for name, count in Counter(movie.name.casefold() for movie in movies).items() if count > 1]
     if again:
         raise ConfigError(f"two movies would be called {again[0]}: track them into different folders")
     return movies
@@ -118,9 +120,9 @@ def _names(tables: list[dict[str, Any]]) -> list[str]:
     paths = [_parts(table) for table in tables]
     names = [parts[-1] for parts in paths]
     for depth in range(2, max(map(len, paths), default=1) + 1):
-        count = Counter(map(os.path.normcase, names))
+        count = Counter(map(str.casefold, names))  # many disks of macOS know no case either
         names = [
-            "_".join(parts[-depth:]) if count[os.path.normcase(name)] > 1 else name
+            "_".join(parts[-depth:]) if count[name.casefold()] > 1 else name
             for name, parts in zip(names, paths, strict=True)
         ]
     return names
@@ -134,8 +136,9 @@ def _parts(table: Mapping[str, Any]) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """Return a name that every system takes for a folder."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("._ ") or "movie"
+    """Return a name that every system takes for a folder, and that means nothing else in that of a batch."""
+    plain = re.sub(r"[^\w.-]+", "_", name).strip("._ ") or "movie"
+    return f"movie_{plain}" if _TAKEN.fullmatch(plain) else plain
 
 
 def _opened(name: str, table: dict[str, Any]) -> Iterator[BatchMovie]:

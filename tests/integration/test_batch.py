@@ -17,7 +17,8 @@ import zarr
 import streamtrack
 from streamtrack.config import RunConfig
 from streamtrack.errors import ConfigError
-from streamtrack.offline.batch import BatchPlan, BatchRun
+from streamtrack.offline.batch import BatchRun
+from streamtrack.offline.plan import BatchPlan
 
 cluster = pytest.importorskip("streamtrack.offline.cluster", reason="needs the extra 'offline'")
 

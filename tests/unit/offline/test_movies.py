@@ -42,6 +42,19 @@ def test_a_movie_that_is_followed_is_no_batch(tmp_path):
     assert "track --follow" in movie.error
 
 
+def test_names_that_mean_something_else_are_not_taken(tmp_path):
+    for name in ("stop", "stop.motion", "batch.json", "run.lock", "CON", "com1.b", "stopped"):
+        write(tmp_path / f"{name}.zarr")
+    taken = ["CON", "batch.json", "com1.b", "run.lock", "stop", "stop.motion"]
+    assert sorted(names(find([tmp_path], {}))) == [*(f"movie_{name}" for name in taken), "stopped"]
+
+
+def test_names_that_differ_in_case_only_take_their_folders_names(tmp_path):
+    write(tmp_path / "monday" / "cell.zarr")
+    write(tmp_path / "tuesday" / "Cell.zarr")
+    assert names(find([tmp_path / "*"], {})) == ["monday_cell", "tuesday_Cell"]
+
+
 def test_the_same_file_twice_is_refused(tmp_path):
     path = write(tmp_path / "a.zarr")
     with pytest.raises(ConfigError, match="two movies would be called"):
