@@ -24,6 +24,7 @@ LEAST_ERROR_PX = 0.01
 _FWHM = 2.355
 _AS_WIDE = 1.06  # times the variance of the others, a single spot's at most
 _MOST_SAMPLED_PX = 10_000
+_FAINT = 1e-2  # counts
 
 
 class Spots:
@@ -63,10 +64,13 @@ class Spots:
         frame = pixels.astype(np.float32)
         if self._is_dark:
             np.negative(frame, out=frame)
+        noise = noise_of(frame)
+        if 0.0 < noise < _FAINT:  # in units that are too large for it the fit would end where it began
+            frame, noise = frame / np.float32(noise), 1.0
         order = np.argsort(found.y, kind="stable")
         y, x, sigma = (each[order].astype(np.float64) for each in (found.y, found.x, found.sigma))
         fits, is_fitted = np.full((len(y), N_COLUMNS), nan), np.zeros(len(y), np.bool_)
-        fit_spots(frame, y, x, sigma, noise_of(frame), self._variance, fits, is_fitted)
+        fit_spots(frame, y, x, sigma, noise, self._variance, fits, is_fitted)
         if not is_fitted.any():
             return found
         keep = np.ones(len(y), np.bool_)

@@ -80,6 +80,16 @@ def test_where_in_its_pixel_a_spot_lies_does_not_matter():
     assert np.abs(bias).max() < 0.015
 
 
+@pytest.mark.parametrize("unit", [1e-12, 1e-7, 1e-3, 1e30])
+def test_the_unit_of_a_pixels_value_does_not_matter(unit):
+    rng = np.random.default_rng(4)
+    places = lattice(rng, 12)
+    frame, start = shown(places, 400.0).astype(np.float32), said(places + rng.normal(0, NETWORK_PX, places.shape))
+    in_counts, found = (Spots().localised(frame * np.float32(times), start) for times in (1, unit))
+    np.testing.assert_allclose(found.y, in_counts.y, atol=0.001)
+    np.testing.assert_allclose(found.sigma, in_counts.sigma, rtol=0.01)
+
+
 def test_a_spot_that_was_found_twice_counts_once_with_the_better_score():
     rng = np.random.default_rng(4)
     places = lattice(rng, 20)
