@@ -17,6 +17,7 @@ import dask.config
 from distributed import Client, Future, LocalCluster, wait
 from distributed.comm.registry import get_backend
 from distributed.scheduler import KilledWorker
+from distributed.utils import silence_logging_cmgr
 
 from streamtrack.errors import ConfigError, EngineError, foreign_errors, one_line
 from streamtrack.offline.jobs import Declared, FoundBlock, Job, declare, search
@@ -154,7 +155,7 @@ def connected(scheduler: "str | Client | None", n_workers: int | None) -> Iterat
     if isinstance(scheduler, Client):
         yield scheduler
     elif scheduler is not None:
-        with _client(scheduler) as client:
+        with silence_logging_cmgr(logging.CRITICAL), _client(scheduler) as client:  # what goes wrong is said once
             yield client
     else:
         with _own(n_workers) as cluster, _client(cluster) as client:
