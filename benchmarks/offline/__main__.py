@@ -1,0 +1,61 @@
+"""What a batch costs beside its engines: the second worker's gain, memory, reading, and a peer.
+
+``python -m benchmarks.offline [--quick] [--only PART ...] [--out FILE.json]``
+
+*scaling*: 8 movies of vesicles (96 frames of 256x256, 125 particles, SNR 4), and one long movie, by one worker and by
+two, each with one thread, beside two processes that read and search the same frames and do nothing else, against one.
+One and two take turns, five pairs, workers and engines started before; a gain is the ratio within a pair, its median is
+given, and as a share of the bare processes' gain. It needs two cores that do nothing else.
+
+*peer*: the same frames by a ``dask.bag`` of ``trackpy.batch`` and ``trackpy.link``, on two workers as well. F1 is that
+of the detections; ours has its own threshold, trackpy the best one on a movie that is scored.
+
+*reading*: the engine on frames in memory, and on frames that it reads, in turn, for several ways to store them; as a
+share of the engine's time, of the clock and of the processors.
+
+*memory*: a movie of 100,000 frames of 256x256 through an engine that does next to nothing: how much more memory is
+resident than after the first 1,000 frames, for one run, and for a batch with one worker.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.offline.memory import memory
+from benchmarks.offline.movies import FULL, QUICK, pixels_of, simulated, store, truth_of
+from benchmarks.offline.peer import peer
+from benchmarks.offline.reading import reading
+from benchmarks.offline.scaling import scaling
+from benchmarks.shared.record import command_line, command_parser, write
+from streamtrack.bench.computer import describe
+from streamtrack.report import versions
+
+
+def main() -> None:
+    """Run the benchmark, print its figures and write its file."""
+    parser = command_parser(__doc__, "two short movies, one pair, 2,000 frames for memory: under a minute")
+    names = ("scaling", "peer", "reading", "memory")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="measure these only")
+    arguments = parser.parse_args()
+    size = QUICK if arguments.quick else FULL
+    record: dict[str, Any] = {"command": command_line("offline"), "computer": describe(), "versions": versions()}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        place, movies = Path(folder), simulated(size)
+        pixels, truth = [pixels_of(movie) for movie in movies], [truth_of(movie) for movie in movies]
+        paths, long = store(place, pixels)
+        parts: dict[str, Callable[[], dict[str, Any]]] = {
+            "scaling": lambda: scaling(paths, long, place, size.pairs),
+            "peer": lambda: peer(paths, truth, place),
+            "reading": lambda: reading(pixels[0], place, 1 if arguments.quick else 5),
+            "memory": lambda: memory(place, size.memory_frames),
+        }
+        for name in arguments.only:
+            record[name] = parts[name]()
+            print(name, json.dumps(record[name], indent=1), flush=True)
+    write(record, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
