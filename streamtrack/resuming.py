@@ -84,16 +84,19 @@ class Resumption:
             return
         for key in ("name", "shape", "dtype", "n_frames", "pixel_size_um", "frame_interval_s"):
             was, is_now = self.report["source"].get(key), plain(getattr(info, key))
-            if was != is_now:
+            is_followed = key == "n_frames" and None in (was, is_now)
+            if was != is_now and not is_followed:
                 raise ConfigError(f"{self._folder} holds a run of a movie with {key} = {was}, not {is_now}")
         before = {"streamtrack": self.report["versions"].get("streamtrack"), **self.report["config"]}
         now = {"streamtrack": __version__, **plain(config)}
         before |= {f"engine's {key}": value for key, value in self.report["engine"].items() if isinstance(value, str)}
         now |= {f"engine's {key}": value for key, value in plain(engine).items() if isinstance(value, str)}
-        for key in sorted(before.keys() | now.keys() - {"ingest"}):
-            if key != "ingest" and before.get(key) != now.get(key):
+        was, is_now = dict(_flat(before)), dict(_flat(now))
+        for key in sorted(was.keys() | is_now.keys()):
+            is_compared = not key.startswith("ingest.") and key != "source.follow"
+            if is_compared and was.get(key) != is_now.get(key):
                 raise ConfigError(
-                    f"{self._folder} holds a run with {key} = {before.get(key)}, not {now.get(key)}: "
+                    f"{self._folder} holds a run with {key} = {was.get(key)}, not {is_now.get(key)}: "
                     "resume with the same settings, or track again with --overwrite"
                 )
 
@@ -245,6 +248,15 @@ class Remembering:
                 self._sight(before, denoise=False)
         self._shown = frame.index
         return self._sight(frame, denoise=denoise)
+
+
+def _flat(settings: Mapping[str, Any], table: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each setting with its full name, ``source.path``; lists are settings of their own."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{table}{key}.")
+        else:
+            yield table + key, value
 
 
 def _report_of(folder: Path) -> Mapping[str, Any]:

@@ -6,9 +6,11 @@ is not, after a while in which it may still come, since some writers write sever
 nothing new came for as long as the user said.
 """
 
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from numpy.typing import NDArray
@@ -76,7 +78,7 @@ class Growing(Protocol):
         ...
 
     def promised(self) -> int:
-        """Return how many frames the metadata speak of by now."""
+        """Return how many frames the metadata speak of by now; raises SourceError where there are none any more."""
         ...
 
 
@@ -156,6 +158,8 @@ class Follower:
     def _promised(self, index: int) -> Iterator[LostFrame]:
         """Yield what was promised and never came, and keep in mind how it ended."""
         promised = self._movie.promised()
+        if max(promised, index) <= self._first:
+            raise SourceError(f"no frame came within {self._idle_s:g} s: start its writer, or give --follow more")
         came = f"frame {index - 1} was the last" if index > self._first else "no frame came"
         self._said = f"followed until nothing new had come for {self._idle_s:g} s: {came}"
         if promised < index:
@@ -191,6 +195,12 @@ def opened_within(idle_s: float, attempt: Callable[[], Opened]) -> Opened:
                 raise
             is_new = True
             time.sleep(_SLOWEST_S)
+
+
+def check_there(metadata: Iterable[Path]) -> None:
+    """Raise SourceError where a movie that was followed is gone: that nothing comes is not its end."""
+    if not any(os.path.isfile(path) for path in metadata):
+        raise SourceError("is not there any more: it was deleted or moved, or its disk cannot be reached")
 
 
 def followed_frames(frames: str | None) -> tuple[int, int | None]:

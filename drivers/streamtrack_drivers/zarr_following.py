@@ -17,7 +17,7 @@ from zarr.storage import LocalStore
 
 from streamtrack.errors import SourceError
 from streamtrack_drivers.axes import MovieView
-from streamtrack_drivers.following import Image, on_the_loops_clock
+from streamtrack_drivers.following import Image, check_there, on_the_loops_clock
 from streamtrack_drivers.stored_array import BLOCK_FRAMES, SMALL_BLOCK_BYTES
 from streamtrack_drivers.zarr_chunks import ChunkReader, DamagedChunkError
 
@@ -89,7 +89,8 @@ class GrowingZarr:
         return -1
 
     def promised(self) -> int:
-        """Return the length in the array's own metadata; consolidated ones go stale."""
+        """Return the length in the array's own metadata; they go stale when consolidated. Raises SourceError."""
+        check_there(self._folder / name for name in _METADATA)
         for name in _METADATA:
             with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
                 return int(json.loads((self._folder / name).read_bytes())["shape"][self._t])

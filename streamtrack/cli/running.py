@@ -12,7 +12,8 @@ from streamtrack.cli.saying import say, say_error
 from streamtrack.config import RunConfig, engine_kind, read_toml, validate
 from streamtrack.errors import ConfigError
 from streamtrack.interrupts import Stop
-from streamtrack.registry import source_from_text
+from streamtrack.registry import load, names, source_from_text
+from streamtrack.settings import settings_model
 from streamtrack.stop_file import unsafe
 from streamtrack.triggers.python import functions_of
 
@@ -37,6 +38,7 @@ def make_config(
     data = make_tables(config, chosen, engine, linker, area, source)
     if "source" not in data:
         raise ConfigError("nothing to track: name a movie, or give --config a file with a [source] table")
+    _check_options(str(data["source"].get("kind")), chosen or {})
     if mode is not None:
         data["mode"] = mode
     run_config = validate(RunConfig, data, str(config) if config else "command line")
@@ -141,6 +143,17 @@ def _command_lines(report: dict[str, Any]) -> list[str]:
         lines.append(f"  {name}: {counts or 'no command'}{problem}")
     light = in_words(report["safety"]["light"]) if report["safety"] else ""
     return [*lines, f"  {light}"] if light else lines
+
+
+def _check_options(kind: str, chosen: dict[str, Any]) -> None:
+    """Raise ConfigError where a source does not have what an option chooses."""
+    said = [name for name, value in chosen.items() if value is not None]
+    if not said or kind not in names("sources"):
+        return
+    known = settings_model(load("sources", kind)).model_fields
+    for name in said:
+        if name not in known:
+            raise ConfigError(f"--{name} means nothing to the source {kind!r}: leave it out")
 
 
 def _update(data: dict[str, Any], table: str, said: dict[str, Any]) -> None:

@@ -147,7 +147,8 @@ def test_a_frame_is_read_soon_after_it_was_written(writing):
         (("--follow", "20250101.zarr"), "no such file or folder"),
         (("--follow", "./m.zarr"), "no such file or folder"),
         (("m.zarr", "--follow", "-3"), "follow"),
-        (("sim:vesicle", "--follow"), "unknown key 'follow'"),
+        (("sim:vesicle", "--follow"), "--follow means nothing to the source 'sim': leave it out"),
+        (("sim:vesicle", "--channel", "1"), "--channel means nothing to the source 'sim': leave it out"),
     ],
 )
 def test_mistakes_are_one_line(cli, tmp_path, monkeypatch, arguments, message):

@@ -110,11 +110,30 @@ def test_a_run_that_was_stopped_goes_on(movie, run, tmp_path):
     assert searched_before(results.report) >= 13
 
 
+def test_a_run_that_followed_the_movie_goes_on_when_it_is_written(run, movie, tmp_path):
+    def source(**follow):
+        return {"source": {"kind": "zarr", "path": movie, **follow}}
+
+    for follow in ({}, {"follow": 1.0}):
+        out = tmp_path / f"out{len(follow)}"
+        stopped = Session(config(movie, **source(follow=60.0)), out)
+        report = stopped.run(lambda progress, run=stopped: run.stop() if progress.processed == 15 else None)
+        assert report["status"] == "interrupted"
+        report = Session(config(movie, **source(**follow)), out, resume=True).run()
+        assert searched_before(report) >= 13
+        assert report["status"] == "incomplete"
+        for name in TABLES:
+            assert (out / name).read_bytes() == (run[0] / name).read_bytes(), name
+
+
 def test_another_run_is_not_taken_for_it(movie, run, tmp_path):
     whole, states = run
     shutil.copytree(states / "20", tmp_path / "out")
     for settings, said in [
-        ({"engine": {**ENGINE, "threshold": 0.7}}, "holds a run with engine = .*resume with the same settings"),
+        (
+            {"engine": {**ENGINE, "threshold": 0.7}},
+            r"a run with engine\.threshold = .*, not 0\.7: resume with the same settings",
+        ),
         ({"measures": []}, "holds a run with measures = "),
         (
             {"source": {"kind": "zarr", "path": movie, "frames": "2:"}},

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from streamtrack.errors import SourceError
 from streamtrack.types import SourceInfo
 from streamtrack_drivers.axes import moment_s
-from streamtrack_drivers.following import GRACE_S, Image, NotYetError, on_the_loops_clock
+from streamtrack_drivers.following import GRACE_S, Image, NotYetError, check_there, on_the_loops_clock
 from streamtrack_drivers.paths import NDTIFF_INDEX, folders
 from streamtrack_drivers.tiff_stack.ndtiff import Entry, Value, axes_values, chosen_values, entries_in
 
@@ -93,7 +93,8 @@ class GrowingNDTiff:
         return self._last
 
     def promised(self) -> int:
-        """Return how many frames the index names."""
+        """Return how many frames the index names; raises SourceError where there is none any more."""
+        check_there([self._folder / NDTIFF_INDEX])
         return self._last + 1
 
     def _is_dark(self, index: int) -> bool:

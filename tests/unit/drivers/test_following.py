@@ -374,3 +374,28 @@ def test_other_tiff_files_are_not_followed(tmp_path):
     tiff_files.by_tifffile(tmp_path / "m.tif", MOVIE)
     with pytest.raises(SourceError, match="leave --follow out"):
         TiffSource(path=tmp_path / "m.tif", follow=1)
+
+
+@pytest.mark.parametrize("frames", [None, "20:30"])
+def test_that_no_frame_came_is_no_complete_movie(tmp_path, frames):
+    append(array(tmp_path / "m.zarr"), *range(3 if frames else 0))
+    with pytest.raises(SourceError, match=r"no frame came within .* s: start its writer"):
+        list(ZarrSource(path=tmp_path / "m.zarr", frames=frames, follow=IDLE_S).frames())
+
+
+def test_a_movie_that_is_gone_has_not_ended(tmp_path):
+    append(array(tmp_path / "m.zarr"), *range(3))
+    frames = ZarrSource(path=tmp_path / "m.zarr", follow=IDLE_S).frames()
+    assert [next(frames).index for _ in range(3)] == [0, 1, 2]
+    shutil.rmtree(tmp_path / "m.zarr")
+    with pytest.raises(SourceError, match="is not there any more: it was deleted or moved"):
+        next(frames)
+
+
+def test_a_data_set_that_is_gone_has_not_ended(tmp_path):
+    tiff_files.ndtiff(tmp_path / "m", [({"time": t}, MOVIE[t]) for t in range(3)], **SAID)
+    frames = TiffSource(path=tmp_path / "m", follow=IDLE_S).frames()
+    assert [next(frames).index for _ in range(3)] == [0, 1, 2]
+    shutil.rmtree(tmp_path / "m")
+    with pytest.raises(SourceError, match="is not there any more: it was deleted or moved"):
+        next(frames)
