@@ -58,7 +58,7 @@ def _polarity(image: Image, is_dark: bool) -> str:
     from scipy.ndimage import gaussian_filter
 
     contrast = gaussian_filter(image, 1.3) - gaussian_filter(image, 3.0)
-    contrast /= max(_noise(contrast), 1e-6)
+    contrast /= _noise(contrast) or 1e-6
     low, high = int((contrast < -_CLEAR).sum()), int((contrast > _CLEAR).sum())
     if low < 20 or low < 5 * high or -contrast.min() < contrast.max():
         return ""

@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from streamtrack.sinks.contrast import stretch
 from streamtrack.sinks.overview_summary import PointSample, Summary
 from streamtrack.types import CONFIRMED, Detections, Pixels
 
@@ -162,7 +163,7 @@ def _why_none(summary: Summary) -> str:
 def _draw_denoised(axes: Axes, summary: Summary, window: Window) -> None:
     if summary.shown is None or summary.shown.denoised is None:
         return _note(axes, "Denoised", "not available: the frame meant for it did not come")
-    low, high = _stretch(summary.shown.frame.pixels[window])
+    low, high = stretch(summary.shown.frame.pixels[window])
     _show(axes, summary.shown.denoised, window, least_span=(high - low) / 2)  # or traces of noise would shine
     _title(axes, "Denoised", f"frame {summary.shown.frame.index}" + _cropped(summary, window))
 
@@ -230,7 +231,7 @@ def _draw_latency(axes: Axes, summary: Summary) -> None:
 def _show(axes: Axes, image: Pixels, window: Window, dim: float = 1.0, least_span: float = 0.0) -> None:
     """Show part of an image, stretched between percentiles, with the coordinates of the whole one as ticks."""
     part = image[window]
-    low, high = _stretch(part)
+    low, high = stretch(part)
     high = max(high, low + least_span)
     top, left = window[0].start, window[1].start
     extent = (left - 0.5, left + part.shape[1] - 0.5, top + part.shape[0] - 0.5, top - 0.5)
@@ -238,14 +239,6 @@ def _show(axes: Axes, image: Pixels, window: Window, dim: float = 1.0, least_spa
     axes.imshow(part, cmap="gray", vmin=low, vmax=low + dim * (high - low), extent=extent, aspect=aspect)
     axes.set_autoscale_on(False)
     _label(axes, "x (px)", "y (px)")
-
-
-def _stretch(image: Pixels) -> tuple[float, float]:
-    finite = image[np.isfinite(image)]
-    if finite.size == 0:
-        return 0.0, 1.0
-    low, high = np.percentile(finite, (1, 99.8))
-    return float(low), float(max(high, low + 1e-6))
 
 
 def _draw_scale_bar(axes: Axes, pixel_size_um: float | None, window: Window) -> None:

@@ -81,6 +81,8 @@ def _status(report: Mapping[str, Any] | None) -> str:
     if report is None:
         return '<p class="status">the run had not come to its end when this was written</p>'
     said = f"{report['started']}, {report['duration_s']:.1f} s, streamtrack {report['versions'].get('streamtrack', '')}"
+    lost = report["frames"]["lost"]
+    said += f"; {lost:,} frame{'s' * (lost != 1)} lost" if lost else ""
     status = str(report["status"])
     kind = "status" if status == "completed" else "status bad"
     error = f'<p class="status bad">{escape(str(report["error"]))}</p>' if report.get("error") else ""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from streamtrack.sinks.contrast import stretch
 from streamtrack.sinks.page.gathered import Moment
 from streamtrack.types import Pixels
 
@@ -30,30 +31,29 @@ def shrink(image: "Pixels | NDArray[np.float32]", most_px: int) -> tuple[NDArray
 
     What is left over at the border is cut off.
     """
-    n = -(-max(image.shape) // most_px)
+    n = min(-(-max(image.shape) // most_px), *image.shape)
     height, width = (size // n for size in image.shape)
     part = image[: height * n, : width * n].reshape(height, n, width, n)
     mean: NDArray[np.float32] = part.mean(axis=(1, 3), dtype=np.float32)
     return mean, n
 
 
-def stretch(image: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the values that become black and white."""
-    finite = image[np.isfinite(image)]
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = np.percentile(finite, (1, 99.8))
-    return float(low), float(max(high, low + 1e-6))
-
-
 def still(
-    image: "Pixels | NDArray[np.float32]", over: str, pixel_size_um: float | None, label: str, dim: float = 1.0
+    image: "Pixels | NDArray[np.float32]",
+    over: str,
+    pixel_size_um: float | None,
+    label: str,
+    dim: float = 1.0,
+    least_span: float = 0.0,
 ) -> str:
-    """Return an SVG of an image, (H, W), whose coordinates are its pixels, with ``over`` drawn over it."""
+    """Return an SVG of an image, (H, W), whose coordinates are its pixels, with ``over`` drawn over it.
+
+    White is ``dim`` times as far from black as the image asks for, and ``least_span`` counts at least.
+    """
     height, width = image.shape
     small, n = shrink(image, MOST_PX)
     low, high = stretch(small)
-    uri = _uri(_image(small, low, low + dim * (high - low)))
+    uri = _uri(_image(small, low, low + dim * max(high - low, least_span)))
     size = f'width="{small.shape[1] * n}" height="{small.shape[0] * n}"'
     placed = f'x="-0.5" y="-0.5" {size} preserveAspectRatio="none" href="{uri}"'
     box = f"-0.5 -0.5 {width} {height}"

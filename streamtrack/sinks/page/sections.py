@@ -6,6 +6,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtrack.sinks.contrast import stretch
 from streamtrack.sinks.overview_summary import PointSample, Summary
 from streamtrack.sinks.page.charts import Series, chart
 from streamtrack.sinks.page.gathered import SCORE_EDGES, Gathered, Moment
@@ -37,10 +38,9 @@ def sections(summary: Summary, gathered: Gathered, moments: Sequence[Moment]) ->
 
 
 def _facts(summary: Summary) -> str:
-    source, lost = summary.source, summary.n_lost
+    source = summary.source
     facts = {
         "frames": f"{summary.n_frames:,}",
-        "lost in between": f"{lost:,}",
         "detections": f"{summary.n_detections:,}",
         "confirmed tracks": f"{summary.lengths.total():,}",
         "frame": f"{source.shape[0]} x {source.shape[1]} px, {source.dtype}",
@@ -61,7 +61,10 @@ def _pictures(summary: Summary, points: PointSample, since: str) -> Iterator[str
         picture = still(shown.frame.pixels, over, um, f"frame {index} with circles around its detections")
         yield _figure(f"Frame {index}", f"{len(found):,} detections", picture)
         if shown.denoised is not None:
-            yield _figure("Denoised", f"frame {index}", still(shown.denoised, "", um, f"frame {index}, denoised"))
+            low, high = stretch(shown.frame.pixels)
+            span = (high - low) / 2  # or traces of noise would shine
+            picture = still(shown.denoised, "", um, f"frame {index}, denoised", least_span=span)
+            yield _figure("Denoised", f"frame {index}", picture)
     if summary.projection is not None:
         tracks = _by_track(points)
         picture = still(summary.projection, lines(tracks), um, "maximum projection with tracks", dim=1.5)
@@ -127,7 +130,7 @@ def _msd(msd: Msd, fit: Fit | None, source: SourceInfo, since: str) -> str:
         line = (4 * fit.diffusion * msd.lag + fit.offset)[: fit.n_lags]
         series.append(Series(lag[: fit.n_lags], line * um**2, "fit: 4 D t + offset"))
         said = f"D = {fit.diffusion * um**2 / interval:.3g} {length}²/{time}"
-        alpha = f", exponent {fit.alpha:.2f}" if np.isfinite(fit.alpha) else ""
+        alpha = f", exponent {fit.alpha:.2f} (diffusion: 1)" if np.isfinite(fit.alpha) else ""
         note = f"{said}{alpha}, by the first {fit.n_lags} lags {since}"
     labels = f"lag ({'frames' if time == 'frame' else time})", f"{length}²"
     return chart("Mean square displacement", series, *labels, note=note, log_x=True, log_y=True)

@@ -13,12 +13,13 @@ from PIL import Image
 
 from streamtrack.config import RunConfig
 from streamtrack.session import Session
+from streamtrack.sinks.contrast import stretch
 from streamtrack.sinks.overview_summary import PointSample
 from streamtrack.sinks.page import ReportSink
 from streamtrack.sinks.page.charts import Scale, Series, chart
 from streamtrack.sinks.page.gathered import MOST_BINS, Curves
 from streamtrack.sinks.page.motion import confirmed, displacements, fitted, mean_square_displacement
-from streamtrack.sinks.page.pictures import MOVIE_FRAMES, MOVIE_PX, shrink
+from streamtrack.sinks.page.pictures import MOVIE_FRAMES, MOVIE_PX, shrink, still
 from streamtrack.testing.sinks import example_results, example_source
 from streamtrack.types import Stream
 
@@ -74,6 +75,7 @@ def test_all_that_was_asked_for_is_on_it(tmp_path):
         assert title in page.text
     assert "nothing to show" not in page.text
     assert "incomplete" in page.text
+    assert "2 frames lost" in page.text
     assert '"threshold": 0.5' in page.text
     assert "5 to 6" in page.text
     assert "D = " in page.text
@@ -232,3 +234,27 @@ def test_shrinking_keeps_places():
     assert n == 3
     assert small.shape == (333, 267)
     assert small[200, 100] == 900
+
+
+def test_a_strip_shrinks_to_a_line():
+    assert shrink(np.ones((32, 20_000), np.uint16), MOVIE_PX)[0].shape == (1, 625)
+
+
+@pytest.mark.parametrize("unit", [1e-15, 1.0, 1e30])
+def test_what_is_white_does_not_depend_on_the_unit(unit):
+    image = np.linspace(1, 2, 10_000).reshape(100, 100).astype(np.float32) * np.float32(unit)
+    low, high = stretch(image)
+    assert low == pytest.approx(1.01 * unit)
+    assert high == pytest.approx(1.998 * unit)
+
+
+@pytest.mark.parametrize("value", [0.0, 100.0, 1e30, np.nan])
+def test_an_image_of_one_value_is_black(value):
+    low, high = stretch(np.full((32, 32), value, np.float32))
+    assert high > low
+
+
+def test_noise_that_is_left_in_a_denoised_frame_does_not_shine():
+    noise = np.random.default_rng(0).normal(100, 0.01, (64, 64)).astype(np.float32)
+    shown = re.search(r'base64,([^"]*)', still(noise, "", None, "denoised", least_span=10.0))[1]
+    assert np.asarray(Image.open(BytesIO(base64.b64decode(shown))).convert("L")).max() < 5
