@@ -14,7 +14,8 @@ of the detections; ours has its own threshold, trackpy the best one on a movie t
 share of the engine's time, of the clock and of the processors.
 
 *memory*: a movie of 100,000 frames of 256x256 through an engine that does next to nothing: how much more memory is
-resident than after the first 1,000 frames, for one run, and for a batch with one worker.
+resident than after the first 1,000 frames, while frames come and while the tables are made, for one run, and for a
+batch with one worker.
 """
 
 import json
