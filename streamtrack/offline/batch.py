@@ -8,21 +8,20 @@ import multiprocessing
 import threading
 import time
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from streamtrack.api import tables_of
 from streamtrack.config import IngestConfig, PluginConfig, RunConfig, validate
-from streamtrack.errors import ConfigError, SourceError, StreamtrackError, described, foreign_errors
+from streamtrack.errors import ConfigError, SourceError, StreamtrackError, described
 from streamtrack.garbage import frozen_gc
 from streamtrack.interrupts import Stop
 from streamtrack.offline.blocks import BlockEngine, BlockSource, cut
 from streamtrack.offline.jobs import Declared, Job
-from streamtrack.offline.manifest import Manifest
+from streamtrack.offline.manifest import Manifest, decisive
 from streamtrack.offline.movies import BatchMovie, find
 from streamtrack.offline.plan import PIXEL_BYTES, BatchPlan, Share
 from streamtrack.offline.rows import BatchState, MovieRow
@@ -30,7 +29,6 @@ from streamtrack.registry import check_settings, load
 from streamtrack.results import Results
 from streamtrack.run_folder import RunFolder
 from streamtrack.run_record import Progress
-from streamtrack.search_area import SearchArea
 from streamtrack.session import Session
 from streamtrack.settings import settings_model
 from streamtrack.stop_file import StopFile
@@ -209,7 +207,7 @@ class BatchRun:
         self._stop = stop or Stop()
         self._engine_table = _engine_table(config.engine, own=plan.scheduler is None)
         self._movies = find(named, source)
-        self._decisive = {**_decisive(config, self._movies), "source": dict(source)}
+        self._decisive = {**decisive(config, self._movies), "source": dict(source)}
         self.state = BatchState([self._row(movie) for movie in self._movies])
         self._manifest = self._look()
         self._sessions: list[Session] = []
@@ -349,6 +347,11 @@ class BatchRun:
         row = MovieRow(movie.name, self._folder / movie.name, movie.info.n_frames if movie.info else None)
         if movie.error:
             row.status, row.error = "failed", movie.error
+        elif row.folder.resolve() == Path(str(movie.source.get("path", ""))).resolve():
+            row.status, row.error = (
+                "failed",
+                f"its results would lie among its images in {row.folder}: choose another --out",
+            )
         return row
 
 
@@ -363,26 +366,6 @@ def _engine_table(config: PluginConfig, *, own: bool) -> dict[str, Any]:
     if own and "threads" in settings_model(load("engines", config.kind)).model_fields:
         table.setdefault("threads", 1)
     return table
-
-
-def _decisive(config: RunConfig, movies: Sequence[BatchMovie]) -> dict[str, Any]:
-    """Return what decides the results of a movie; files by what is in them, too, as they may be written anew."""
-    table = config.model_dump(mode="json", include={"engine", "linker", "measures", "sinks", "roi", "mask"})
-    weights = Path(str(config.engine.settings.get("weights", "")))
-    if weights.is_file():
-        with foreign_errors(ConfigError, f"cannot read the weights {weights}"):
-            table["weights_crc32"] = f"{zlib.crc32(weights.read_bytes()):08x}"
-    if config.mask is not None:
-        table["mask_crc32"] = _mask_crc32(config.folder / config.mask, movies)
-    return table
-
-
-def _mask_crc32(mask: Path, movies: Sequence[BatchMovie]) -> str | None:
-    """Return a checksum of a mask, None where it fits no movie: each of them says why."""
-    for shape in dict.fromkeys(movie.info.shape for movie in movies if movie.info):
-        with suppress(ConfigError):
-            return SearchArea(shape, mask=mask).crc32
-    return None
 
 
 def _refuse_without_dask() -> None:

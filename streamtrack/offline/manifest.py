@@ -1,18 +1,21 @@
 """What a batch wrote into its folder: ``batch.json`` says with which settings, and of which movie each folder is."""
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from streamtrack import __version__
+from streamtrack.config import RunConfig
 from streamtrack.errors import ConfigError, foreign_errors
 from streamtrack.files import write_durably
 from streamtrack.offline.movies import BatchMovie
 from streamtrack.plain import plain
 from streamtrack.report import read_report
 from streamtrack.run_folder import MARK
+from streamtrack.search_area import SearchArea
 
 MANIFEST = "batch.json"
 DONE = ("completed", "incomplete")
@@ -113,3 +116,23 @@ _CURE = "choose another --out, or pass --overwrite"
 
 def _identity(movie: BatchMovie) -> dict[str, Any]:
     return dict(plain({key: value for key, value in movie.source.items() if value is not None}))
+
+
+def decisive(config: RunConfig, movies: Sequence[BatchMovie]) -> dict[str, Any]:
+    """Return what decides the results of a movie; files by what is in them, too, as they may be written anew."""
+    table = config.model_dump(mode="json", include={"engine", "linker", "measures", "sinks", "roi", "mask"})
+    weights = Path(str(config.engine.settings.get("weights", "")))
+    if weights.is_file():
+        with foreign_errors(ConfigError, f"cannot read the weights {weights}"):
+            table["weights_crc32"] = f"{zlib.crc32(weights.read_bytes()):08x}"
+    if config.mask is not None:
+        table["mask_crc32"] = _mask_crc32(config.folder / config.mask, movies)
+    return table
+
+
+def _mask_crc32(mask: Path, movies: Sequence[BatchMovie]) -> str | None:
+    """Return a checksum of a mask, None where it fits no movie: each of them says why."""
+    for shape in dict.fromkeys(movie.info.shape for movie in movies if movie.info):
+        with suppress(ConfigError):
+            return SearchArea(shape, mask=mask).crc32
+    return None

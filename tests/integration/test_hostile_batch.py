@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
 import streamtrack
@@ -132,6 +133,22 @@ def test_nothing_is_written_into_a_movie_nor_where_nobody_can_do_it(movie, clien
     with pytest.raises(streamtrack.StreamtrackError, match=r"missing\.onnx"):
         ready([movie], tmp_path / "out", client, engine=wrong).run()
     assert ready([movie], tmp_path / "out", client).run()[0].status == "completed"
+
+
+def test_results_do_not_go_among_the_images_of_a_folder(client, tmp_path):
+    pixels = streamtrack.simulate("receptor", frames=4, size=SIZE, seed=1).movie
+    for name in ("run1", "run2"):
+        (tmp_path / "day" / name).mkdir(parents=True)
+        for index, frame in enumerate(pixels):
+            tifffile.imwrite(tmp_path / "day" / name / f"{index}.tif", frame)
+    before = sorted((tmp_path / "day").rglob("*"))
+    rows = ready([tmp_path / "day" / "*"], tmp_path / "day", client).run()
+    assert [row.error for row in rows] == [
+        f"its results would lie among its images in {tmp_path / 'day' / name}: choose another --out"
+        for name in ("run1", "run2")
+    ]
+    assert sorted((tmp_path / "day").rglob("*")) == before
+    assert [row.status for row in ready([tmp_path / "day" / "*"], tmp_path / "out", client).run()] == ["completed"] * 2
 
 
 def test_what_lies_in_the_folder_stays(movie, client, tmp_path):
