@@ -127,7 +127,7 @@ class RunRecord:
             "status": status,
             "error": error,
             "traceback": traceback,
-            "remarks": self._remarks(),
+            "remarks": [*_of_sinks(outcome.get("sinks", {})), *self._remarks()],
             "source": self._source(),
             "frames": {
                 "expected": self._info.n_frames,
@@ -253,6 +253,15 @@ class _StreamRecord:
     def said(self) -> dict[str, Any]:
         latency = {stage: histogram.summary_ms() for stage, histogram in self._latency.items()}
         return {"processed": self._processed, "detections": self._detections, "latency_ms": latency}
+
+
+def _of_sinks(outcomes: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what sinks without which a run is complete did not write; of the others the run's error speaks."""
+    for name, outcome in outcomes.items():
+        if outcome["error"] and not outcome["critical"]:
+            yield f"the sink {name!r} failed: {outcome['error']}"
+        elif outcome["dropped"] and not outcome["error"]:
+            yield f"the sink {name!r} was too slow: results of {outcome['dropped']} frames are missing in what it wrote"
 
 
 def _remarks_of(name: str, plugin: object) -> Iterator[str]:

@@ -112,6 +112,7 @@ def test_a_failed_uncritical_sink_does_not_fail_the_run(tmp_path):
     outcome = report["outputs"]["sinks"]["memory"]
     assert "disk full" in outcome["error"]
     assert outcome["frames"] + outcome["dropped"] == 20
+    assert any(line.startswith("the sink 'memory' failed: ") and "disk full" in line for line in report["remarks"])
 
 
 @pytest.mark.parametrize(("policy", "complete"), [("block", True), ("latest", False), ("drop_newest", False)])
@@ -373,3 +374,4 @@ def test_a_slow_sink_does_not_stall_a_live_loop(tmp_path, monkeypatch):
     outcome = report["outputs"]["sinks"]["memory"]
     assert outcome["dropped"] > 0, "400 times 0.05 s are 20 s"
     assert outcome["frames"] + outcome["dropped"] == report["frames"]["processed"]
+    assert any(f"results of {outcome['dropped']} frames are missing" in line for line in report["remarks"])
