@@ -63,6 +63,7 @@ class GrowingNDTiff:
     def __init__(self, folder: Path, chosen: Mapping[str, int], said: set[str], info: SourceInfo) -> None:
         self._folder, self._said, self._info = folder, said, info
         self._at, self._rest, self._last = 0, b"", -1
+        self._is_cut_off = False
         self._entries: dict[int, Entry] = {}
         self._dark_s: tuple[int, float] | None = None
         self._wanted: dict[str, Value | None] | None = None
@@ -93,9 +94,9 @@ class GrowingNDTiff:
         return self._last
 
     def promised(self) -> int:
-        """Return how many frames the index names; raises SourceError where there is none any more."""
+        """Return how many frames the index names, one more where it breaks off; raises SourceError where it is gone."""
         check_there([self._folder / NDTIFF_INDEX])
-        return self._last + 1
+        return self._last + 1 + self._is_cut_off
 
     def _is_dark(self, index: int) -> bool:
         """Return whether a frame of zeros has been there for long enough to be one: it may not be written yet."""
@@ -111,7 +112,8 @@ class GrowingNDTiff:
             with path.open("rb") as file:
                 file.seek(self._at)
                 data = file.read()
-            entries, end, _ = entries_in(data)
+            entries, end, is_whole = entries_in(data)
+            self._is_cut_off = not is_whole
             self._at, self._rest = self._at + end, data[end:]
             if entries and self._wanted is None:
                 self._wanted = chosen_values(entries, self._chosen)

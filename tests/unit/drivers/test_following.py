@@ -399,3 +399,12 @@ def test_a_data_set_that_is_gone_has_not_ended(tmp_path):
     shutil.rmtree(tmp_path / "m")
     with pytest.raises(SourceError, match="is not there any more: it was deleted or moved"):
         next(frames)
+
+
+def test_an_index_that_breaks_off_is_no_complete_movie(tmp_path):
+    folder = tiff_files.ndtiff(tmp_path / "m", [({"time": t}, MOVIE[t]) for t in range(4)], **SAID)
+    index = folder / "NDTiff.index"
+    index.write_bytes(index.read_bytes()[:-20])
+    source = TiffSource(path=folder, follow=IDLE_S)
+    assert outcome(source.frames()) == ([0, 1, 2], {3: "never written: nothing new came for 0.3 s"})
+    assert "did it die?" in source.remarks()[0]
