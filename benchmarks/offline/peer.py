@@ -34,7 +34,7 @@ def peer(movies: Sequence[Path], truth: Truth, place: Path) -> dict[str, Any]:
         ours = tracked(movies, place / "peer", client)
         found = [Results(place / "peer" / path.stem).detections for path in movies]
         minmass = _best_mass(movies[0], truth[0])
-        _in_bag(movies[:1], minmass, client)  # which compiles
+        client.run(_located, (str(movies[0]), 0, 2, minmass))  # each worker compiles
         watch = Watch()
         spots = _in_bag(movies, minmass, client)
         detected_s = watch.took().wall_s
