@@ -32,10 +32,13 @@ class Points:
         (M, 3), float32: crop, y, x in px; a few lie up to 2 px outside.
     known
         What else is known of each, by name, (M,) float32.
+    presence
+        (B, 1, H, W), float32: logits of what another network says of each pixel, to learn from beside the truth.
     """
 
     places: Tensor
     known: Mapping[str, Tensor] = field(default_factory=dict)
+    presence: Tensor | None = None
 
 
 class Head(nn.Module):

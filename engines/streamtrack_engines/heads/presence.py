@@ -66,7 +66,8 @@ class Presence(Head):
     def loss(self, found: Tensor, points: Points, fraction: float) -> dict[str, Tensor]:
         """Return the cross-entropy of the presence, and the likelihood of the positions."""
         places = points.places
-        return {"presence": presence_loss(found[:, :1], places), "position": position_loss(found, places)}
+        presence = presence_loss(found[:, :1], places, points.presence)
+        return {"presence": presence, "position": position_loss(found, places)}
 
     def table(self, found: Tensor, frame: Tensor, *, k: int, calibration: tuple[float, ...]) -> Tensor:
         """Return `peak_table`."""

@@ -19,6 +19,7 @@ LOG_SIGMA_LIMITS = (-3.5, 1.5)
 _OUTLIERS = 0.01
 _OUTLIER_AREA_PX2 = 25.0
 _EPSILON = 1e-6
+_TAUGHT = 0.7  # the weight of another network's word, where it is the better one
 _REACH_PX = 2  # a window of 3x3 pixels whose centre lies within 1 px of the reference
 
 
@@ -31,9 +32,22 @@ def render_presence(points: Tensor, n_frames: int, height: int, width: int) -> T
     return presence.view(n_frames, 1, height, width)
 
 
-def presence_loss(logit: Tensor, points: Tensor) -> Tensor:
-    """Return the mean cross-entropy over the pixels (B, 1, H, W), unweighted: its optimum is the probability itself."""
-    return F.binary_cross_entropy_with_logits(logit, render_presence(points, len(logit), *logit.shape[-2:]))
+def presence_loss(logit: Tensor, points: Tensor, taught: Tensor | None = None) -> Tensor:
+    """Return the mean cross-entropy over the pixels (B, 1, H, W), unweighted: its optimum is the probability itself.
+
+    Where another network's logits ``taught`` are nearer to the truth of a crop, they count for `_TAUGHT` of it.
+    """
+    truth = render_presence(points, len(logit), *logit.shape[-2:])
+    if taught is not None:
+        ours, theirs = (_by_crop(each, truth) for each in (logit.detach(), taught))
+        weight = torch.where(theirs < ours, _TAUGHT, 0.0)
+        truth = torch.lerp(truth, torch.sigmoid(taught), weight)
+    return F.binary_cross_entropy_with_logits(logit, truth)
+
+
+def _by_crop(logit: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean cross-entropy of each crop, (B, 1, 1, 1)."""
+    return F.binary_cross_entropy_with_logits(logit, truth, reduction="none").mean((1, 2, 3), keepdim=True)
 
 
 def found_positions(found: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -19,6 +19,7 @@ from streamtrack_engines.heads.head import Points
 from streamtrack_engines.networks.network import Network
 from streamtrack_engines.parts import make_data
 from streamtrack_engines.training.recipe import Recipe
+from streamtrack_engines.training_data.taught import Taught
 from streamtrack_engines.training_data.truth import TrainingData, Truth, seeded, turned
 
 _AHEAD = 2
@@ -51,12 +52,19 @@ def to_batch(truth: Truth, network: Network, device: torch.device) -> Batch:
     if network.image and truth.signal is not None:
         image = network.image_target(torch.from_numpy(truth.signal)[:, None].to(device), seen, noisy[:, -1:])
     known = {name: torch.from_numpy(values).to(device) for name, values in truth.known.items()}
-    return Batch(seen, image, Points(torch.from_numpy(truth.points).to(device), known))
+    presence = None if truth.presence is None else torch.from_numpy(truth.presence)[:, None].to(device)
+    return Batch(seen, image, Points(torch.from_numpy(truth.points).to(device), known, presence))
+
+
+def data_of(recipe: Recipe) -> TrainingData:
+    """Return what the recipe learns from."""
+    data: TrainingData = make_data(recipe.data)
+    return Taught(data, recipe.teacher) if recipe.teacher else data
 
 
 def make_batch(recipe: Recipe, network: Network, step: int, device: torch.device) -> Batch:
     """Return the batch of one step. It depends on the seed and the step alone, so that a resumed run sees the same."""
-    truth = seeded(make_data(recipe.data), *_order(recipe, network, step // recipe.views))
+    truth = seeded(data_of(recipe), *_order(recipe, network, step // recipe.views))
     return _view(recipe, truth, network, step, device)
 
 

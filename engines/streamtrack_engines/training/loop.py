@@ -15,9 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from streamtrack.errors import ConfigError, EngineError
 from streamtrack.interrupts import on_ctrl_c
-from streamtrack_engines.parts import make_data
 from streamtrack_engines.training.checkpoint import TrainingState, new_state, resume_state, save_checkpoint
-from streamtrack_engines.training.data import Batch, batches
+from streamtrack_engines.training.data import Batch, batches, data_of
 from streamtrack_engines.training.evaluation import evaluate
 from streamtrack_engines.training.recipe import Recipe
 from streamtrack_engines.training.records import NAMES, write_records
@@ -72,7 +71,7 @@ def train(recipe: Recipe, out_dir: Path, *, resume: bool = False, console: Conso
         raise ConfigError(f"cannot make the folder {out_dir}: {error.strerror}") from error
     stop = threading.Event()
     with _progress(console) as progress, on_ctrl_c(stop.set):
-        run = _Run(recipe, state, make_data(recipe.data), device, path, progress)
+        run = _Run(recipe, state, data_of(recipe), device, path, progress)
         run.go(stop)
     return Outcome(state.step, run.fraction >= 1, path)
 

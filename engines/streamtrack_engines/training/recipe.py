@@ -68,6 +68,9 @@ class Recipe(BaseModel):
     """So much of the run batch norms take the statistics of each batch; then they keep those of the data."""
     average_decay: float = Field(default=0.999, ge=0, lt=1)
     """The weights that are evaluated and shipped are this exponential moving average of the trained ones."""
+    teacher: str | None = None
+    """Packaged weights, or a deploy file, with the head ``presence``: what they say counts beside the truth in crops
+    where it is nearer to that than the network's own."""
     network: PluginConfig = PluginConfig(kind="denodet")
     """What computes; the other keys are the network's own: ``streamtrack plugins networks NAME``."""
     head: PluginConfig = PluginConfig(kind="presence")
@@ -90,6 +93,8 @@ def recipe_of(table: Mapping[str, Any], where: str) -> Recipe:
         # What is learnt from is also made: mistakes that a signature does not see shall show now.
         made = registry.build(group, config).settings if name == "data" else registry.check_settings(group, config)
         parts[name] = PluginConfig(kind=config.kind, **made)
+    if recipe.teacher and recipe.head.kind != "presence":
+        raise ConfigError(f"{where}: teacher = {recipe.teacher!r}: only the head 'presence' can learn from another")
     _check_sizes(recipe, where)
     return recipe.model_copy(update=parts)
 

@@ -22,12 +22,15 @@ class Truth:
         Shape (B, S, S), float32 counts: the particles of the last frame alone, without noise; None where nobody knows.
     known
         What else is known of each particle, by name: shape (M,), float32.
+    presence
+        Shape (B, S, S), float32: logits of what another network says of each pixel, for the head to learn from.
     """
 
     noisy: NDArray[np.float32]
     points: NDArray[np.float32]
     signal: NDArray[np.float32] | None = None
     known: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    presence: NDArray[np.float32] | None = None
 
 
 class TrainingData(Protocol):
@@ -69,4 +72,5 @@ def turned(truth: Truth, symmetry: int) -> Truth:
         return np.ascontiguousarray(np.rot90(images, turns, axes=(-2, -1)))
 
     points = np.column_stack((crop, y, x)).astype(np.float32)
-    return Truth(moved(truth.noisy), points, None if truth.signal is None else moved(truth.signal), truth.known)
+    signal, presence = (None if each is None else moved(each) for each in (truth.signal, truth.presence))
+    return Truth(moved(truth.noisy), points, signal, truth.known, presence)

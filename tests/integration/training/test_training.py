@@ -21,6 +21,7 @@ from streamtrack_engines.training.loop import train
 from streamtrack_engines.training.recipe import CalibrationSettings, EvaluationSettings, Recipe, recipe_of
 from streamtrack_engines.training.step import learning_rate, train_step
 from streamtrack_engines.training_data.crops import Crops
+from streamtrack_engines.training_data.taught import Taught
 from streamtrack_engines.training_data.truth import turned
 
 CPU = torch.device("cpu")
@@ -295,6 +296,39 @@ def test_views_show_the_same_crops_and_other_steps_others():
     assert sums[0] == pytest.approx(sums[1], rel=1e-4)
     assert sums[2] == pytest.approx(sums[3], rel=1e-4)
     assert sums[0] != pytest.approx(sums[2], rel=1e-4)
+
+
+def test_what_a_teacher_says_lies_where_the_particles_are_however_the_crops_are_turned():
+    crops = Taught(Crops(empty_fraction=0.0, camera_fraction=0.0, snr=(7.0, 7.0)), "denodet")
+    truth = crops.batch(np.random.default_rng(0), 2, 64, 2)
+    for symmetry in range(8):
+        moved = turned(truth, symmetry)
+        crop, y, x = np.rint(moved.points).astype(int).T
+        inside = (np.minimum(y, x) >= 1) & (np.maximum(y, x) < 63)
+        windows = [
+            moved.presence[c, i - 1 : i + 2, j - 1 : j + 2].max()
+            for c, i, j in zip(crop[inside], y[inside], x[inside], strict=True)
+        ]
+        assert np.median(windows) > 0
+        assert np.median(moved.presence) < -4
+
+
+@pytest.mark.parametrize(
+    ("teacher", "n_before", "message"),
+    [
+        ("unet-disc", 2, "has another head than 'presence'"),
+        ("denodet", 0, "sees 3 frames, the network 1"),
+        ("denodt", 2, "there are no weights 'denodt'"),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_named(teacher, n_before, message):
+    with pytest.raises(EngineError, match=message):
+        Taught(Crops(), teacher).batch(np.random.default_rng(0), 1, 32, n_before)
+
+
+def test_a_network_learns_from_a_teacher_too(tmp_path):
+    outcome = train(Recipe(steps=2, teacher="denodet", **TINY), tmp_path / "out")
+    assert outcome.finished
 
 
 def test_batches_of_another_process_are_those_of_the_step():

@@ -53,6 +53,24 @@ def test_optimum_of_the_presence_is_the_probability_itself():
     assert slope(0.4) > 1e-4
 
 
+def test_a_better_network_is_learnt_from_and_a_worse_one_is_not():
+    """In the first crop the other one knows better, in the second it does not: there the truth alone counts."""
+    points = points_at((8.0, 8.0))
+    points = torch.cat((points, points_at((8.0, 8.0), crop=1)))
+    ours = torch.full((2, 1, 16, 16), -2.0, requires_grad=True)
+    other = torch.full((2, 1, 16, 16), -6.0)
+    other[0, 0, 8, 8], other[1] = 2.0, 3.0
+
+    presence_loss(ours, points, other).backward()
+    taught = ours.grad.clone()
+    ours.grad = None
+    presence_loss(ours, points).backward()
+
+    assert torch.equal(taught[1], ours.grad[1])
+    expected = torch.sigmoid(ours.detach()[0, 0, 8, 8]) - (0.3 + 0.7 * torch.sigmoid(torch.tensor(2.0)))
+    assert float(taught[0, 0, 8, 8]) == pytest.approx(float(expected) / ours.numel(), rel=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_found_positions_are_those_of_the_deployed_peak_finder(seed):
     """Also in corners and on borders."""
