@@ -290,7 +290,7 @@ class GraphEngine:
 class DenodetEngine(GraphEngine):
     """Finds particles with DENODET (Yao et al.), and denoises: round spots and comets, as fluorescence shows them."""
 
-    networks = ("denodet", "compact")
+    networks = ("denodet", "denodet-local", "compact")
 
 
 class UnetEngine(GraphEngine):

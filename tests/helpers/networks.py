@@ -5,6 +5,7 @@ from streamtrack_engines.export import Trained
 from streamtrack_engines.heads.presence import Presence
 from streamtrack_engines.networks.compact import CompactDenodet
 from streamtrack_engines.networks.denodet import Denodet
+from streamtrack_engines.networks.local_denodet import LocalDenodet
 from streamtrack_engines.networks.unet import UNet
 from streamtrack_engines.training.recipe import Recipe
 
@@ -15,6 +16,10 @@ def denodet(**settings):
 
 def compact(**settings):
     return CompactDenodet(**settings, head_bias=Presence.bias)
+
+
+def local_denodet(**settings):
+    return LocalDenodet(**settings, head_bias=Presence.bias)
 
 
 def unet(**settings):

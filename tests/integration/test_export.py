@@ -23,7 +23,7 @@ from deploy_graphs import (
     run_torch,
     still,
 )
-from networks import compact, denodet, untrained
+from networks import compact, denodet, local_denodet, untrained
 
 from streamtrack.errors import ConfigError, EngineError, SinkError
 from streamtrack_engines import export as module
@@ -291,14 +291,15 @@ def test_command_line_prints_one_line(tmp_path, cli):
     assert errors == "streamtrack: cannot read the checkpoint none.pt: No such file or directory\n"
 
 
-def test_the_compact_network_is_the_same_in_torch_and_onnx():
+@pytest.mark.parametrize(("kind", "make"), [("compact", compact), ("denodet-local", local_denodet)])
+def test_a_network_with_a_scale_of_each_place_is_the_same_in_torch_and_onnx(kind, make):
     torch.manual_seed(0)
-    network = compact()
+    network = make()
     frames = torch.from_numpy(np.random.default_rng(0).poisson(20.0, (2, 3, 64, 64)).astype(np.float32))
     with torch.no_grad():
         network.train()(network.see(frames))
     graph = DeployGraph(network.eval(), Presence())
-    metadata = describe(untrained(network, kind="compact"), ExportSettings())
+    metadata = describe(untrained(network, kind=kind), ExportSettings())
     content = to_onnx(graph, metadata)
     movie = np.random.default_rng(1).poisson(20.0, (3, 61, 83)).astype(np.uint16)
     check_parity(content, graph, movie, 0.02)

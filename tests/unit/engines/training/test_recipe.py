@@ -20,9 +20,10 @@ def test_shipped_recipe_is_valid():
     assert (recipe.head.kind, recipe.head.settings) == ("presence", {"presence": 800.0, "position": 0.5})
 
 
-def test_recipe_of_the_compact_network_sees_every_kind_of_crop():
-    recipe = read_recipe(files("streamtrack_engines.training") / "recipes" / "compact.toml")
-    assert recipe.network.kind == "compact"
+@pytest.mark.parametrize("kind", ["compact", "denodet-local"])
+def test_recipe_for_anyones_images_sees_every_kind_of_crop(kind):
+    recipe = read_recipe(files("streamtrack_engines.training") / "recipes" / f"{kind}.toml")
+    assert recipe.network.kind == kind
     shares = {name: value for name, value in recipe.data.settings.items() if name.endswith("_fraction")}
     assert len(shares) > 10
     assert all(value > 0 for value in shares.values())
