@@ -8,8 +8,6 @@ scored; ``denodet_first_frame`` is the same without them; ``unet`` is the U-Net.
 one with the highest F1 at 5 px on the very frames of the cell that are scored, which no user could choose. So the peers
 have an advantage.
 
-``everyday`` are movies as other cameras give them (`benchmarks.detection.everyday`), of three frames, the last scored.
-
 Per cell: F1 at 5 px and 2 px, precision, recall and RMSE at 5 px, all frames pooled. Beside that: how often a
 detection of a score is right, the mean error by sub-pixel phase, detections where there is nothing, and the test pairs
 of DeepSpot (its folder holds dataset*/test/original and target). ``--out`` writes JSON, and a picture beside it;
@@ -38,7 +36,6 @@ from benchmarks.detection.accuracy_figure import draw
 from benchmarks.detection.bounds import PUBLISHED, PUBLISHED_SNRS, PUBLISHED_SOURCE, cramer_rao_px
 from benchmarks.detection.detectors import PEERS, missing
 from benchmarks.detection.empty_frames import EMPTY
-from benchmarks.detection.everyday import FAMILIES
 from benchmarks.detection.scoring import (
     HISTORY_FRAMES,
     OURS,
@@ -48,7 +45,6 @@ from benchmarks.detection.scoring import (
     count_false,
     engine_info,
     score_cell,
-    score_family,
     score_pairs,
     score_phases,
 )
@@ -69,10 +65,9 @@ PAIR_METHODS = ("denodet", "dog", "ufish")
 SEED = 770_000
 PHASE_SEED = SEED + 100
 EMPTY_SEED = SEED + 200
-EVERYDAY_SEED = SEED + 300
 MOST_WORKERS = 61
 """More are an error on Windows."""
-SECTIONS = ("cells", "everyday", "phases", "empty", "deepspot")
+SECTIONS = ("cells", "phases", "empty", "deepspot")
 
 
 class Extent(NamedTuple):
@@ -83,12 +78,10 @@ class Extent(NamedTuple):
     frames_per_cell: int
     phase_frames: int
     empty_frames: int
-    scenes: int
-    """Of each everyday family."""
 
 
-FULL = Extent(SNRS, (0, 1, 2), frames_per_cell=20, phase_frames=60, empty_frames=100, scenes=20)
-QUICK = Extent((2.0, 4.0), (1,), frames_per_cell=2, phase_frames=4, empty_frames=3, scenes=1)
+FULL = Extent(SNRS, (0, 1, 2), frames_per_cell=20, phase_frames=60, empty_frames=100)
+QUICK = Extent((2.0, 4.0), (1,), frames_per_cell=2, phase_frames=4, empty_frames=3)
 
 
 class Task(NamedTuple):
@@ -160,11 +153,6 @@ def other_tasks(methods: Sequence[str], extent: Extent, deepspot: Path | None) -
     tasks = [
         Task("phases", score_phases, (each, movie)) for each in methods if each in PHASE_METHODS for movie in movies
     ]
-    tasks += [
-        Task("everyday", score_family, (each, family, extent.scenes, EVERYDAY_SEED + k))
-        for k, family in enumerate(FAMILIES)
-        for each in methods
-    ]
     if "denodet" in methods:
         tasks += [
             Task("empty", count_false, (kind, extent.empty_frames, EMPTY_SEED + k)) for k, kind in enumerate(EMPTY)
@@ -219,8 +207,7 @@ def assemble(rows: dict[str, list[Row]], methods: Sequence[str], extent: Extent,
     """Return the record: new rows, kept ones of other methods, and what follows from them."""
     binned = [(row["scenario"], row.pop("score_bins")) for row in rows["cells"] if "score_bins" in row]
     merged = {
-        section: merge(rows[section], old.get(section, []), methods)
-        for section in ("cells", "everyday", "phases", "deepspot")
+        section: merge(rows[section], old.get(section, []), methods) for section in ("cells", "phases", "deepspot")
     }
     merged["empty"] = rows["empty"] or old.get("empty", [])
     return {
@@ -284,7 +271,6 @@ def print_tables(record: dict[str, Any]) -> None:
     console = Console(width=max(Console().width, 120))
     for name, title in (("f1_5px", "F1 at 5 px"), ("f1_2px", "F1 at 2 px"), ("rmse_px", "RMSE in px")):
         console.print(mean_table(record, name, f"{title}, mean of the densities; thresholds of peers are oracles"))
-    console.print(everyday_table(record))
     for row in record["empty"]:
         console.print(f"empty, {row['kind']}: {row['detections_per_frame']:.3f} detections a frame")
     for row in record["phases"]:
@@ -292,24 +278,6 @@ def print_tables(record: dict[str, Any]) -> None:
         console.print(f"mean error by sub-pixel phase, {row['method']}, {row['scenario']}: {error}")
     for row in record["deepspot"]:
         console.print(f"DeepSpot {row['set']}, {row['method']}: F1 at 3 px {row['f1_3px']:.4f}")
-
-
-def everyday_table(record: dict[str, Any]) -> Table:
-    """Return a table of the everyday families: F1 and RMSE, or false detections a frame where there is nothing."""
-    cell = {(row["method"], row["family"]): row for row in record["everyday"]}
-    methods = [method for method in METHODS if any(method == each for each, _ in cell)]
-    table = Table("everyday: F1, RMSE px; or false a frame", *methods, box=SIMPLE_HEAD)
-    for family in FAMILIES:
-        table.add_row(family, *(_in_short(cell.get((method, family))) for method in methods))
-    return table
-
-
-def _in_short(row: Row | None) -> str:
-    if row is None:
-        return "-"
-    if row["f1"] is None:
-        return f"{row['false_per_frame']:.2f} false"
-    return f"{row['f1']:.3f}" + ("" if row["rmse_px"] is None else f", {row['rmse_px']:.2f}")
 
 
 def mean_table(record: dict[str, Any], name: str, title: str) -> Table:

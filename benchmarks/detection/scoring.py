@@ -18,7 +18,6 @@ from scipy.ndimage import center_of_mass, label
 
 from benchmarks.detection.detectors import Candidates, peer
 from benchmarks.detection.empty_frames import EMPTY
-from benchmarks.detection.everyday import FAMILIES, Scene
 from streamtrack.config import PluginConfig
 from streamtrack.metrics.detection import DetectionScore, match
 from streamtrack.protocols import Engine
@@ -51,6 +50,7 @@ class Ours(NamedTuple):
 OURS = {
     "denodet": Ours("denodet", "denodet", 2),
     "denodet_first_frame": Ours("denodet", "denodet", 0),
+    "denodet_local": Ours("denodet", "denodet-local", 2),
     "unet": Ours("unet", "unet", 2),
 }
 HISTORY_FRAMES = 2
@@ -121,44 +121,6 @@ def count_false(kind: str, n_frames: int, seed: int) -> Row:
     found = _detect(OURS["denodet"], frames, reset_each=not consecutive)
     counts = [len(each.above(default_threshold("denodet"))) for each in found]
     return {"kind": kind, "frames": n_frames, "detections_per_frame": float(np.mean(counts[skipped:]))}
-
-
-def score_family(method: str, family: str, n_scenes: int, seed: int) -> Row:
-    """Score the last frames of scenes of `benchmarks.detection.everyday` at 5 px; peers are set as for vesicles.
-
-    What is found at a particle that does not count is not false. Without any particle, peers have the threshold that is
-    best for vesicles of SNR 4.
-    """
-    scenes = [FAMILIES[family](np.random.default_rng((seed, k))) for k in range(n_scenes)]
-    find = _scene_finder(method)
-    candidates = [find(scene.frames) for scene in scenes]
-    threshold = _family_threshold(method, scenes, candidates)
-    found = [each.above(threshold) for each in candidates]
-    wanted = score_frames([scene.truth for scene in scenes], found, 5.0)
-    spurious = score_frames([scene.all for scene in scenes], found, 5.0).fp
-    row: Row = {"method": method, "family": family, "scenes": n_scenes, "threshold": threshold}
-    n_found = sum(map(len, found))
-    precision = (n_found - spurious) / n_found if n_found else float("nan")
-    f1 = 2 * precision * wanted.recall / max(precision + wanted.recall, 1e-9) if wanted.tp else 0.0
-    row |= {"false_per_frame": spurious / n_scenes, "precision": precision, "recall": wanted.recall}
-    row |= {"f1": f1 if wanted.tp + wanted.fn else None, "rmse_px": wanted.rmse_px}
-    return {name: None if isinstance(value, float) and isnan(value) else value for name, value in row.items()}
-
-
-def _scene_finder(method: str) -> Callable[[NDArray[np.uint16]], Candidates]:
-    """Return what finds candidates in the last of three frames."""
-    if method in OURS:
-        ours = OURS[method]
-        return lambda frames: _detect(ours, frames[-1 - ours.n_before :])[-1]
-    find = peer(method, MovieSettings("vesicle"))
-    return lambda frames: find(frames[-1])
-
-
-def _family_threshold(method: str, scenes: Sequence[Scene], candidates: Sequence[Candidates]) -> float:
-    if any(len(scene.all) for scene in scenes):
-        return _threshold(method, [scene.all for scene in scenes], candidates, 5.0)
-    settings = MovieSettings("vesicle", 4.0, 500.0, HISTORY_FRAMES + 2, seed=4)
-    return _threshold(method, [_truth(_movie(settings), 2)], [_finder(method, _movie(settings))(2)], 5.0)
 
 
 def score_pairs(method: str, folder: Path) -> list[Row]:

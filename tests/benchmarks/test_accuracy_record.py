@@ -23,7 +23,7 @@ from streamtrack.simulation import MovieSettings
 def rows():
     settings = [MovieSettings("receptor", snr, 300, 12, 96, 96, 5) for snr in (2.0, 4.0)]
     cells = [score_cell("dog", each) for each in settings]
-    return {"cells": cells, "everyday": [], "phases": [], "empty": [], "deepspot": []}
+    return {"cells": cells, "phases": [], "empty": [], "deepspot": []}
 
 
 def test_every_cell_has_a_seed_of_its_own():

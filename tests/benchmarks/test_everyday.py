@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from benchmarks.detection.everyday import BACKGROUND_E, FAMILIES, amplitude, spots
-from benchmarks.detection.scoring import score_family
+from benchmarks.detection.everyday import score, table_of
+from benchmarks.detection.everyday_scenes import BACKGROUND_E, FAMILIES, amplitude, spots
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_particles_that_count_are_where_the_last_frame_shows_them(family):
-    scene = FAMILIES[family](np.random.default_rng(0))
+    scene = FAMILIES[family].make(np.random.default_rng(0))
     assert scene.frames.shape[0] == 3
     assert scene.frames.dtype == np.uint16
     assert len(scene.truth) <= len(scene.all)
@@ -33,8 +33,15 @@ def test_the_snr_is_that_of_the_challenge():
 
 
 def test_a_family_is_scored():
-    row = score_family("dog", "ten spots 100 times brighter", 1, 5)
+    row = score("log", "ten spots 100 times brighter", 1)
     assert 0 < row["f1"] <= 1
-    nothing = score_family("dog", "edges of nuclei", 1, 5)
+    nothing = score("log", "edges of nuclei", 1)
     assert nothing["f1"] is None
     assert nothing["false_per_frame"] >= 0
+    assert table_of([row, nothing]).row_count == 2
+
+
+@pytest.mark.parametrize("family", ["dark, SNR 10", "sigma 6 px, SNR 10"])
+@pytest.mark.parametrize("method", ["denodet", "log", "trackpy"])
+def test_detectors_are_told_what_somebody_with_such_images_would_tell_them(family, method):
+    assert score(method, family, 1)["f1"] > 0.8
