@@ -1,9 +1,10 @@
 """What the deploy graph and the training ask of a network."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -75,6 +76,27 @@ class Network(nn.Module):
                 convs[conv] = fuse_conv_bn_eval(convs[conv], norms[norm])
                 norms[norm] = nn.Identity()
         return network
+
+    @torch.no_grad()
+    def take_folded(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights of a `folded` network, its norms for affine maps of the features that can learn on.
+
+        What the weights do not know, as of a layer that this network has besides, stays as it is. Raises ValueError if
+        they know what this network does not have.
+        """
+        names, mine, used = {module: name for name, module in self.named_modules()}, self.state_dict(), set()
+        for convs, conv, norms, norm in _pairs(self):
+            bias, target = f"{names[convs[conv]]}.bias", norms[norm]
+            if isinstance(target, nn.BatchNorm2d) and bias in weights and bias not in mine:
+                target.reset_running_stats()
+                target.weight.fill_((1 + target.eps) ** 0.5)
+                target.bias.copy_(weights[bias])
+                used.add(bias)
+        for name, value in weights.items():
+            if name in mine and mine[name].shape == value.shape:
+                mine[name].copy_(value)
+            elif name not in used:
+                raise ValueError(name)
 
 
 def _pairs(network: nn.Module) -> Iterator[tuple[Any, int, Any, int]]:

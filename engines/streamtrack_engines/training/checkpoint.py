@@ -6,13 +6,15 @@ from pathlib import Path
 
 import torch
 
-from streamtrack.errors import EngineError
+from streamtrack.errors import ConfigError, EngineError
 from streamtrack.files import replace_file
 from streamtrack.output import beside
+from streamtrack_engines.deploy import from_onnx
 from streamtrack_engines.heads.head import Head
 from streamtrack_engines.networks.network import Network
 from streamtrack_engines.parts import make_head, make_network
 from streamtrack_engines.training.recipe import Recipe
+from streamtrack_engines.weights import read_weights
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +59,35 @@ def new_state(recipe: Recipe, device: torch.device) -> TrainingState:
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     return TrainingState(network, copy.deepcopy(network).eval(), head.to(device), optimizer, head.uncalibrated)
+
+
+def state_from(recipe: Recipe, weights: str, device: torch.device) -> TrainingState:
+    """Return the state before the first step of a network that learns on from some weights.
+
+    Parameters
+    ----------
+    weights
+        Packaged weights, or a deploy file of ours, of the recipe's network or one that it has all layers of.
+
+    Raises
+    ------
+    ConfigError
+        The recipe's norms would learn anew: those of the weights are part of the convolutions.
+    EngineError
+        There are no such weights, or they are of another network.
+    """
+    if recipe.norm_fraction > 0:
+        raise ConfigError("with --from the recipe must have norm_fraction = 0: norms are part of the weights")
+    graph, state = from_onnx(read_weights(weights), weights), new_state(recipe, torch.device("cpu"))
+    try:
+        for network in (state.network, state.average):
+            network.take_folded(graph.network.float().state_dict())
+    except ValueError as error:
+        raise EngineError(f"weights {weights} are of another network: that of the recipe has no {error}") from error
+    for network in (state.network, state.average):
+        network.to(device=device)
+    state.head.to(device)
+    return state
 
 
 def save_checkpoint(state: TrainingState, recipe: Recipe, path: Path) -> None:

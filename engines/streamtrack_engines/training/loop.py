@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from streamtrack.errors import ConfigError, EngineError
 from streamtrack.interrupts import on_ctrl_c
-from streamtrack_engines.training.checkpoint import TrainingState, new_state, resume_state, save_checkpoint
+from streamtrack_engines.training.checkpoint import TrainingState, new_state, resume_state, save_checkpoint, state_from
 from streamtrack_engines.training.data import Batch, batches, data_of
 from streamtrack_engines.training.evaluation import evaluate
 from streamtrack_engines.training.recipe import Recipe
@@ -37,7 +37,14 @@ class Outcome:
     checkpoint: Path
 
 
-def train(recipe: Recipe, out_dir: Path, *, resume: bool = False, console: Console | None = None) -> Outcome:
+def train(
+    recipe: Recipe,
+    out_dir: Path,
+    *,
+    resume: bool = False,
+    weights: str | None = None,
+    console: Console | None = None,
+) -> Outcome:
     """Train a network, until the recipe's end or Ctrl-C; either way the checkpoint is complete.
 
     Parameters
@@ -48,6 +55,8 @@ def train(recipe: Recipe, out_dir: Path, *, resume: bool = False, console: Conso
         Gets ``checkpoint.pt``, ``losses.csv``, ``evaluations.csv`` and ``curves.png``; made if missing.
     resume
         Go on from the checkpoint in ``out_dir``.
+    weights
+        Learn on from these, packaged or a deploy file, rather than from random ones.
     console
         Where progress is shown; nowhere by default.
 
@@ -57,14 +66,17 @@ def train(recipe: Recipe, out_dir: Path, *, resume: bool = False, console: Conso
         A new run would overwrite another one, there is no CUDA device though the recipe asks for one, or ``out_dir``
         cannot be made.
     EngineError
-        The checkpoint cannot be read, or the loss is no longer a number.
+        The checkpoint or the weights cannot be read, or the loss is no longer a number.
     """
     device = _device(recipe)
     path = out_dir / CHECKPOINT_NAME
     taken = [name for name in (CHECKPOINT_NAME, *NAMES) if (out_dir / name).exists()]
     if taken and not resume:
         raise ConfigError(f"{out_dir} already holds {taken[0]}: go on with --resume, or choose another folder")
-    state = resume_state(recipe, path, device) if resume else new_state(recipe, device)
+    if resume:
+        state = resume_state(recipe, path, device)
+    else:
+        state = state_from(recipe, weights, device) if weights else new_state(recipe, device)
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -11,11 +11,12 @@ from networks import denodet
 
 from streamtrack.config import PluginConfig
 from streamtrack.errors import ConfigError, EngineError
+from streamtrack_engines.deploy import from_onnx
 from streamtrack_engines.heads.presence import Presence
 from streamtrack_engines.networks.scaling import denoised_signal, frame_scale, normalise
 from streamtrack_engines.parts import make_data, make_head, make_network
 from streamtrack_engines.training import data
-from streamtrack_engines.training.checkpoint import new_state
+from streamtrack_engines.training.checkpoint import new_state, state_from
 from streamtrack_engines.training.evaluation import evaluate, find, score
 from streamtrack_engines.training.loop import train
 from streamtrack_engines.training.recipe import CalibrationSettings, EvaluationSettings, Recipe, recipe_of
@@ -23,6 +24,7 @@ from streamtrack_engines.training.step import learning_rate, train_step
 from streamtrack_engines.training_data.crops import Crops
 from streamtrack_engines.training_data.taught import Taught
 from streamtrack_engines.training_data.truth import turned
+from streamtrack_engines.weights import read_weights
 
 CPU = torch.device("cpu")
 TINY = {
@@ -329,6 +331,30 @@ def test_a_teacher_that_cannot_teach_is_named(teacher, n_before, message):
 def test_a_network_learns_from_a_teacher_too(tmp_path):
     outcome = train(Recipe(steps=2, teacher="denodet", **TINY), tmp_path / "out")
     assert outcome.finished
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("denodet", {"norm": "batch"}), ("denodet-local", {})])
+def test_a_network_that_learns_on_begins_as_the_weights_say(tmp_path, kind, settings):
+    recipe = Recipe(steps=1, network=PluginConfig(kind=kind, **settings), norm_fraction=0.0, **TINY)
+    state = state_from(recipe, "denodet", CPU)
+    shipped = from_onnx(read_weights("denodet")).network
+    frames = torch.from_numpy(Crops(camera_fraction=0.0).batch(np.random.default_rng(3), 2, 64, 2).noisy)
+    with torch.inference_mode():
+        found, expected = state.average.find(state.average.see(frames)), shipped.find(shipped.see(frames))
+        if kind == "denodet":
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+        else:  # sees another scale, and nearly the same in a challenge's frame
+            assert float(torch.corrcoef(torch.stack((found[:, 0].flatten(), expected[:, 0].flatten())))[0, 1]) > 0.8
+    assert train(recipe, tmp_path / "out", weights="denodet").finished
+
+
+def test_what_cannot_be_learnt_on_from_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="norm_fraction = 0"):
+        train(Recipe(steps=1, **TINY), tmp_path / "a", weights="denodet")
+    recipe = Recipe(steps=1, norm_fraction=0.0, **TINY)
+    with pytest.raises(EngineError, match="weights unet are of another network: that of the recipe has no "):
+        train(recipe, tmp_path / "b", weights="unet")
+    assert not (tmp_path / "b").exists()
 
 
 def test_batches_of_another_process_are_those_of_the_step():
