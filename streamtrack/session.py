@@ -145,14 +145,16 @@ class Session:
         if unsafe(self._safety()):
             self._make_safe()  # once more: a driver may have been busy
         error = "; ".join(filter(None, (*unsafe(self._safety()), self._stop.trouble, error))) or None
-        report = self._record.report(self._status(error), error, fanout.outcome(), self._traceback)
+        report = self._end(error, fanout)
         if not self._stop.insists and self._run_folder.is_still_there() and fanout.tell(report):
-            report = self._record.report(self._status(error), error, fanout.outcome(), self._traceback)
-        report = self._run_folder.end(report)
+            report = self._end(error, fanout)
         if self._resumption is not None and report["status"] in ("completed", "incomplete"):
             self._resumption.forget()
         late = self._caught(self._parts.close)
         return self._run_folder.end(failed(report, late)) if late else report
+
+    def _end(self, error: str | None, fanout: Fanout) -> dict[str, Any]:
+        return self._run_folder.end(self._record.report(self._status(error), error, fanout.outcome(), self._traceback))
 
     def _start_fanout(self) -> Fanout:
         lossless = self._policy is Policy.BLOCK
