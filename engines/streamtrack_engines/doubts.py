@@ -19,6 +19,10 @@ _CLEAR = 6.0  # noise units
 _FULL_SCALES = (255, 1023, 4095, 16383, 65535)
 _ALIKE = 0.6  # of noise that a Gaussian filter of 0.8 px has spread
 _FWHM = 2.355
+_PATCH_PX = 32
+_LEAST_PATCHES = 16
+_UNEVEN = 2.0  # noise units between dark and bright parts
+_LOCAL = "--weights denodet-local knows such images"
 
 
 def part_of(pixels: Pixels) -> Pixels:
@@ -27,10 +31,15 @@ def part_of(pixels: Pixels) -> Pixels:
     return pixels[top : top + PART_PX, left : left + PART_PX].copy()
 
 
-def doubts_about(pixels: Pixels, *, is_dark: bool, is_binned: bool) -> list[str]:
-    """Return one line for each thing that looks wrong in a frame, for settings of polarity and size."""
+def doubts_about(pixels: Pixels, *, is_dark: bool, is_binned: bool, sees_locally: bool = False) -> list[str]:
+    """Return one line for each thing that looks wrong in a frame, for settings of polarity and size.
+
+    ``sees_locally`` is of a network that knows of the noise around each place.
+    """
     image = pixels.astype(np.float32)
-    doubts = [_saturation(pixels), _texture(image), _polarity(-image if is_dark else image, is_dark)]
+    doubts = [_saturation(pixels), _polarity(-image if is_dark else image, is_dark)]
+    if not sees_locally:
+        doubts += [_texture(image), _light(image)]
     if not is_binned:
         doubts.append(_size(-image if is_dark else image))
     return [doubt for doubt in doubts if doubt]
@@ -50,8 +59,21 @@ def _texture(image: Image) -> str:
         return ""
     return (
         "the noise of neighbouring pixels is alike, as after a filter, an enlargement or a registration: grains of it "
-        "may be taken for particles; give the images as the camera took them"
+        f"may be taken for particles; {_LOCAL}, or give the images as the camera took them"
     )
+
+
+def _light(image: Image) -> str:
+    height, width = (size // _PATCH_PX for size in image.shape)
+    if height * width < _LEAST_PATCHES:
+        return ""
+    cut = image[: height * _PATCH_PX, : width * _PATCH_PX].reshape(height, _PATCH_PX, width, _PATCH_PX)
+    ground = np.median(cut, axis=(1, 3))
+    noise = 1.4826 * float(np.median(np.abs(image[:, 4:] - image[:, :-4]))) / 2**0.5
+    darkest, brightest = np.quantile(ground, (0.05, 0.95))
+    if noise == 0 or brightest - darkest < _UNEVEN * noise:
+        return ""
+    return f"the light is uneven: faint particles may be missed, and noise be taken for some; {_LOCAL}"
 
 
 def _polarity(image: Image, is_dark: bool) -> str:

@@ -21,6 +21,9 @@ from streamtrack_engines.levels import Levels, Polarity, SpotSize, binning_for
 from streamtrack_engines.localise import Spots
 from streamtrack_engines.weights import about_weights, half_precision_of
 
+SEE_LOCALLY = ("denodet-local", "compact")
+"""Networks that see each place on the scale of the noise around it."""
+
 _MANY_FRAMES = 5
 """From so many on it is odd if there is no particle in any."""
 
@@ -162,7 +165,12 @@ class GraphEngine:
         if self._n_frames >= _MANY_FRAMES and self._n_found == 0:
             said.append(f"no particle in any of {self._n_frames} frames")
         if self._first is not None and self._looks is None:
-            self._looks = doubts_about(self._first, is_dark=self._polarity == "dark", is_binned=self._binning > 1)
+            self._looks = doubts_about(
+                self._first,
+                is_dark=self._polarity == "dark",
+                is_binned=self._binning > 1,
+                sees_locally=self._file.metadata.network.kind in SEE_LOCALLY,
+            )
         return said + (self._looks or [])
 
     def prepare(self, shape: tuple[int, int], dtype: str) -> None:

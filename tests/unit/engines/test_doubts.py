@@ -15,8 +15,8 @@ def frame(sigma=1.3, height=80.0, n=60, background=100.0, seed=0, size_px=256):
     return rng.poisson(mean.clip(0)).astype(np.uint16)
 
 
-def said(pixels, *, is_dark=False, is_binned=False):
-    return " / ".join(doubts_about(pixels, is_dark=is_dark, is_binned=is_binned))
+def said(pixels, **settings):
+    return " / ".join(doubts_about(pixels, **{"is_dark": False, "is_binned": False} | settings))
 
 
 @pytest.mark.parametrize("sigma", [0.9, 1.3, 2.5])
@@ -28,8 +28,17 @@ def test_nothing_is_said_of_a_movie_as_it_should_be(sigma, height):
 
 def test_uneven_light_and_broad_structures_are_no_large_spots():
     slope = np.linspace(0.4, 1.6, 256) * 100.0
-    assert said(np.random.default_rng(0).poisson(np.broadcast_to(slope, (256, 256))).astype(np.uint16)) == ""
-    assert said(frame(40.0, 50.0, 5)) == ""
+    assert "px wide" not in said(np.random.default_rng(0).poisson(np.broadcast_to(slope, (256, 256))).astype(np.uint16))
+    assert "px wide" not in said(frame(40.0, 50.0, 5))
+
+
+@pytest.mark.parametrize("steepest", [0.3, 0.6])
+def test_uneven_light_is_told_unless_the_network_knows_of_it(steepest):
+    mean = 25.0 * (1 + steepest * np.broadcast_to(np.linspace(-1, 1, 256), (256, 256)))
+    pixels = np.random.default_rng(0).poisson(mean).astype(np.uint16)
+    assert "the light is uneven" in said(pixels)
+    assert "--weights denodet-local" in said(pixels)
+    assert said(pixels, sees_locally=True) == ""
 
 
 def test_dark_spots_are_told_with_the_setting():
@@ -49,6 +58,7 @@ def test_large_spots_are_told_with_their_size(sigma):
 def test_noise_that_a_filter_has_spread_is_told():
     blurred = gaussian_filter(10.0 * frame(), 1.25).astype(np.uint16)
     assert "neighbouring pixels is alike" in said(blurred)
+    assert said(blurred, sees_locally=True) == ""
 
 
 def test_saturation_is_told():
