@@ -26,6 +26,7 @@ _MOST_SHIFT_PX = 1.5
 _BETTER = 0.9  # the fit's error over the network's
 _ALIKE = 0.25  # correlation of neighbouring residuals: of noise, about -0.1
 _SMALL = 0.02  # residuals over the height: a real lens is no Gaussian
+_NOTHING_LEFT = 0.003  # residuals over the height that two spots in one do not leave
 _REACH_SIGMAS = 3.0
 _MOST_BESIDE = 24
 _MOST_STEPS = 30
@@ -178,7 +179,8 @@ def mark_doubles(
             if fits[k, Y] - fits[q, Y] > 2 * _MOST_SHIFT_PX + SAME_PX:
                 break
             if is_fitted[k] and is_fitted[q] and keep[k] and keep[q] and _are_one(fits[k], fits[q]):
-                if min(fits[k, VARIANCE], fits[q, VARIANCE]) <= widest:
+                as_one = fits[k, REST] < _NOTHING_LEFT * fits[k, HEIGHT]
+                if as_one or min(fits[k, VARIANCE], fits[q, VARIANCE]) <= widest:
                     keep[k if score[q] >= score[k] else q] = False
                 else:
                     is_fitted[k] = is_fitted[q] = False

@@ -101,6 +101,19 @@ def test_a_spot_that_was_found_twice_counts_once_with_the_better_score():
     assert set(found.extra["kind"][-30:]) == set(range(len(places), len(places) + 30))
 
 
+def test_spots_of_many_widths_without_noise_count_once_too():
+    rng = np.random.default_rng(11)
+    places = lattice(rng, 20)
+    row, column = np.mgrid[:200, :200]
+    frame = np.zeros((200, 200))
+    for (y, x), sigma in zip(places, rng.uniform(0.9, 1.6, len(places)), strict=True):
+        frame += 250 * np.exp(-((row - y) ** 2 + (column - x) ** 2) / (2 * sigma**2))
+    found = Spots().localised(np.rint(frame).astype(np.uint16), said(np.concatenate((places - 0.25, places + 0.25))))
+    assert len(found) == len(places)
+    away = np.hypot(found.y[:, None] - places[:, 0], found.x[:, None] - places[:, 1]).min(axis=0)
+    assert away.max() < 0.03
+
+
 @pytest.mark.parametrize("apart_px", [1.5, 2.0, 3.0, 5.0])
 def test_two_spots_near_each_other_stay_two(apart_px):
     rng = np.random.default_rng(5)
