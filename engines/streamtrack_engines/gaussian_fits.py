@@ -73,7 +73,7 @@ def fit_spots(
         for k in range(len(y)):
             if turn == 0:
                 _look(frame, y[k], x[k], fits[k])
-            if fits[k, HEIGHT] <= LEAST_CONTRAST * noise:
+            if fits[k, HEIGHT] <= LEAST_CONTRAST * noise or (turn == 2 and is_fitted[k]):
                 continue
             first_y, first_x, first_variance, n = y[k], x[k], variance, 0
             if is_fitted[k]:

@@ -31,7 +31,7 @@ def test_a_training_that_is_not_over_goes_on(name):
     assert step > 5_000
     small = recipe.model_copy(update={"batch_size": 1, "crop_px": 64, "bfloat16": False})
     terms = train_step(small, state, make_batch(small, state.network, step, CPU), 0.5)
-    assert float(terms["presence"]) < 0.02  # of a network that knows nothing 0.1
+    assert float(terms["presence"]) < 0.05  # of a network that knows nothing 0.1
     assert state.step == step + 1
 
 
