@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SourceError
 from streamtrack.types import LostFrame
+from streamtrack.waiting import set_within
 
 GRACE_S = 1.0
 """How long a frame may come after later ones, and damaged data may become whole."""
@@ -38,7 +39,7 @@ class NotYetError(SourceError):
     """Nothing to read is there; a writer may still make it."""
 
 
-class Image(NamedTuple):
+class WrittenImage(NamedTuple):
     """A frame that is there.
 
     Attributes
@@ -65,7 +66,7 @@ class Image(NamedTuple):
 class Growing(Protocol):
     """What is being written, as far as a reader sees it."""
 
-    def look(self, index: int, *, at_the_end: bool = False) -> Image | str | None:
+    def look(self, index: int, *, at_the_end: bool = False) -> WrittenImage | str | None:
         """Return a frame; or why its data cannot be read, though they are there; or None where they are not.
 
         Asked again and again for the same frame, so must be cheap where nothing changed. ``at_the_end`` nothing more
@@ -109,7 +110,7 @@ class Follower:
         self._later, self._later_s = -1, 0.0
         self._list_s = 0.0
 
-    def frames(self) -> Iterator[tuple[int, Image] | LostFrame]:
+    def frames(self) -> Iterator[tuple[int, WrittenImage] | LostFrame]:
         """Yield each frame with its index, or as lost."""
         index = self._first
         self._news_s = time.monotonic()
@@ -127,14 +128,14 @@ class Follower:
         """Return how it ended."""
         return [self._said] if self._said else []
 
-    def _wait_for(self, index: int) -> Image | str | None:
+    def _wait_for(self, index: int) -> WrittenImage | str | None:
         """Return a frame, why it is lost, or None where the movie is over."""
         began_s = time.monotonic()
         self._list_s = max(self._list_s, began_s + _LISTED_S)  # a frame that comes in time costs no listing
         while not (self._closed.is_set() or self._is_over):
             found = self._movie.look(index)
             now_s = time.monotonic()
-            if isinstance(found, Image):
+            if isinstance(found, WrittenImage):
                 self._news_s = now_s
                 return found
             if self._is_passed(index, now_s):
@@ -142,7 +143,7 @@ class Follower:
             if now_s - self._news_s > self._idle_s and now_s - began_s > min(GRACE_S, self._idle_s):
                 self._is_over = True
             else:
-                self._closed.wait(min(max(_SHARE * (now_s - self._news_s), _QUICKEST_S), _SLOWEST_S))
+                set_within(self._closed, min(max(_SHARE * (now_s - self._news_s), _QUICKEST_S), _SLOWEST_S))
         return self._movie.look(index, at_the_end=True) if self._is_over else None
 
     def _is_passed(self, index: int, now_s: float) -> bool:

@@ -17,7 +17,7 @@ from zarr.storage import LocalStore
 
 from streamtrack.errors import SourceError
 from streamtrack_drivers.axes import MovieView
-from streamtrack_drivers.following import Image, check_there, on_the_loops_clock
+from streamtrack_drivers.following import WrittenImage, check_there, on_the_loops_clock
 from streamtrack_drivers.stored_array import BLOCK_FRAMES, SMALL_BLOCK_BYTES
 from streamtrack_drivers.zarr_chunks import ChunkReader, DamagedChunkError
 
@@ -62,12 +62,12 @@ class GrowingZarr:
         self._places = list(_places(view, array.chunks))
         few = min(BLOCK_FRAMES, SMALL_BLOCK_BYTES // (view.pixels_per_frame * stored.dtype.itemsize))
         self._most_ahead = max(1, few // self._per_chunk)
-        self._block: dict[int, Image] = {}
+        self._block: dict[int, WrittenImage] = {}
         self._tried: tuple[int, Any] = (-1, None)
         self._tried_s = 0.0
         self._outcome: str | None = None
 
-    def look(self, index: int, *, at_the_end: bool = False) -> Image | str | None:
+    def look(self, index: int, *, at_the_end: bool = False) -> WrittenImage | str | None:
         """Return a frame, why it cannot be read so far, or None where it is not there."""
         if index in self._block:
             return self._block.pop(index)
@@ -125,7 +125,9 @@ class GrowingZarr:
         if at_the_end and self._per_chunk > 1:
             images = images[: _n_written(images, self._fill)]
         written_ns = [self._written_ns(chunk + at) for at in range(n_chunks)]
-        self._block = {start + at: Image(image, written_ns[at // self._per_chunk]) for at, image in enumerate(images)}
+        self._block = {
+            start + at: WrittenImage(image, written_ns[at // self._per_chunk]) for at, image in enumerate(images)
+        }
         return None
 
     def _written_ns(self, chunk: int) -> int:

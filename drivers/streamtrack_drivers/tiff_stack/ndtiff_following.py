@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from streamtrack.errors import SourceError
 from streamtrack.types import SourceInfo
 from streamtrack_drivers.axes import moment_s
-from streamtrack_drivers.following import GRACE_S, Image, NotYetError, check_there, on_the_loops_clock
+from streamtrack_drivers.following import GRACE_S, NotYetError, WrittenImage, check_there, on_the_loops_clock
 from streamtrack_drivers.paths import NDTIFF_INDEX, folders
 from streamtrack_drivers.tiff_stack.ndtiff import Entry, Value, axes_values, chosen_values, entries_in
 
@@ -69,7 +69,7 @@ class GrowingNDTiff:
         self._wanted: dict[str, Value | None] | None = None
         self._chosen = chosen
 
-    def look(self, index: int, *, at_the_end: bool = False) -> Image | str | None:
+    def look(self, index: int, *, at_the_end: bool = False) -> WrittenImage | str | None:
         """Return a frame, why it cannot be read so far, or None where the index does not name it."""
         self._read_index()
         entry = self._entries.get(index)
@@ -86,7 +86,7 @@ class GrowingNDTiff:
         if pixels is None or not (pixels.any() or at_the_end or self._is_dark(index)):
             return None
         del self._entries[index]
-        return Image(pixels, written_ns, time_s)
+        return WrittenImage(pixels, written_ns, time_s)
 
     def latest(self) -> int:
         """Return the index of the last frame that the index names, -1 for none."""

@@ -66,11 +66,8 @@ def test_what_the_parser_makes_of_packaged_weights(rtx, name):
     )
     assert not kinds.keys() & {"PLUGIN", "PLUGIN_V2", "PLUGIN_V3", "NON_ZERO", "NMS", "LOOP_OUTPUT", "CONDITION"}
     assert not kinds["NORMALIZATION"]  # batch norm is in the convolutions
-    in_float32 = [
-        layer.get_output(0).dtype == rtx.DataType.FLOAT for layer in layers if layer.type.name == "CONVOLUTION"
-    ]
-    is_half, sees_locally = file.metadata.precision == "float16", name.startswith("denodet-local")
-    assert sum(in_float32) == (int(sees_locally) if is_half else len(in_float32))  # counts have no exact float16
+    precisions = {layer.get_output(0).dtype for layer in layers if layer.type.name == "CONVOLUTION"}
+    assert precisions == {rtx.DataType.HALF if file.metadata.precision == "float16" else rtx.DataType.FLOAT}
 
 
 def test_a_file_for_one_size_builds_for_no_other(rtx, untrained):
