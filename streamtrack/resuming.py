@@ -101,11 +101,17 @@ class Resumption:
                 )
 
     def keep(self) -> None:
-        """Give the rows of the earlier run names that no run writes; those of which there are more are kept."""
+        """Give the rows of the earlier run names that no run writes; those of which there are more are kept.
+
+        Raises ConfigError where such a name is taken by what no run wrote: those of ours are deleted in the end.
+        """
+        for name in KEPT_NAMES:
+            if (self._folder / name).exists() and not _is_ours(self._folder / name):
+                raise ConfigError(f"{self._folder / name} was not written by streamtrack: move it away")
         self._rename_rest()
         for ending, *names in _LEFT:
             left = [self._folder / name for name in names]
-            if not all(path.is_file() for path in left):
+            if not all(map(_is_ours, left)):
                 continue
             kept = self._kept()
             if kept is None or len(_frames(left[1])[0]) > len(_frames(kept[1])[0]):
@@ -269,6 +275,16 @@ def _report_of(folder: Path) -> Mapping[str, Any]:
     if not all(isinstance(report.get(name), Mapping) for name in _COMPARED):
         raise ConfigError(f"the report in {folder} does not say what was tracked how: choose another folder")
     return report
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a run wrote a file of rows, as its header says; of an empty one nothing can be lost."""
+    with suppress(OSError, pa.ArrowException):
+        if not path.stat().st_size:
+            return True
+        schema = pq.read_schema(path) if path.suffix == ".parquet" else pa.ipc.open_stream(path).schema
+        return b"streamtrack_version" in (schema.metadata or {})
+    return False
 
 
 def _batches(path: Path) -> Iterator[pa.RecordBatch]:

@@ -17,19 +17,15 @@ cores, one thread each: this is no timing.
 
 import argparse
 import json
-import os
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from benchmarks.detection.accuracy_figure import draw
@@ -48,6 +44,7 @@ from benchmarks.detection.scoring import (
     score_pairs,
     score_phases,
 )
+from benchmarks.shared.pool import shared_out
 from benchmarks.shared.record import command_line, command_parser, write
 from streamtrack.report import machine, versions
 from streamtrack.simulation import Movie, MovieSettings, ScenarioName
@@ -65,8 +62,6 @@ PAIR_METHODS = ("denodet", "dog", "ufish")
 SEED = 770_000
 PHASE_SEED = SEED + 100
 EMPTY_SEED = SEED + 200
-MOST_WORKERS = 61
-"""More are an error on Windows."""
 SECTIONS = ("cells", "phases", "empty", "deepspot")
 
 
@@ -164,21 +159,9 @@ def other_tasks(methods: Sequence[str], extent: Extent, deepspot: Path | None) -
 
 def run(tasks: Sequence[Task]) -> dict[str, list[Row]]:
     """Share the tasks out among the cores, and return the rows of each section in the order of the tasks."""
-    columns = (TextColumn("accuracy"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with (
-        Progress(*columns, console=Console(stderr=True)) as progress,
-        ProcessPoolExecutor(min(os.cpu_count() or 1, MOST_WORKERS), mp_context=get_context("spawn")) as pool,
-    ):
-        futures = [pool.submit(task.function, *task.arguments) for task in tasks]
-        try:
-            for future in progress.track(as_completed(futures), total=len(futures)):
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    results = shared_out("accuracy", [(task.function, task.arguments) for task in tasks])
     rows: dict[str, list[Row]] = {section: [] for section in SECTIONS}
-    for task, future in zip(tasks, futures, strict=True):
-        result = future.result()
+    for task, result in zip(tasks, results, strict=True):
         rows[task.section] += result if isinstance(result, list) else [result]
     return rows
 

@@ -12,11 +12,8 @@ Families are shared out among all cores, one thread each: this is no timing.
 """
 
 import argparse
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from math import isnan
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -24,14 +21,13 @@ import trackpy
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from scipy.ndimage import gaussian_laplace
 
-from benchmarks.detection.accuracy import MOST_WORKERS
 from benchmarks.detection.detectors import Candidates, peaks
 from benchmarks.detection.everyday_scenes import FAMILIES, Family, Scene, plain
 from benchmarks.detection.scoring import OURS, Ours, best_threshold, default_threshold, score_frames
+from benchmarks.shared.pool import shared_out
 from benchmarks.shared.record import Record, command_line, command_parser, write
 from streamtrack.config import PluginConfig
 from streamtrack.protocols import Engine
@@ -72,21 +68,8 @@ def _parse() -> argparse.Namespace:
 
 
 def run(methods: Sequence[str], scenes: int) -> list[Row]:
-    """Share families and methods out among the cores, and return their rows in order."""
-    columns = (TextColumn("everyday"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    workers = min(os.cpu_count() or 1, MOST_WORKERS)
-    with (
-        Progress(*columns, console=Console(stderr=True)) as progress,
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-    ):
-        futures = [pool.submit(score, each, family, scenes) for family in FAMILIES for each in methods]
-        try:
-            for future in progress.track(as_completed(futures), total=len(futures)):
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [future.result() for future in futures]
+    """Return the rows of families and methods, in order."""
+    return shared_out("everyday", [(score, (each, family, scenes)) for family in FAMILIES for each in methods])
 
 
 def score(method: str, family: str, n_scenes: int) -> Row:

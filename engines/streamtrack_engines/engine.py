@@ -185,7 +185,7 @@ class GraphEngine:
         if levels.size != self._size:
             self._open(levels.size)
         if self._spots is not None:
-            self._spots.prepare()
+            self._spots.prepare((shape[0], shape[1]))
         is_warm = self._prepared == (tuple(shape), dtype)
         self._prepared, self._levels = (tuple(shape), dtype), levels
         for denoise in () if is_warm else (True, False):

@@ -41,13 +41,16 @@ class Spots:
     def __init__(self, fwhm_px: float | None = None, *, is_dark: bool = False) -> None:
         self._variance = FIRST_VARIANCE_PX2 if fwhm_px is None else (fwhm_px / _FWHM) ** 2
         self._is_dark = is_dark
+        self._frame = np.empty((0, 0), np.float32)
 
-    def prepare(self) -> None:
-        """Compile."""
+    def prepare(self, shape: tuple[int, int]) -> None:
+        """Compile, and make room for frames of this shape."""
+        self._frame = np.empty((32, 32), np.float32)
         row, column = np.mgrid[:32, :32]
         spot = 100 * np.exp(-((row - 16) ** 2 + (column - 16) ** 2) / 4).astype(np.float32)
         place, one = np.array([16.1], np.float32), np.ones(1, np.float32)
         self.localised(-spot if self._is_dark else spot, Detections(place, place, one, one, one))
+        self._frame = np.empty(shape, np.float32)
 
     def localised(self, pixels: Pixels, found: Detections) -> Detections:
         """Return detections with the places and errors of fits where these are better, and each spot once.
@@ -55,15 +58,14 @@ class Spots:
         Parameters
         ----------
         pixels
-            The frame, (H, W), all finite.
+            The frame, (H, W), all finite, of the shape that `prepare` was told.
         found
             Positions in px of this frame. Of two of one spot the one with the higher score stays.
         """
         if not len(found):
             return found
-        frame = pixels.astype(np.float32)
-        if self._is_dark:
-            np.negative(frame, out=frame)
+        frame = self._frame
+        np.multiply(pixels, np.float32(-1 if self._is_dark else 1), out=frame, casting="unsafe")
         noise = noise_of(frame)
         if 0.0 < noise < _FAINT:  # in units that are too large for it the fit would end where it began
             frame, noise = frame / np.float32(noise), 1.0

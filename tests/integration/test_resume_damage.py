@@ -158,12 +158,14 @@ def test_a_kill_between_two_renamings_loses_nothing(runs, tmp_path, base, half):
     assert_same(runs, out)
 
 
-@pytest.mark.parametrize("content", [b"", b"whatever"])
-def test_less_that_was_kept_gives_way_to_more(runs, tmp_path, content):
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_less_that_was_kept_gives_way_to_more(runs, tmp_path, share):
     out = tmp_path / "out"
     shutil.copytree(runs / "movie-killed", out)
-    for name in ("detections.resumed.arrows", "frames.resumed.arrows", "frames.resumed.parquet"):
-        (out / name).write_bytes(content)
+    for name in (DETECTIONS, FRAMES):
+        data = (out / name).read_bytes()
+        (out / name.replace("partial", "resumed")).write_bytes(data[: int(share * len(data))])
+    (out / "frames.resumed.parquet").write_bytes(b"")
     assert searched_before(resumed(runs, out)) >= 14
     assert_same(runs, out)
 
@@ -193,4 +195,17 @@ def test_a_full_disk_takes_neither_rows_nor_report(runs, disk, base, spare):
         return
     (out.parent / "full").unlink()
     assert searched_before(resumed(runs, out)) >= 14
+    assert_same(runs, out)
+
+
+@pytest.mark.parametrize("name", ["detections.resumed.arrows", "frames.resumed.parquet"])
+def test_a_file_of_the_users_under_a_name_that_is_deleted_in_the_end_is_refused(runs, tmp_path, name):
+    out = tmp_path / "out"
+    shutil.copytree(runs / "movie-killed", out)
+    (out / name).write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=f"{name} was not written by streamtrack: move it away"):
+        resumed(runs, out)
+    assert (out / name).read_bytes() == b"mine"
+    (out / name).unlink()
+    assert resumed(runs, out)["status"] == "completed"
     assert_same(runs, out)

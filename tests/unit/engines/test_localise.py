@@ -27,6 +27,12 @@ def said(places, score=0.9, error_px=NETWORK_PX):
     return Detections(y.copy(), x.copy(), score * n, 1000 * n, error_px * n, {"kind": np.arange(len(y), dtype="f4")})
 
 
+def localised(frame, found, **settings):
+    spots = Spots(**settings)
+    spots.prepare(frame.shape)
+    return spots.localised(frame, found)
+
+
 def lattice(rng, apart_px, size_px=200):
     """Return places apart from each other, anywhere within their pixels."""
     middle = np.arange(apart_px, size_px - apart_px, apart_px)
@@ -53,7 +59,7 @@ def bound_px(amplitude, sigma):
 def test_clear_spots_are_within_one_and_a_half_of_the_cramer_rao_bound(sigma, amplitude):
     rng = np.random.default_rng(1)
     places = lattice(rng, max(12.0, 9 * sigma))
-    found = Spots().localised(shown(places, amplitude, sigma), said(places + rng.normal(0, NETWORK_PX, places.shape)))
+    found = localised(shown(places, amplitude, sigma), said(places + rng.normal(0, NETWORK_PX, places.shape)))
     assert len(found) == len(places)
     assert error_of(found, places) < 1.5 * bound_px(amplitude, sigma)
 
@@ -61,7 +67,7 @@ def test_clear_spots_are_within_one_and_a_half_of_the_cramer_rao_bound(sigma, am
 def test_the_error_that_is_said_is_the_error():
     rng = np.random.default_rng(2)
     places = lattice(rng, 12)
-    found = Spots().localised(shown(places, 400.0), said(places + rng.normal(0, NETWORK_PX, places.shape)))
+    found = localised(shown(places, 400.0), said(places + rng.normal(0, NETWORK_PX, places.shape)))
     in_sigmas = np.column_stack((found.y - places[:, 0], found.x - places[:, 1])) / found.sigma[:, None]
     assert 0.75 < float(np.sqrt(np.mean(in_sigmas**2))) < 1.35
 
@@ -71,8 +77,7 @@ def test_where_in_its_pixel_a_spot_lies_does_not_matter():
     rng = np.random.default_rng(3)
     places = np.concatenate([lattice(rng, 12, 400) for _ in range(4)])
     found = [
-        Spots().localised(shown(part, 110.0, size_px=400, seed=k), said(part))
-        for k, part in enumerate(np.split(places, 4))
+        localised(shown(part, 110.0, size_px=400, seed=k), said(part)) for k, part in enumerate(np.split(places, 4))
     ]
     error = np.concatenate([each.x for each in found]) - places[:, 1]
     phase = ((places[:, 1] % 1) * 5).astype(int)
@@ -85,7 +90,7 @@ def test_the_unit_of_a_pixels_value_does_not_matter(unit):
     rng = np.random.default_rng(4)
     places = lattice(rng, 12)
     frame, start = shown(places, 400.0).astype(np.float32), said(places + rng.normal(0, NETWORK_PX, places.shape))
-    in_counts, found = (Spots().localised(frame * np.float32(times), start) for times in (1, unit))
+    in_counts, found = (localised(frame * np.float32(times), start) for times in (1, unit))
     np.testing.assert_allclose(found.y, in_counts.y, atol=0.001)
     np.testing.assert_allclose(found.sigma, in_counts.sigma, rtol=0.01)
 
@@ -95,7 +100,7 @@ def test_a_spot_that_was_found_twice_counts_once_with_the_better_score():
     places = lattice(rng, 20)
     twice = said(np.concatenate((places - 0.3, places[:30] + 0.4)))
     twice.score[:30] = 0.5
-    found = Spots().localised(shown(places, 2000.0), twice)
+    found = localised(shown(places, 2000.0), twice)
     assert len(found) == len(places)
     assert found.score.min() == pytest.approx(0.9)
     assert set(found.extra["kind"][-30:]) == set(range(len(places), len(places) + 30))
@@ -108,7 +113,7 @@ def test_spots_of_many_widths_without_noise_count_once_too():
     frame = np.zeros((200, 200))
     for (y, x), sigma in zip(places, rng.uniform(0.9, 1.6, len(places)), strict=True):
         frame += 250 * np.exp(-((row - y) ** 2 + (column - x) ** 2) / (2 * sigma**2))
-    found = Spots().localised(np.rint(frame).astype(np.uint16), said(np.concatenate((places - 0.25, places + 0.25))))
+    found = localised(np.rint(frame).astype(np.uint16), said(np.concatenate((places - 0.25, places + 0.25))))
     assert len(found) == len(places)
     away = np.hypot(found.y[:, None] - places[:, 0], found.x[:, None] - places[:, 1]).min(axis=0)
     assert away.max() < 0.03
@@ -119,7 +124,7 @@ def test_two_spots_near_each_other_stay_two(apart_px):
     rng = np.random.default_rng(5)
     first = lattice(rng, 25)
     pairs = np.concatenate((first, first[:20] + np.array([0.0, apart_px])))
-    found = Spots().localised(shown(pairs, 1000.0), said(pairs + rng.normal(0, 0.1, pairs.shape)))
+    found = localised(shown(pairs, 1000.0), said(pairs + rng.normal(0, 0.1, pairs.shape)))
     assert len(found) == len(pairs)
     assert error_of(found, pairs) < 0.15
 
@@ -129,7 +134,7 @@ def test_heads_of_comets_stay_where_the_network_sees_them():
     places = lattice(rng, 25)
     frame = shown(places, 2000.0, profile=Comet(1.58, 6.3, 1.6))
     before = said(places)
-    found = Spots().localised(frame, before)
+    found = localised(frame, before)
     assert np.array_equal(found.y, before.y)
     assert np.array_equal(found.x, before.x)
 
@@ -137,9 +142,9 @@ def test_heads_of_comets_stay_where_the_network_sees_them():
 def test_faint_spots_and_empty_frames_are_the_networks():
     places = lattice(np.random.default_rng(7), 15)
     before = said(places)
-    assert Spots().localised(shown(places, 25.0), before) is before
+    assert localised(shown(places, 25.0), before) is before
     nothing = Detections.empty()
-    assert Spots().localised(shown(places, 25.0), nothing) is nothing
+    assert localised(shown(places, 25.0), nothing) is nothing
 
 
 def test_large_spots_are_fitted_where_their_size_is_told_and_dark_ones_too():
@@ -147,8 +152,8 @@ def test_large_spots_are_fitted_where_their_size_is_told_and_dark_ones_too():
     places = lattice(rng, 45)
     frame = shown(places, 400.0, 5.0)
     before = said(places + rng.normal(0, 0.4, places.shape), error_px=0.4)
-    assert error_of(Spots(5.0 * 2.355).localised(frame, before), places) < 0.06
-    assert error_of(Spots(5.0 * 2.355, is_dark=True).localised(1000 - frame, before), places) < 0.06
+    assert error_of(localised(frame, before, fwhm_px=5.0 * 2.355), places) < 0.06
+    assert error_of(localised(1000 - frame, before, fwhm_px=5.0 * 2.355, is_dark=True), places) < 0.06
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
@@ -157,7 +162,7 @@ def test_places_stay_inside_the_frame_whatever_it_shows(dtype):
     frame = rng.integers(0, 250, (40, 50)).astype(dtype)
     frame[:3], frame[:, -2:] = 255, 0
     places = rng.uniform((-0.5, -0.5), (39.5, 49.5), (60, 2))
-    found = Spots().localised(frame, said(places, error_px=3.0))
+    found = localised(frame, said(places, error_px=3.0))
     assert np.isfinite(found.y).all()
     assert found.y.min() >= -0.5
     assert found.y.max() <= 39.5
