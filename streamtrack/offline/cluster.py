@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import dask.config
-from distributed import Client, Future, LocalCluster, wait
+from distributed import Client, Future, LocalCluster
 from distributed.comm.registry import get_backend
 from distributed.scheduler import KilledWorker
 from distributed.utils import silence_logging_cmgr
@@ -115,8 +115,8 @@ class Searching:
 
     def ready(self, timeout_s: float) -> bool:
         """Wait; return whether there is a result, or an error."""
-        with suppress(TimeoutError), self._future.client.as_current():
-            wait([self._future], timeout=timeout_s)
+        with suppress(TimeoutError):
+            self._future.exception(timeout=timeout_s)  # waits; ``distributed.wait`` would need a client for all threads
         return bool(self._future.done())
 
     def result(self) -> FoundBlock | None:

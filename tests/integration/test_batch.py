@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+import dask.config
 import numpy as np
 import psutil
 import pytest
@@ -52,6 +53,13 @@ def single(movies):
 def client():
     with cluster.connected(None, 2) as client:
         yield client
+
+
+@pytest.fixture(autouse=True)
+def settings_of_dask():
+    """Those of the user's process are left as they were, whatever threads do at the same time."""
+    yield
+    assert dask.config.get("scheduler", None) is None
 
 
 def assert_same(results, single):
