@@ -11,6 +11,7 @@ from streamtrack.actuators.guard import Guard
 from streamtrack.columns import measured_by
 from streamtrack.config import PluginConfig, RunConfig
 from streamtrack.errors import ConfigError, SourceError
+from streamtrack.plain import without_secrets
 from streamtrack.protocols import Actuator, Engine, FrameSource, Linker, Measure, Microscope, Sink
 from streamtrack.registry import Group, build
 from streamtrack.search_area import SearchArea, area_of
@@ -273,24 +274,6 @@ def _choose(config: PluginConfig, chosen: Mapping[str, int]) -> PluginConfig:
 def _common(config: PluginConfig) -> dict[str, Any]:
     """Return the keys of a table that are not the plug-in's own: those of a rule."""
     return {key: value for key, value in config.model_dump(mode="json").items() if key not in config.settings}
-
-
-def without_secrets(value: Any, *, paths: bool) -> Any:
-    """Return a copy in which addresses have no user, no password and no query; if ``paths``, no path either.
-
-    The report is shown around, and whoever knows the address of a web hook may post there.
-    """
-    if isinstance(value, Mapping):
-        return {key: without_secrets(each, paths=paths) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_secrets(each, paths=paths) for each in value]
-    if not (isinstance(value, str) and "://" in value):
-        return value
-    scheme, _, rest = value.partition("://")
-    place, query, _ = rest.partition("?")
-    host, slash, path = place.partition("#")[0].partition("/")
-    shown = f"/{'...' if paths else path}" if slash and path else slash
-    return f"{scheme}://{host.rpartition('@')[2]}{shown}{'?...' if query else ''}"
 
 
 def _prepare_actuators(parts: Parts, config: RunConfig) -> None:

@@ -42,6 +42,24 @@ def plain(value: object) -> Any:
     return str(value)
 
 
+def without_secrets(value: Any, *, paths: bool) -> Any:
+    """Return a copy in which addresses have no user, no password and no query; if ``paths``, no path either.
+
+    The report is shown around, and whoever knows the address of a web hook may post there.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_secrets(each, paths=paths) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_secrets(each, paths=paths) for each in value]
+    if not (isinstance(value, str) and "://" in value):
+        return value
+    scheme, _, rest = value.partition("://")
+    place, query, _ = rest.partition("?")
+    host, slash, path = place.partition("#")[0].partition("/")
+    shown = f"/{'...' if paths else path}" if slash and path else slash
+    return f"{scheme}://{host.rpartition('@')[2]}{shown}{'?...' if query else ''}"
+
+
 def _scalar(value: Any) -> Any:
     """Return Python's own type for a number or text that only derives from it, or is an array of no dimension."""
     if not isinstance(value, type) and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):

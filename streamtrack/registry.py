@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 from streamtrack.config import PluginConfig, did_you_mean, validate
 from streamtrack.errors import ConfigError, PluginNotFoundError, SourceError, one_line
+from streamtrack.plain import without_secrets
 from streamtrack.protocols import Microscope
 from streamtrack.settings import settings_model
 
@@ -49,6 +50,7 @@ EXTRA_OF_MODULE = {
     "openvino": "openvino",
     "bioio": "formats",
     "bioio_base": "formats",
+    "obstore": "remote",
 }
 """Which extra brings a module that a plug-in may lack."""
 
@@ -120,7 +122,7 @@ def source_from_text(text: str) -> dict[str, Any]:
         own = list(settings_model(load("sources", kind)).model_fields)
         given = {own[0]: first} if own and first else {}
         return {"kind": kind, **given, **dict(parse_qsl(query, keep_blank_values=True))}
-    path = os.path.expanduser(text)
+    path = text if "://" in text else os.path.expanduser(text)
     return {"kind": _opener(path), "path": path}
 
 
@@ -128,15 +130,14 @@ def _opener(path: str) -> str:
     """Return the kind of the first source that opens this path or URL."""
     failed, is_url = "", "://" in path
     for entry in sorted(_entries("opens"), key=lambda entry: (_is_own(entry), entry.name)):
-        if is_url and _is_own(entry):
-            continue
         try:
             if entry.load()(path):
                 return entry.name
         except Exception as error:  # a reader that is broken must not keep the others from reading
             failed += f"; {entry.name!r} failed: {one_line(error)}"
     if is_url:
-        raise SourceError(f"{path}: streamtrack reads no URLs: download it, or mount where it is{failed}")
+        shown, read = without_secrets(path, paths=False), "zarr and OME-Zarr at http://, https://, s3:// and gs://"
+        raise SourceError(f"{shown}: over the network only {read} are read: download it, or mount where it is{failed}")
     if reason := _why_missing(path):
         meant = did_you_mean(path.partition(":")[0], names("sources"))
         raise SourceError(f"{path}: {reason}: check the path{meant}")

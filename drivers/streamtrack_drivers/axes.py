@@ -313,7 +313,7 @@ def _convert(value: object, unit: object, units: dict[str, float], least: float 
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path | str) -> Iterator[None]:
     """Put the path in front of a SourceError, and turn anything else that is raised into one."""
     try:
         with foreign_errors(SourceError, "cannot be read"):

@@ -13,23 +13,36 @@ BIOIO_ENDINGS = (".nd2", ".czi", ".lif", ".dv", ".r3d", ".sld", ".sldy", ".sldyz
 NUMPY_ENDINGS = (".npy", ".npz")
 NUMPY_MARK = b"\x93NUM"
 ZARR_METADATA = ("zarr.json", ".zarray", ".zgroup")
+ADDRESSES = ("http", "https", "s3", "gs")
+"""How addresses begin that zarr is read from."""
 ZIP_MARK = b"PK\3\4"
+
+
+def is_address(path: object) -> bool:
+    """Return whether this is the address of something on a network, as ``https://...``."""
+    return "://" in str(path)
 
 
 def is_bioio(path: str) -> bool:
     """Return whether this is a file for bioio, by its name: what bioio knows of its content takes seconds to ask."""
+    if is_address(path):
+        return False
     return Path(path).suffix.lower() in BIOIO_ENDINGS and _first_bytes(Path(path)) not in TIFF_MARKS
 
 
 def is_numpy(path: str) -> bool:
     """Return whether this is a file by numpy, or would be by its name."""
     file = Path(path)
+    if is_address(path):
+        return False
     return file.suffix.lower() in NUMPY_ENDINGS or _first_bytes(file) == NUMPY_MARK
 
 
 def is_tiff(path: str) -> bool:
     """Return whether this is a TIFF file or a folder of them, or would be by its name."""
     file = Path(path)
+    if is_address(path):
+        return False
     if file.is_dir():
         inside = (each for folder in (file, *folders(file)) for each in folder.iterdir())
         return not is_zarr(path) and any(each.suffix.lower() in TIFF_ENDINGS for each in inside)
@@ -42,8 +55,14 @@ def folders(folder: Path) -> list[Path]:
 
 
 def is_zarr(path: str) -> bool:
-    """Return whether this is a zarr array or group, in a folder or a zip file, or would be by its name."""
+    """Return whether this is a zarr array or group, in a folder or a zip file, or would be by its name.
+
+    Of addresses all are taken that do not name another format: nothing else is read over the network.
+    """
     place = Path(path)
+    if is_address(path):
+        others = (*TIFF_ENDINGS, *BIOIO_ENDINGS, *NUMPY_ENDINGS)
+        return path.partition("://")[0] in ADDRESSES and place.suffix.lower() not in others
     if any(".zarr" in part.lower() for part in place.parts):
         return True
     around = (place, *place.parents)

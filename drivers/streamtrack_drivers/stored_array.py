@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +102,7 @@ class StoredArraySource:
         self,
         image: StoredImage[Any],
         *,
-        path: Path,
+        path: Path | str,
         channel: int | str | None,
         z: int | Literal["max"] | None,
         frames: str | None,
@@ -180,10 +180,10 @@ class StoredArraySource:
         few = min(BLOCK_FRAMES, SMALL_BLOCK_BYTES // frame_bytes, BLOCK_CHUNKS // self._chunks_per_frame)
         per_block = max(per_chunk, few // per_chunk * per_chunk)
         most = max(1, BLOCK_BYTES // frame_bytes)
-        for start, stop in _cut(view.frames.start, view.frames.stop, per_block, most):
+        for start, stop in cut(view.frames.start, view.frames.stop, per_block, most):
             images = self._read(start, stop)
             if isinstance(images, str):  # find the chunks that can be read
-                for first, last in _cut(start, stop, per_chunk, most):
+                for first, last in cut(start, stop, per_chunk, most):
                     images = self._read(first, last)
                     yield first, [images] * (last - first) if isinstance(images, str) else list(images)
             else:
@@ -194,13 +194,17 @@ class StoredArraySource:
         with self._reading:
             if self._closed.is_set():
                 return "closed"
-            try:
-                return self._view.images(np.asarray(self._array[self._view.key(start, stop)]))
-            except MemoryError as error:
-                raise SourceError(f"{self._info.name}: a frame takes more memory than there is") from error
-            except Exception as error:  # whatever a codec raises on damaged bytes
-                kind = "missing" if isinstance(error, MissingChunkError) else "unreadable"
-                return f"{kind} {self._part}: {one_line(error)}"
+            return self._outcome(lambda: self._array[self._view.key(start, stop)])
+
+    def _outcome(self, read: Callable[[], Any]) -> NDArray[Any] | str:
+        """Return images (n, H, W) of what is read, or why they cannot be had."""
+        try:
+            return self._view.images(np.asarray(read()))
+        except MemoryError as error:
+            raise SourceError(f"{self._info.name}: a frame takes more memory than there is") from error
+        except Exception as error:  # whatever a codec raises on damaged bytes
+            kind = "missing" if isinstance(error, MissingChunkError) else "unreadable"
+            return f"{kind} {self._part}: {one_line(error)}"
 
 
 def _height_um(planes_um: tuple[float, float] | None, z: int | Literal["max"]) -> float | None:
@@ -217,7 +221,7 @@ def _chunks_per_frame(view: MovieView, chunks: tuple[int, ...]) -> int:
     return n_chunks
 
 
-def _cut(start: int, stop: int, multiple: int, most: int) -> Iterator[tuple[int, int]]:
+def cut(start: int, stop: int, multiple: int, most: int) -> Iterator[tuple[int, int]]:
     """Cut a range at the multiples of a length, and into pieces of at most ``most``."""
     while start < stop:
         end = min(stop, (start // multiple + 1) * multiple, start + most)

@@ -83,7 +83,7 @@ class ChunkReader(WrapperStore[Store]):
         # Filters may widen numbers to 8 bytes; what cannot be compressed grows by less than a sixteenth.
         self._most_bytes = (1 if layout.exact else 8) * self._chunk_bytes * 17 // 16 + _SLACK_BYTES
         self._indices: dict[str, NDArray[np.uint64]] = {}
-        self._loading = asyncio.Lock()
+        self._loading: dict[str, asyncio.Lock] = {}
 
     def name(self, place: tuple[int, ...]) -> str:
         """Return the key, below the array's, of the object that holds a chunk, by the chunk's place in the grid."""
@@ -130,15 +130,18 @@ class ChunkReader(WrapperStore[Store]):
 
     async def _index(self, shards: "_Shards", name: str, prototype: BufferPrototype) -> NDArray[np.uint64]:
         """Return the index of a shard, which is read once."""
-        async with self._loading:
-            if name not in self._indices:
-                value = await super().get(name, prototype, shards.index_range)
-                if value is None:
-                    raise MissingChunkError(_MISSING)
-                if sum(index.size // 2 for index in self._indices.values()) > MAX_INDEX:
-                    self._indices.clear()
-                self._indices[name] = shards.index(value.as_numpy_array(), name)
-            return self._indices[name]
+        async with self._loading.setdefault(name, asyncio.Lock()):  # of others meanwhile: on a network it takes a while
+            try:
+                if name not in self._indices:
+                    value = await super().get(name, prototype, shards.index_range)
+                    if value is None:
+                        raise MissingChunkError(_MISSING)
+                    if sum(index.size // 2 for index in self._indices.values()) > MAX_INDEX:
+                        self._indices.clear()
+                    self._indices[name] = shards.index(value.as_numpy_array(), name)
+                return self._indices[name]
+            finally:
+                self._loading.pop(name, None)
 
     def _check_length(self, stored: Bytes, name: str, place: RangeByteRequest) -> None:
         if len(stored) > self._most_bytes:

@@ -1,7 +1,8 @@
 """Movies in zarr: plain arrays of format 2 and 3, OME-Zarr 0.4 and 0.5."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -11,12 +12,14 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 from pydantic import Field
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, ZipStore
 
 from streamtrack.arrays import frame_dtype
 from streamtrack.errors import SourceError, one_line
+from streamtrack.plain import without_secrets
 from streamtrack.settings import checks_settings
 from streamtrack.types import Frame, LostFrame
 from streamtrack_drivers.axes import (
@@ -30,7 +33,10 @@ from streamtrack_drivers.axes import (
     square_pixel_um,
 )
 from streamtrack_drivers.following import Follower, NotYetError, check_idle, followed_frames, opened_within
-from streamtrack_drivers.stored_array import StoredArraySource, StoredImage
+from streamtrack_drivers.paths import is_address
+from streamtrack_drivers.read_ahead import begin_reading, read_ahead
+from streamtrack_drivers.remote import RemoteError, RemoteStore, members, open_remote
+from streamtrack_drivers.stored_array import BLOCK_BYTES, StoredArraySource, StoredImage, cut
 from streamtrack_drivers.zarr_chunks import checked
 from streamtrack_drivers.zarr_following import GrowingZarr
 
@@ -51,7 +57,8 @@ class ZarrSource(StoredArraySource):
     ----------
     path
         A zarr array, an OME-Zarr image, or a group with exactly one of them in it. What lies deeper is addressed by
-        its path, ``movies.zarr/cell_3``, also inside a zip file.
+        its path, ``movies.zarr/cell_3``, also inside a zip file. Or the address of one: ``https://``, ``s3://``,
+        ``gs://`` (`streamtrack_drivers.remote`). Where that cannot be reached any more, reading ends with SourceError.
     channel
         Index or label. Needed when there are several.
     z
@@ -78,7 +85,7 @@ class ZarrSource(StoredArraySource):
     def __init__(
         self,
         *,
-        path: Path,
+        path: Path | str,
         channel: int | str | None = None,
         z: int | Literal["max"] | None = None,
         level: Annotated[int, Field(ge=0)] = 0,
@@ -88,8 +95,12 @@ class ZarrSource(StoredArraySource):
         follow: Annotated[float, Field(gt=0)] | None = None,
     ) -> None:
         self._follower: Follower | None = None
-        with naming(path), ExitStack() as files:
-            find = partial(_find, Path(path).expanduser(), position, level)
+        self._is_remote = is_address(path)
+        name = without_secrets(str(path), paths=False)
+        with naming(name), ExitStack() as files:
+            if self._is_remote and follow is not None:
+                raise SourceError("only a movie on a disk can be followed while it is written: leave --follow out")
+            find = partial(_find, path, position, level)
             found = find() if follow is None else opened_within(follow, find)
             files.callback(found.store.close)
             image, position, names = found.image, found.position, found.position_names
@@ -102,7 +113,7 @@ class ZarrSource(StoredArraySource):
                 shape = _without_end(image, axes)
             super().__init__(
                 replace(image, array=checked(stored, shape)),
-                path=path,
+                path=name,
                 channel=channel,
                 z=z,
                 frames=frames,
@@ -127,6 +138,25 @@ class ZarrSource(StoredArraySource):
         for item in self._follower.frames():
             yield item if isinstance(item, LostFrame) else self._frame(item[0], item[1].pixels, item[1].written_ns)
 
+    def _blocks(self) -> Iterator[tuple[int, Sequence[NDArray[Any] | str]]]:
+        if not self._is_remote:
+            yield from super()._blocks()
+            return
+        view, array = self._view, self._array
+        per_chunk = array.chunks[view.axes.index("T")] if "T" in view.axes else 1
+        frame_bytes = view.pixels_per_frame * array.dtype.itemsize
+        ranges = cut(view.frames.start, view.frames.stop, per_chunk, max(1, BLOCK_BYTES // frame_bytes))
+        begun = read_ahead(self._begin, ranges, per_chunk * frame_bytes, self._closed)
+        for (start, stop), future in begun:
+            if isinstance(error := future.exception(0), RemoteError):
+                cure = "when it can be reached again, --resume goes on from there"
+                raise SourceError(f"{self._info.name}: frame {start} cannot be had: {error}; {cure}")
+            images = self._outcome(future.result)
+            yield start, [images] * (stop - start) if isinstance(images, str) else list(images)
+
+    def _begin(self, start: int, stop: int) -> "Future[Any]":
+        return begin_reading(self._array, self._view.key(start, stop))
+
     def remarks(self) -> list[str]:
         """Return how a movie ended that was followed."""
         return self._follower.remarks() if self._follower else []
@@ -141,9 +171,9 @@ class _Found(NamedTuple):
     position_names: list[str]
 
 
-def _find(path: Path, position: int | str | None, level: int) -> _Found:
+def _find(path: Path | str, position: int | str | None, level: int) -> _Found:
     with ExitStack() as opened:
-        store, inner = _open_store(path)
+        store, inner = (open_remote(str(path)), "") if is_address(path) else _open_store(Path(path).expanduser())
         opened.callback(store.close)
         node, names = _open_node(store, inner), list[str]()
         if isinstance(node, zarr.Group) and _ome(node) is None:
@@ -183,6 +213,8 @@ def _open_node(store: Store, inner: str) -> zarr.Array[Any] | zarr.Group:
         return zarr.open(store=store, path=inner, mode="r", use_consolidated=False)
     except FileNotFoundError:
         raise NotYetError("no zarr array or group here: give the folder that holds zarr.json or .zarray") from None
+    except RemoteError:
+        raise
     except Exception as error:  # whatever zarr raises on broken metadata
         raise NotYetError(f"cannot be opened as zarr: {one_line(error)}") from error
 
@@ -225,12 +257,20 @@ def _image_in(
 
 def _walk(group: zarr.Group, prefix: str = "") -> Iterator[tuple[str, zarr.Array[Any] | zarr.Group]]:
     """Yield the arrays and multiscale images below a group, as deep as anyone stores them; links may make circles."""
-    for name, node in sorted(group.members(), key=lambda member: member[0]):
+    for name, node in _members(group):
         if isinstance(node, zarr.Group) and _ome(node) is None:
             if prefix.count("/") < _MAX_DEPTH:
                 yield from _walk(node, f"{prefix}{name}/")
         else:
             yield prefix + name, node
+
+
+def _members(group: zarr.Group) -> Iterator[tuple[str, zarr.Array[Any] | zarr.Group]]:
+    """Yield what is in a group, by name."""
+    if isinstance(group.store, RemoteStore) and not group.store.can_list:
+        yield from ((name, group[name]) for name in sorted(members(group)) if name in group)
+    else:
+        yield from sorted(group.members(), key=lambda member: member[0])
 
 
 def _dimension_names(array: zarr.Array[Any]) -> list[str] | None:

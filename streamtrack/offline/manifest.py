@@ -12,7 +12,7 @@ from streamtrack.config import RunConfig
 from streamtrack.errors import ConfigError, foreign_errors
 from streamtrack.files import write_durably
 from streamtrack.offline.movies import BatchMovie
-from streamtrack.plain import plain
+from streamtrack.plain import plain, without_secrets
 from streamtrack.report import read_report
 from streamtrack.run_folder import MARK
 from streamtrack.search_area import SearchArea
@@ -115,7 +115,8 @@ _CURE = "choose another --out, or pass --overwrite"
 
 
 def _identity(movie: BatchMovie) -> dict[str, Any]:
-    return dict(plain({key: value for key, value in movie.source.items() if value is not None}))
+    said = {key: value for key, value in movie.source.items() if value is not None}
+    return dict(without_secrets(plain(said), paths=False))
 
 
 def decisive(config: RunConfig, movies: Sequence[BatchMovie]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from streamtrack.config import PluginConfig
 from streamtrack.errors import ConfigError, SourceError, StreamtrackError, foreign_errors
 from streamtrack.parts import ALL, STREAM_AXES
+from streamtrack.plain import without_secrets
 from streamtrack.protocols import FrameSource
 from streamtrack.registry import build, load, source_from_text
 from streamtrack.settings import settings_model
@@ -131,7 +132,7 @@ def _names(tables: list[dict[str, Any]]) -> list[str]:
 def _parts(table: Mapping[str, Any]) -> list[str]:
     if "path" not in table:
         return [_plain("_".join(str(value) for value in table.values()))]
-    path = str(table["path"]).rstrip("/\\")
+    path = without_secrets(str(table["path"]), paths=False).removesuffix("?...").rstrip("/\\")
     return [_plain(_ENDINGS.sub("", part)) for part in re.split(r"[/\\]", path) if part] or ["movie"]
 
 

@@ -7,6 +7,7 @@ import pytest
 import tiff_files
 import tifffile
 import zarr
+from movie_server import served
 
 from streamtrack.testing.sources import SourceTests
 from streamtrack_drivers.numpy_movie import NumpySource
@@ -37,6 +38,18 @@ class TestZarrWithHoles(SourceTests):
 
     def make_source(self, tmp_path):
         return ZarrSource(path=tmp_path / "m.zarr", frames="2:-1")
+
+
+class TestZarrOnAServer(TestZarrWithHoles):
+    @pytest.fixture(autouse=True)
+    def address(self, movie, tmp_path):
+        pytest.importorskip("obstore", reason="needs the extra remote")
+        with served(tmp_path) as server:
+            self.address = f"{server.url}/m.zarr"
+            yield
+
+    def make_source(self, tmp_path):
+        return ZarrSource(path=self.address, frames="2:-1")
 
 
 class TestNumpy(SourceTests):

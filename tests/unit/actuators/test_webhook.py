@@ -12,7 +12,8 @@ import pytest
 from streamtrack.actuators.webhook import Webhook
 from streamtrack.config import RunConfig
 from streamtrack.errors import ConfigError, StreamtrackError
-from streamtrack.parts import ReadyMade, build_parts, without_secrets
+from streamtrack.parts import ReadyMade, build_parts
+from streamtrack.plain import without_secrets
 from streamtrack.testing.actuators import example_command
 from streamtrack.types import Event, SourceInfo
 
