@@ -78,10 +78,12 @@ def no_pairs():
         yield
 
 
-@pytest.fixture
-def onnxruntime_first(monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def _onnxruntime_first():
     """Let runs take ONNX Runtime, as without the extra openvino: that compiles the graphs for seconds in each run."""
     from streamtrack_engines.backends import selection
 
     others = tuple(name for name in selection.ORDER if name != "onnxruntime")
-    monkeypatch.setattr(selection, "ORDER", ("onnxruntime", *others))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "ORDER", ("onnxruntime", *others))
+        yield

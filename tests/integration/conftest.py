@@ -10,7 +10,7 @@ from streamtrack.cli import main
 
 
 @pytest.fixture
-def cli(monkeypatch, capsys, onnxruntime_first):
+def cli(monkeypatch, capsys):
     """Run the command line in this process; returns exit code, stdout, stderr."""
 
     def call(*arguments):

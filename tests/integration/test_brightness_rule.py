@@ -11,8 +11,6 @@ import streamtrack
 from streamtrack.simulation.camera import CHALLENGE_CAMERA
 from streamtrack.simulation.render import add_spots, amplitude_from_snr, round_spot
 
-pytestmark = pytest.mark.usefixtures("onnxruntime_first")
-
 FRAMES = 60
 SIZE_PX = 128
 SIGMA_PX = 1.15

@@ -31,7 +31,6 @@ def movie(n_frames=25):
     return frames
 
 
-@pytest.mark.usefixtures("onnxruntime_first")
 def test_a_rule_for_comets_fires_at_comets_alone(tmp_path):
     rule = {
         "kind": "value",

@@ -11,8 +11,6 @@ import zarr
 import streamtrack
 from streamtrack.errors import ConfigError, SourceError
 
-pytestmark = pytest.mark.usefixtures("onnxruntime_first")
-
 MOVIE, CLEAN, TRUTH = streamtrack.simulate("receptor", snr=7, density=300, frames=12, size=128, seed=5)
 
 

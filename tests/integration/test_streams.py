@@ -125,7 +125,6 @@ def test_all_positions_of_a_movie_on_disk(cli, tmp_path, write):
     assert "holds several streams (p is 0, 1; c is 0, 1)" in err
 
 
-@pytest.mark.usefixtures("onnxruntime_first")
 def test_a_stream_finds_what_it_finds_by_itself(tmp_path, movie):
     write_zarr(tmp_path / "m.ome.zarr", movie)
     together = streamtrack.track(tmp_path / "m.ome.zarr", source={"channel": "all", "z": 1}, progress=False).tracks
@@ -184,7 +183,6 @@ def with_rule(tmp_path, movie, **rule):
     )
 
 
-@pytest.mark.usefixtures("onnxruntime_first")
 def test_commands_say_their_stream_and_rules_may_be_limited_to_one(tmp_path, movie):
     report = Session(with_rule(tmp_path, movie), tmp_path / "both").run()
     lines = [json.loads(line) for line in (tmp_path / "both" / "commands.jsonl").read_text().splitlines()]
@@ -196,7 +194,6 @@ def test_commands_say_their_stream_and_rules_may_be_limited_to_one(tmp_path, mov
     assert json.loads(line)["stream"]["channel"] == 1
 
 
-@pytest.mark.usefixtures("onnxruntime_first")
 def test_raw_frames_are_recorded_stream_by_stream(tmp_path, movie):
     write_zarr(tmp_path / "m.ome.zarr", movie)
     sinks = [{"kind": "raw"}]

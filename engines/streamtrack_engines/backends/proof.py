@@ -200,6 +200,7 @@ def _reference(file: DeployFile, frames: NDArray[np.uint8] | NDArray[np.uint16])
     """Return what ONNX Runtime finds in the last of some frames (T, H, W)."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a thread that waits shall take no core
     session = ort.InferenceSession(file.content, options, providers=["CPUExecutionProvider"])
     return _run(session, file, frames)
 

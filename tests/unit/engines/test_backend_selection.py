@@ -50,6 +50,7 @@ def machine(monkeypatch):
             return load
 
         monkeypatch.setattr(selection, "_BACKENDS", {name: loader(name) for name in ORDER})
+        monkeypatch.setattr(selection, "ORDER", ORDER)  # not that of the tests
         return imported
 
     return replace
