@@ -27,7 +27,7 @@ LOG_QUEUE = 4096
 
 
 class CommandLog(Worker[dict[str, Any]]):
-    """``commands.jsonl``: one line for each command, written when its fate is known, readable after any crash.
+    """``commands.jsonl``: a line for each command and each change, once its fate is known, readable after any crash.
 
     The file appears with the first line. A full disk ends the log, not the run: lines that were not written are
     counted.
@@ -56,7 +56,11 @@ class CommandLog(Worker[dict[str, Any]]):
             **({} if command.stream is ONE_STREAM else {"stream": asdict(command.stream)}),
             **more,
         }
-        self.channel.put(line, 0)
+        self.add_line(line)
+
+    def add_line(self, line: Mapping[str, Any]) -> None:
+        """Add a line of something else; never waits."""
+        self.channel.put(dict(line), 0)
 
     def handle(self, item: dict[str, Any]) -> None:
         """Write one line."""

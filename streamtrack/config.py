@@ -95,6 +95,8 @@ class RuleConfig(PluginConfig):
     """Whether the trigger sees confirmed tracks only."""
     where: tuple[ConditionConfig, ...] = ()
     """The trigger sees only tracks for which all of these hold in the frame."""
+    chosen: bool = False
+    """The trigger sees only the track that was chosen while the run runs, and none before that."""
     stream: dict[Literal["position", "channel", "z"], int | str] = {}
     """Of a movie of several streams, the only ones that the rule sees: indices or names, ``{channel = "GFP"}``."""
     cool_down_s: float = Field(default=0.0, ge=0)

@@ -71,6 +71,10 @@ class CommandRefused(StreamtrackError):
         self.reason = reason
 
 
+class ControlRefused(StreamtrackError):
+    """A change of a run while it runs that is not made: all stays as it was."""
+
+
 @contextmanager
 def foreign_errors(kind: type[StreamtrackError], what: str) -> Iterator[None]:
     """Turn whatever is raised while something foreign is read into one line: ``what``, then the reason.

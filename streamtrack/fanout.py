@@ -43,9 +43,9 @@ class Fanout:
     ) -> None:
         policy = Policy.BLOCK if lossless else Policy.DROP_NEWEST
         self._sinks = {name: SinkWorker(name, sink, policy) for name, sink in sinks.items()}
-        self._log = CommandLog()
+        self.log = CommandLog()
         self._actuators = {
-            name: ActuatorWorker(name, actuator, mode, clock, self._log) for name, actuator in actuators.items()
+            name: ActuatorWorker(name, actuator, mode, clock, self.log) for name, actuator in actuators.items()
         }
 
     def start(self, folder: Path, source: SourceInfo) -> None:
@@ -61,7 +61,7 @@ class Fanout:
             if len(opened) < len(self._sinks):
                 for sink in opened:
                     sink.close()
-        self._log.open(folder)
+        self.log.open(folder)
         for worker in self._workers():
             worker.start()
 
@@ -75,7 +75,7 @@ class Fanout:
             if command.actuator in self._actuators:
                 self._actuators[command.actuator].offer(command)
             else:
-                self._log.add(command, "marked")  # for a sink, which sees the commands of each result
+                self.log.add(command, "marked")  # for a sink, which sees the commands of each result
         for worker in self._sinks.values():
             worker.offer(result)
 
@@ -93,7 +93,7 @@ class Fanout:
         workers = self._sinks.values()
         self._finish([worker for worker in workers if worker.sink.critical], timeout_s)
         self._finish([worker for worker in workers if not worker.sink.critical], timeout_s, hurry)
-        self._log.finish(LOG_FINISH_S)
+        self.log.finish(LOG_FINISH_S)
 
     def _finish(
         self, workers: Iterable[Worker[Any]], timeout_s: float, leave: Callable[[], bool] = lambda: False
@@ -131,6 +131,6 @@ class Fanout:
         return {
             "sinks": {name: worker.outcome() for name, worker in self._sinks.items()},
             "actuators": {name: worker.outcome() for name, worker in self._actuators.items()},
-            "command_log": self._log.outcome(),
+            "command_log": self.log.outcome(),
             "write_ms": {name: worker.busy.summary_ms() for name, worker in self._sinks.items()},
         }

@@ -107,6 +107,20 @@ class Remarking(Protocol):
         ...
 
 
+@runtime_checkable
+class HasThreshold(Protocol):
+    """What an engine may have besides: a threshold that can be set while it runs."""
+
+    @property
+    def threshold(self) -> float:
+        """Return the score from which something is a detection."""
+        ...
+
+    def set_threshold(self, value: float) -> None:
+        """Set it for the frames from now on; called between two of them. Raises ConfigError on one that cannot be."""
+        ...
+
+
 class Linker(Protocol):
     """Extends tracks frame by frame. Group ``streamtrack.linkers``."""
 

@@ -5,6 +5,7 @@ that was stopped. Linker, measures and rules go through these frames once more, 
 that none of them has a state that had to be written down: what comes out is what one run would have given.
 """
 
+import json
 import os
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
@@ -24,7 +25,7 @@ from streamtrack.errors import ConfigError, SinkError, foreign_errors
 from streamtrack.files import move, remove_file
 from streamtrack.plain import plain
 from streamtrack.protocols import Engine, Remarking
-from streamtrack.report import REPORT_NAME, read_report
+from streamtrack.report import COMMANDS_NAME, REPORT_NAME, read_report
 from streamtrack.run_folder import KEPT_NAMES, UNFINISHED_NAME
 from streamtrack.search_area import SearchArea, mask_unseen
 from streamtrack.sinks.frame_table import FRAMES, FRAMES_PARTIAL
@@ -66,6 +67,11 @@ class Resumption:
             raise ConfigError(f"the run in {folder} is {status}: there is nothing to resume")
         if self.report.get("config", {}).get("mode") == "armed":
             raise ConfigError(f"the run in {folder} was armed: what it did to the microscope cannot be resumed")
+        if changed := _changed(folder):
+            raise ConfigError(
+                f"the run in {folder} was changed while it ran ({changed}): resumed it would give other results; "
+                "track again with --overwrite"
+            )
 
     def check_frame(self, index: int, was: Detections, is_now: Detections) -> None:
         """Raise ConfigError where a frame does not show what the earlier run found in it."""
@@ -275,6 +281,20 @@ def _report_of(folder: Path) -> Mapping[str, Any]:
     if not all(isinstance(report.get(name), Mapping) for name in _COMPARED):
         raise ConfigError(f"the report in {folder} does not say what was tracked how: choose another folder")
     return report
+
+
+def _changed(folder: Path) -> str:
+    """Return what was changed in a run while it ran, first of all; ``""`` where nothing was, so far as is written down.
+
+    What a run that was killed has in its command log, its report does not have.
+    """
+    with suppress(OSError), (folder / COMMANDS_NAME).open(encoding="utf-8") as lines:
+        for text in lines:
+            with suppress(ValueError):  # the last line of a killed run
+                line = json.loads(text)
+                if line["fate"] == "done" and line.get("change") not in (None, "stop"):
+                    return f"{line['change']} in frame {line['frame']}"
+    return ""
 
 
 def _is_ours(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """What a run has done so far: frames, losses, latencies, rules; and the report that says so."""
 
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 from streamtrack.clock import monotonic_ns
 from streamtrack.config import RunConfig
+from streamtrack.control.control import Control
 from streamtrack.errors import described
 from streamtrack.latency import LatencyHistogram
 from streamtrack.parts import Parts
@@ -49,10 +51,12 @@ class RunRecord:
         What runs.
     run_folder
         Where it writes.
+    control
+        What was changed meanwhile.
     """
 
-    def __init__(self, config: RunConfig, parts: Parts, run_folder: RunFolder) -> None:
-        self._config, self._parts, self._run_folder = config, parts, run_folder
+    def __init__(self, config: RunConfig, parts: Parts, run_folder: RunFolder, control: Control) -> None:
+        self._config, self._parts, self._run_folder, self._control = config, parts, run_folder, control
         self._info = parts.info
         self._ledger = LossLedger()
         written = () if parts.info.follow_s is None else STAGES_WRITTEN
@@ -149,6 +153,7 @@ class RunRecord:
             "microscope": dict(parts.microscope.info) if parts.microscope else None,
             "rules": self._rules(),
             "safety": (parts.guard.outcome() if parts.guard else None) or None,
+            **self._control.changes.outcome(),
             "files": list(self._run_folder.files),
             "outputs": {key: value for key, value in outcome.items() if key != "write_ms"},
             "config": self.full_config(),
@@ -169,7 +174,15 @@ class RunRecord:
             "latency_ms": self._latencies(),
             "rules": self._rules(),
             "light": guard.light() if guard is not None else None,
+            "stage_um": self._stage_um(),
+            **self._control.snapshot(),
         }
+
+    def _stage_um(self) -> tuple[float, float] | None:
+        """Return where the stage went last, x and y; None where the run does not know."""
+        moves = self._parts.stage_moves
+        known = (math.nan, math.nan) if moves is None else moves.recent[-1].to_um
+        return None if math.isnan(known[0]) else known
 
     def _source(self) -> dict[str, Any]:
         """Return what the source says by now, and what the run measures."""
@@ -226,7 +239,7 @@ class RunRecord:
         return {**self._parts.tables, **known, "mask": mask, **drawn}
 
 
-_TOLD = ("last_error", "switched_off")
+_TOLD = ("last_error", "switched_off", "last_fired_frame", "paused")
 """Of a rule's outcome, what cannot be summed over streams: that of the last one is told."""
 
 

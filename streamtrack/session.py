@@ -16,6 +16,7 @@ from streamtrack.actuators.guard import Guard
 from streamtrack.channel import Channel, ChannelClosed, Policy, Put
 from streamtrack.clock import monotonic_ns
 from streamtrack.config import RunConfig
+from streamtrack.control.control import Control
 from streamtrack.errors import ConfigError, SinkError, SourceError, StreamtrackError, described
 from streamtrack.fanout import Fanout
 from streamtrack.garbage import frozen_gc
@@ -63,6 +64,11 @@ class Session:
     stop
         Requests to end the run, where they are heard already; by default they are heard during `run`. One that comes
         before raises KeyboardInterrupt.
+
+    Attributes
+    ----------
+    control
+        What may be changed while it runs.
     """
 
     def __init__(
@@ -101,12 +107,13 @@ class Session:
             settings = config.source.settings.values() if config.source else ()
             self._run_folder.check(overwrite, files_of(self._parts.sinks), [self._parts.source.info.name, *settings])
             self._open = opened.pop_all()
+        self.control = Control(config, self._parts, self._stop)
         self._resumed = self._remembering()
         if self._resumed is not None:
             self._parts = replace(self._parts, engine=self._resumed)
         self._source, self._engine, self._linker = self._parts.source, self._parts.engine, self._parts.linker
         self._info = self._parts.info
-        self._record = RunRecord(config, self._parts, self._run_folder)
+        self._record = RunRecord(config, self._parts, self._run_folder, self.control)
         self._ended = threading.Event()
         self._fanout: Fanout | None = None
         self._interrupted = False
@@ -123,6 +130,7 @@ class Session:
             try:
                 return self._run(on_progress)
             finally:
+                self.control.close()
                 self._make_safe()
                 self._stop.settle()
 
@@ -166,6 +174,7 @@ class Session:
             self._run_folder.roll_back()
             raise
         self._run_folder.commit()
+        self.control.changes.write_to(fanout.log.add_line)
         self._fanout = fanout
         return fanout
 
@@ -243,6 +252,7 @@ class Session:
         The light goes off before the files are finished.
         """
         self._ended.set()
+        self.control.close()
         channel.fail(INTERRUPTED if self._interrupted else ENDED)
         steps: tuple[Callable[[], object], ...] = (
             fanout.finish_actuators,
@@ -301,9 +311,17 @@ class Session:
             pass
 
     def _loop(self, channel: Channel[Frame], fanout: Fanout, on_progress: Callable[[Progress], None]) -> None:
-        record = self._record
+        record, control = self._record, self.control
+        mailbox, result = control.mailbox, None
         step = self._make_step(fanout)
-        while (frame := self._next(channel)) is not None:
+
+        def when_idle() -> None:
+            if mailbox.asked:
+                control.answer(None, result)
+
+        while (frame := self._next(channel, when_idle)) is not None:
+            if mailbox.asked:
+                control.answer(frame, result)
             try:
                 result = step(frame)
             except BaseException as failure:
@@ -318,7 +336,8 @@ class Session:
     def _make_step(self, fanout: Fanout) -> Callable[[Frame], FrameResult]:
         parts, wants_denoised = self._parts, fanout.wants_denoised
         if self._info.streams is not None:
-            steps = StreamSteps(self._config, parts, wants_denoised)
+            steps = StreamSteps(self._config, parts, wants_denoised, self.control.begun)
+            self.control.of_several(steps.rules, steps.engines)
             self._record.of_several(steps)
             return steps
         return Step(
@@ -331,7 +350,7 @@ class Session:
             stage=parts.stage_watch(),
         )
 
-    def _next(self, channel: Channel[Frame]) -> Frame | None:
+    def _next(self, channel: Channel[Frame], when_idle: Callable[[], None]) -> Frame | None:
         """Wait for a frame in short steps, so that Ctrl-C is heard on every platform."""
         stall_s = self._config.ingest.stall_timeout_s + (self._info.follow_s or 0.0)
         give_up_s = time.monotonic() + stall_s
@@ -341,6 +360,7 @@ class Session:
             except ChannelClosed:
                 return None
             except TimeoutError:
+                when_idle()
                 if time.monotonic() > give_up_s:
                     cure = "if that is normal raise ingest.stall_timeout_s"
                     raise SourceError(f"no frame from {self._info.name} for {stall_s:g} s; {cure}") from None

@@ -1,6 +1,6 @@
 """A movie of several streams: a step for each, with engine memory, linker and rules of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 
 from streamtrack.config import RunConfig
@@ -23,10 +23,19 @@ class StreamSteps:
         What runs; the engine is prepared.
     wants_denoised
         As in `streamtrack.step.Step`.
+    on_begin
+        Called with the rules and the engine of each stream before its first frame.
     """
 
-    def __init__(self, config: RunConfig, parts: Parts, wants_denoised: Callable[[int], bool]) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        parts: Parts,
+        wants_denoised: Callable[[int], bool],
+        on_begin: Callable[[Sequence[Rule], Engine], None] = lambda rules, engine: None,
+    ) -> None:
         self._config, self._parts, self._wants_denoised = config, parts, wants_denoised
+        self._on_begin = on_begin
         self._numbers = count()
         self._steps: dict[Stream, Step] = {}
         self.engines: dict[Stream, Engine] = {}
@@ -45,6 +54,7 @@ class StreamSteps:
         linker.prepare(shape)
         rules = build_rules(self._config, parts.info, stream)
         engine = self._engine()
+        self._on_begin(rules, engine)
         step = Step(
             engine,
             linker,

@@ -132,6 +132,17 @@ class GraphEngine:
         return self._file.metadata.n_frames - 1
 
     @property
+    def threshold(self) -> float:
+        """Score from which a peak is a detection."""
+        return self._threshold
+
+    def set_threshold(self, value: float) -> None:
+        """Set the threshold for the frames from now on; raises ConfigError unless it is above 0 and at most 1."""
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value <= 1:
+            raise ConfigError(f"threshold = {value!r} must be above 0 and at most 1")
+        self._threshold = float(value)
+
+    @property
     def info(self) -> Mapping[str, Any]:
         """Back end, weights and versions, and how many frames may hold more particles than the table has rows.
 

@@ -15,6 +15,7 @@ from streamtrack.plain import plain_number
 from streamtrack.protocols import Trigger
 from streamtrack.triggers.conditions import Condition, conditions
 from streamtrack.triggers.frame_time import FrameTime, has_passed
+from streamtrack.triggers.view import only
 from streamtrack.types import Command, Event, Frame, LiveTracks, SourceInfo
 
 MOST_EVENTS = 100
@@ -45,12 +46,18 @@ class Rule:
         Whether the trigger sees confirmed tracks only.
     where
         What else holds for the tracks that it sees; known after `look_up` or `prepare`.
+    paused
+        Whether it gives no commands. May be set between two frames, and so may ``particle``.
+    particle
+        The track that was chosen, the only one that a rule with ``chosen`` shows to its trigger; None for none.
     """
 
     def __init__(self, trigger: Trigger, config: RuleConfig) -> None:
         self.name = config.name or config.kind
         self.confirmed = config.confirmed
         self.where: tuple[Condition, ...] = ()
+        self.paused = False
+        self.particle: int | None = None
         self._trigger = trigger
         self._config = config
         self._valid_ns = round(config.valid_ms * 1e6)
@@ -62,6 +69,7 @@ class Rule:
         self._counts: Counter[str] = Counter()
         self._failures_in_a_row = 0
         self._last_error = ""
+        self._last_fired: int | None = None
 
     def prepare(self, source: SourceInfo) -> None:
         """Make ready for a run: check all settings against source and columns, forget all before; ConfigError."""
@@ -96,12 +104,17 @@ class Rule:
             In the first frame, where the trigger turns out not to fit the run. Later failures are counted.
         """
         now_s = self._time.now_s(frame.time_s)
-        events = self._ask(frame, tracks)
+        events = self._ask(frame, only(tracks, self.particle) if self._config.chosen else tracks)
         self._counts["frames"] += 1
         if not events:
             return []
         self._counts["held_back_per_frame"] += max(0, len(events) - MOST_EVENTS)
+        if self.paused:
+            self._counts["held_back_paused"] += len(events[:MOST_EVENTS])
+            return []
         allowed = [event for event in events[:MOST_EVENTS] if self._allows(now_s)]
+        if allowed:
+            self._last_fired = frame.index
         return [self._command(frame, event, now_ns) for event in allowed]
 
     def outcome(self) -> dict[str, Any]:
@@ -111,6 +124,9 @@ class Rule:
             "held_back_cool_down": self._counts["held_back_cool_down"],
             "held_back_per_minute": self._counts["held_back_per_minute"],
             "held_back_per_frame": self._counts["held_back_per_frame"],
+            "held_back_paused": self._counts["held_back_paused"],
+            "last_fired_frame": self._last_fired,
+            "paused": self.paused,
             "failures": self._counts["failures"],
             "last_error": self._last_error,
             "switched_off": self._is_off,

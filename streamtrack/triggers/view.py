@@ -52,6 +52,23 @@ class TrackViews:
         )
 
 
+def only(tracks: LiveTracks, particle: int | None) -> LiveTracks:
+    """Return one of a frame's tracks, or none."""
+    wanted = -1 if particle is None else particle
+    rows = np.flatnonzero(tracks.particle == wanted)
+    return LiveTracks(
+        tracks.particle[rows],
+        tracks.y[rows],
+        tracks.x[rows],
+        tracks.existence[rows],
+        tracks.appeared[tracks.appeared == wanted],
+        tracks.ended[tracks.ended == wanted],
+        None if tracks.motion is None else _motion(tracks.motion, rows),
+        {name: values[rows] for name, values in tracks.values.items()},
+        tracks.frame_values,
+    )
+
+
 def _came(seen: set[int], particle: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the tracks that are shown for the first time."""
     return np.array([each for each in particle.tolist() if each not in seen], np.int64)

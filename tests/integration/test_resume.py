@@ -218,3 +218,16 @@ def test_kill_minus_nine(tmp_path, cli):
         assert "resumed: an earlier run had searched" in out
     cli(*settings, tmp_path / "whole")
     assert_same(tmp_path / "out", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("line", ['{"fate": "done", "change": "threshold", "frame": 7}', '{"fate": "refused", "cha'])
+def test_a_run_that_was_changed_while_it_ran_is_not_resumed_as_if_it_had_not_been(movie, run, tmp_path, line):
+    _, states = run
+    shutil.copytree(states / "20", tmp_path / "out")
+    (tmp_path / "out" / "commands.jsonl").write_text(line + "\n", encoding="utf-8")
+    if "done" not in line:
+        assert Session(config(movie), tmp_path / "out", resume=True).run()["status"] == "incomplete"
+        return
+    with pytest.raises(ConfigError, match=r"was changed while it ran \(threshold in frame 7\): resumed it would give"):
+        Session(config(movie), tmp_path / "out", resume=True)
+    assert (tmp_path / "out" / "commands.jsonl").exists()

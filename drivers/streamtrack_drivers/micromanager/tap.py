@@ -24,6 +24,7 @@ import pymmcore
 from numpy.typing import NDArray
 
 from streamtrack.config import PluginConfig, RunConfig, read_toml, validate
+from streamtrack.control.control import Control
 from streamtrack.errors import ConfigError, MicroscopeError, StreamtrackError, described
 from streamtrack.interrupts import Stop, instead_of_dying
 from streamtrack.protocols import Microscope
@@ -144,6 +145,11 @@ class Tap:
     def report(self) -> dict[str, Any] | None:
         """The run's report, as in ``report.json``; None before the end, and if the run broke off."""
         return self._report
+
+    @property
+    def control(self) -> Control:
+        """What may be changed while the run runs."""
+        return self._session.control
 
     @property
     def progress(self) -> Progress | None:

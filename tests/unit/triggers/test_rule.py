@@ -46,7 +46,7 @@ def fired(made, times_s):
 
 
 def counts(made):
-    return {key: value for key, value in made.outcome().items() if value}
+    return {key: value for key, value in made.outcome().items() if value and key != "last_fired_frame"}
 
 
 def test_a_command_says_who_what_when_and_why():
@@ -60,6 +60,9 @@ def test_a_command_says_who_what_when_and_why():
         "held_back_cool_down": 0,
         "held_back_per_minute": 0,
         "held_back_per_frame": 0,
+        "held_back_paused": 0,
+        "last_fired_frame": 0,
+        "paused": False,
         "failures": 0,
         "last_error": "",
         "switched_off": False,
