@@ -1,13 +1,14 @@
 """Results out of what a run left whose process died: tables, picture and report."""
 
 import json
-import math
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamtrack.errors import ConfigError, SinkError
@@ -17,10 +18,11 @@ from streamtrack.report import read_report, versions, write_report
 from streamtrack.run_folder import ENDED, KEPT_NAMES, MARK, UNFINISHED_NAME, RunFolder
 from streamtrack.sinks import denoised, raw
 from streamtrack.sinks.frame_table import FRAMES, make_frames
+from streamtrack.sinks.making import TABLES, Recovered
+from streamtrack.sinks.making import recover as recover_tables
 from streamtrack.sinks.overview import OVERVIEW, draw_tables
 from streamtrack.sinks.stream import Extent
-from streamtrack.sinks.tables import TABLES, Recovered
-from streamtrack.sinks.tables import recover as recover_tables
+from streamtrack.sinks.summary import SUMMARIES, summarise
 from streamtrack.types import SourceInfo, Stream
 
 DIED = "not known: the process died"
@@ -72,7 +74,7 @@ def _recover(folder: Path) -> dict[str, Any]:
     report |= _of_streams(folder, recovered.source)
     if any((folder / name).exists() for name in KEPT_NAMES):
         report["remarks"].append("an earlier run may have searched more frames: 'streamtrack track --resume' goes on")
-    report["remarks"] += [*_drawn(folder, report, recovered), *_of_movies(folder)]
+    report["remarks"] += [*_summarised(folder, report), *_drawn(folder, report, recovered), *_of_movies(folder)]
     try:
         write_report(folder, report)
     except OSError as error:
@@ -151,17 +153,24 @@ def _of_streams(folder: Path, source: SourceInfo) -> dict[str, Any]:
     if source.streams is None or not all((folder / name).is_file() for name in (FRAMES, TABLES[0])):
         return {}
     names = {str(replace(each, position_name="", channel_name="")): each for each in source.streams}
-    processed, detections = (
-        pq.read_table(folder / name, columns=["p", "c", "z"]).to_pandas().value_counts(dropna=False)
-        for name in (FRAMES, TABLES[0])
-    )
+    processed, detections = (_per_stream(folder / name) for name in (FRAMES, TABLES[0]))
     streams = []
     for place, n_frames in sorted(processed.items(), key=lambda item: str(item[0])):
-        p, c, z = (None if math.isnan(at) else int(at) for at in place)
+        p, c, z = place
         stream = Stream(p or 0, c or 0, z)
         stream = names.get(str(stream), stream)
-        streams.append({**asdict(stream), "processed": int(n_frames), "detections": int(detections.get(place, 0))})
+        streams.append({**asdict(stream), "processed": n_frames, "detections": detections[place]})
     return {"streams": streams}
+
+
+def _per_stream(path: Path) -> Counter[tuple[int | None, ...]]:
+    """Return how many rows a table has of each stream: position, channel, z plane."""
+    counts: Counter[tuple[int | None, ...]] = Counter()
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=["p", "c", "z"]):
+            rows = pa.Table.from_batches([batch]).group_by(["p", "c", "z"]).aggregate([([], "count_all")])
+            counts.update({(p, c, z): n for p, c, z, n in zip(*rows.to_pydict().values(), strict=True)})
+    return counts
 
 
 def _of_movies(folder: Path) -> list[str]:
@@ -185,6 +194,17 @@ def _unreadable(extent: Extent) -> list[str]:
         return []
     frames = f"{extent.lost_frames} frames" if extent.lost_frames else "an unknown number of frames"
     return [f"{extent.lost_bytes} bytes of {UNFINISHED_NAME}, {frames}, could not be read; the file is kept"]
+
+
+def _summarised(folder: Path, report: Mapping[str, Any]) -> list[str]:
+    """Summarise the tracks, if the run would have; return what went wrong."""
+    if SUMMARIES[0] not in report.get("files", ()):
+        return []
+    try:
+        summarise(folder)
+    except SinkError as error:  # the tables are what counts
+        return [f"{SUMMARIES[0]} could not be made: {error}"]
+    return []
 
 
 def _drawn(folder: Path, report: Mapping[str, Any], recovered: Recovered) -> list[str]:

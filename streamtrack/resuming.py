@@ -29,9 +29,9 @@ from streamtrack.report import COMMANDS_NAME, REPORT_NAME, read_report
 from streamtrack.run_folder import KEPT_NAMES, UNFINISHED_NAME
 from streamtrack.search_area import SearchArea, mask_unseen
 from streamtrack.sinks.frame_table import FRAMES, FRAMES_PARTIAL
+from streamtrack.sinks.making import TABLES
 from streamtrack.sinks.stream import read_batches
 from streamtrack.sinks.table_rows import split
-from streamtrack.sinks.tables import TABLES
 from streamtrack.step import Detector, Found
 from streamtrack.types import Detections, Frame, SourceInfo
 

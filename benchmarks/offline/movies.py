@@ -26,6 +26,8 @@ class Size:
         How often each measurement with one worker stands beside one with two.
     memory_frames
         Length of the movie through which memory is watched.
+    table_rows
+        Lengths of the tables that are made.
     """
 
     movies: int
@@ -33,10 +35,11 @@ class Size:
     side_px: int
     pairs: int
     memory_frames: int
+    table_rows: tuple[int, ...]
 
 
-FULL = Size(8, 96, 256, 5, 100_000)
-QUICK = Size(2, 16, 128, 1, 2_000)
+FULL = Size(8, 96, 256, 5, 100_000, (1_000_000, 50_000_000))
+QUICK = Size(2, 16, 128, 1, 2_000, (250_000, 1_000_000))
 
 
 def simulated(size: Size) -> list[Movie]:

@@ -7,6 +7,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
+from streamtrack.cli.saying import say_memory
 from streamtrack.errors import ConfigError
 from streamtrack.files import patiently, remove_tree
 from streamtrack.formats.geff import MEMBERS, write_geff
@@ -63,6 +64,9 @@ _WRITERS = {
     Format.PARQUET: (".parquet", write_parquet),
 }
 
+_XML_TIMES = 3
+"""What text of each row in memory takes beside the table."""
+
 
 def convert(
     table: Annotated[
@@ -95,6 +99,7 @@ def convert(
     """
     ending, write = _WRITERS[to]
     out = out or table.with_name(table.stem + ending)
+    say_memory(table, _XML_TIMES if ".xml" in ending else 1)
     tracks = read_tracks(table, pixel_size_um=pixel_size)
     check_output(out, overwrite, table)
     _check_kind(out, to)

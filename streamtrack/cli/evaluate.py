@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from streamtrack.cli.saying import say_memory
 from streamtrack.config import PluginConfig
 from streamtrack.errors import ConfigError, foreign_errors
 from streamtrack.formats.tables import one_stream, read_tracks
@@ -61,6 +62,7 @@ def evaluate(
     """
     if out:
         check_output(out, overwrite)
+    say_memory(results / "detections.parquet")
     scores = score_run(results, truth)
     print_scores(scores)
     if out:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from streamtrack.cli.saying import say_memory
 from streamtrack.errors import ConfigError
 from streamtrack.formats.tables import one_stream, read_tracks, write_parquet
 from streamtrack.linking.relinking import relink as relink_table
@@ -27,6 +28,7 @@ def relink(
     if out.suffix.lower() != ".parquet":
         raise ConfigError(f"cannot write {out}: its name must end in .parquet; 'streamtrack convert' makes the rest")
     check_output(out, overwrite, table)
+    say_memory(table)
     detections = one_stream(read_tracks(table), f"{table}")
     tracks = relink_table(detections)
     with output_file(out) as partial:

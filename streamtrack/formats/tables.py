@@ -1,6 +1,7 @@
 """Tables of tracks: Parquet and CSV, ours or trackpy's, read into one shape."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from streamtrack.formats.xml_file import root_tag
 from streamtrack.types import Column
 
 _CSV_DECIMALS = dict.fromkeys(("y", "x", "y_um", "x_um", "z_um"), 4) | {"time_s": 9}
+_COPIES = 5
+"""Of a table, while it is read, checked, sorted and written."""
 _TOO_LARGE = 2.0**62
 _MOST_SAID = 300
 """Characters of the names that a message lists."""
@@ -68,6 +71,16 @@ def read_tracks(path: str | Path, *, pixel_size_um: float | None = None) -> pd.D
         given = {} if pixel_size_um is None else {"pixel_size_um": pixel_size_um}
         table.attrs.update({**beside(path), **{str(name): said for name, said in table.attrs.items()}, **given})
         return table if pixel_size_um is None else _placed_anew(table)
+
+
+def memory_of(path: Path) -> int:
+    """Return about how many bytes of memory it takes to read a table and write it anew: all of it is there at once."""
+    with suppress(OSError, pa.ArrowException):
+        if path.suffix.lower() == ".parquet":
+            about = pa.parquet.read_metadata(path)
+            return _COPIES * 8 * int(about.num_rows) * int(about.num_columns)
+        return _COPIES * path.stat().st_size
+    return 0
 
 
 def _read_xml(path: Path, pixel_size_um: float | None) -> pd.DataFrame:

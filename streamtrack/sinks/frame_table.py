@@ -13,6 +13,7 @@ import pyarrow.parquet
 from streamtrack.columns import metadata_of
 from streamtrack.files import remove_file
 from streamtrack.sinks.files import replacing, sink_errors
+from streamtrack.sinks.row_groups import row_groups
 from streamtrack.sinks.serial import place_of
 from streamtrack.sinks.stream import Extent, StreamWriter, read_batches, read_schema
 from streamtrack.sinks.table_rows import STREAM_COLUMNS
@@ -102,7 +103,8 @@ def make_frames(folder: Path) -> None:
         sink_errors(path),
         pyarrow.parquet.ParquetWriter(path, schema, write_page_checksum=True) as writer,
     ):
-        writer.write_table(pa.Table.from_batches(read_batches(partial, extent), schema))
+        for group in row_groups(read_batches(partial, extent)):
+            writer.write_table(group)
     if extent.lost_bytes:
         return
     with suppress(PermissionError):  # another program holds it: the table is complete all the same

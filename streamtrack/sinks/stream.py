@@ -147,6 +147,7 @@ def read_batches(path: Path, extent: Extent | None = None) -> Iterator[pa.Record
             if batch is not None:
                 _note(extent, about, batch)
                 yield batch
+                del batch  # before there is room for the next one
         extent.lost_bytes += place - good
 
 
@@ -167,11 +168,10 @@ def _read_message(file: pa.NativeFile, place: int, header: bytes) -> tuple[pa.Re
     if marker != _MARKER or not 0 < struct.unpack("<i", length)[0] <= _MOST_METADATA:
         raise ValueError("no message")
     file.seek(place)
-    n_bytes = pa.ipc.read_message(file).body.size
-    end = file.tell()
-    file.seek(place)
-    with pa.ipc.open_stream(pa.py_buffer(header + file.read(end - place))) as stream:
+    with pa.ipc.open_stream(pa.PythonFile(_Behind(header, file), "r")) as stream:
         batch, metadata = stream.read_next_batch_with_custom_metadata()
+    end = file.tell()
+    n_bytes = end - place - 8 - struct.unpack("<i", length)[0]
     batch.validate(full=True)
     about = {key.decode(): value.decode() for key, value in (metadata or {}).items()}
     if about:  # older versions said nothing
@@ -179,6 +179,29 @@ def _read_message(file: pa.NativeFile, place: int, header: bytes) -> tuple[pa.Re
         if crc != _checksum(batch, about) or n_bytes != int(about["bytes"]):
             raise ValueError("not as it was written")
     return batch, about, end
+
+
+class _Behind:
+    """A stream's header and then one of its messages, as a file for Arrow: which takes them without another copy."""
+
+    closed = False
+
+    def __init__(self, header: bytes, file: pa.NativeFile) -> None:
+        self._header, self._file = header, file
+
+    def read(self, n_bytes: int) -> bytes:
+        part, self._header = self._header[:n_bytes], self._header[n_bytes:]
+        return part or bytes(self._file.read(n_bytes))
+
+    def read_buffer(self, n_bytes: int) -> pa.Buffer:
+        if self._header:
+            return pa.py_buffer(self.read(n_bytes))
+        if n_bytes > self._file.size() - self._file.tell():
+            raise ValueError("longer than the file")
+        return self._file.read_buffer(n_bytes)
+
+    def close(self) -> None:
+        """Leave the file open."""
 
 
 def _note(extent: Extent, about: dict[str, str], batch: pa.RecordBatch) -> None:

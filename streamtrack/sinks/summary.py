@@ -1,6 +1,6 @@
 """A row a track: how long it is, how far and how fast it went, how it diffuses.
 
-Made of ``tracks.parquet`` when the run closes, some millions of rows at a time, so that no table is too long for it.
+Made of ``tracks.parquet`` when the run closes, some tracks at a time, so that no table is too long for it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,12 +15,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from streamtrack.errors import SinkError
+from streamtrack.sinks.by_track import tracks_of
 from streamtrack.sinks.files import check_folder, replacing, sink_errors, with_partials
 from streamtrack.types import FrameResult, SourceInfo
 
 TRACKS = "tracks.parquet"
 SUMMARIES = ("tracks_summary.parquet", "tracks_summary.csv")
-ROWS_AT_ONCE = 4_000_000
+SPILLED = "tracks_summary.partial.rows"
+ROWS_AT_ONCE = 500_000
+"""Some 150 bytes of memory each; a single track may have more."""
 MOST_LAGS = 10
 """Of the mean square displacement, in frames; and a quarter of the track at most."""
 _PLACE = ("c", "z", "p")
@@ -55,7 +58,7 @@ class SummarySink:
 
     critical = False
     needs_pixels = False
-    files = with_partials(*SUMMARIES)
+    files = (*with_partials(*SUMMARIES), SPILLED)
 
     def open(self, folder: Path, source: SourceInfo) -> None:
         """Remember the folder; raises SinkError."""
@@ -74,45 +77,29 @@ class SummarySink:
 
     def close(self) -> None:
         """Write the tables; raises SinkError, also where there are no tracks to summarise."""
-        tracks = self._folder / TRACKS
-        if not tracks.is_file():
-            raise SinkError(f"{tracks} is not there to be summarised: the run needs the sink 'tables', too")
-        with ExitStack() as stack:
-            parquet, csv = (stack.enter_context(replacing(self._folder / name)) for name in SUMMARIES)
-            with sink_errors(self._folder / SUMMARIES[0]):
-                _write(summaries(tracks), parquet, csv)
+        summarise(self._folder)
+
+
+def summarise(folder: Path) -> None:
+    """Write the summaries of the tracks in a run's folder; raises SinkError, also where there are none."""
+    tracks = folder / TRACKS
+    if not tracks.is_file():
+        raise SinkError(f"{tracks} is not there to be summarised: the run needs the sink 'tables', too")
+    with ExitStack() as stack:
+        parquet, csv = (stack.enter_context(replacing(folder / name)) for name in SUMMARIES)
+        with sink_errors(folder / SUMMARIES[0]):
+            _write(summaries(tracks), parquet, csv)
 
 
 def summaries(tracks: Path, rows_at_once: int = ROWS_AT_ONCE) -> Iterator[pa.Table]:
-    """Yield tables with a row for each track of a run's ``tracks.parquet``, by number."""
+    """Yield tables with a row for each track of a run's ``tracks.parquet``, by number; raises OSError."""
     with pq.ParquetFile(tracks) as file:
         schema = file.schema_arrow
         names = ["particle", "frame", "y", "x", "mass", *(name for name in ("time_s", *_PLACE) if name in schema.names)]
         known = schema.metadata or {}
         yield _table({name: np.empty(0) for name in names}, known)
-        for first, last in _ranges(file, rows_at_once):
-            yield _table(_rows(file, names, first, last), known)
-
-
-def _ranges(file: pq.ParquetFile, rows_at_once: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges of numbers of tracks that have about so many rows, ends included."""
-    counts = np.zeros(0, np.int64)
-    for batch in file.iter_batches(columns=["particle"]):
-        more = np.bincount(batch.column("particle").to_numpy(), minlength=len(counts))
-        counts = more + np.pad(counts, (0, len(more) - len(counts)))
-    group = np.cumsum(counts) // rows_at_once
-    for each in np.unique(group[counts > 0]):
-        numbers = np.flatnonzero((group == each) & (counts > 0))
-        yield int(numbers[0]), int(numbers[-1])
-
-
-def _rows(file: pq.ParquetFile, names: list[str], first: int, last: int) -> dict[str, NDArray[Any]]:
-    parts: list[pa.RecordBatch] = []
-    for batch in file.iter_batches(columns=names):
-        particle = batch.column("particle").to_numpy()
-        parts.append(batch.filter(pa.array((particle >= first) & (particle <= last))))
-    rows = pa.Table.from_batches(parts)
-    return {name: rows[name].to_numpy() for name in names}
+        for rows in tracks_of(file, names, rows_at_once, tracks.with_name(SPILLED)):
+            yield _table(rows, known)
 
 
 def _table(rows: Columns, known: Mapping[bytes, bytes]) -> pa.Table:

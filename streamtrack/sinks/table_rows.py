@@ -76,8 +76,7 @@ def split(rows: pa.RecordBatch) -> tuple[pa.RecordBatch, Revision]:
 
 
 def revised(rows: pa.RecordBatch, revision: Revision) -> pa.RecordBatch:
-    """Return the detections of a batch with the tracks that they belong to in the end."""
-    rows, _ = split(rows)
+    """Return detections with the tracks that they belong to in the end; ``revision`` is by frame."""
     if not len(rows):
         return rows
     frame = rows.column("frame").to_numpy()

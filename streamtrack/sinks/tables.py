@@ -1,7 +1,8 @@
 """Detections and tracks as tables: Parquet for programs, CSV for people.
 
 While a run lasts, every row goes into one Arrow stream, ``detections.partial.arrows``, which survives whatever happens
-to the process (`streamtrack.sinks.stream`). The tables are made from it when the run closes, or by :func:`recover`.
+to the process (`streamtrack.sinks.stream`). The tables are made from it when the run closes, or by `recover`
+(`streamtrack.sinks.making`).
 
 The stream is only ever appended to. Where the linker thinks better of a track, a row says which detection of which
 frame now belongs to which; it comes into effect when the tables are made.
@@ -10,54 +11,30 @@ frame now belongs to which; it comes into effect when the tables are made.
 import concurrent.futures.thread  # noqa: F401  # pyarrow imports pandas late, which needs it; it cannot be imported at exit
 import json
 import secrets
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
-from numpy.typing import NDArray
 
 from streamtrack import __version__
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import SinkError
-from streamtrack.files import remove_file
 from streamtrack.plain import plain
 from streamtrack.run_folder import KEPT_NAMES, UNFINISHED_NAME
-from streamtrack.sinks.files import check_folder, replacing, sink_errors, with_partials
+from streamtrack.sinks.files import check_folder, sink_errors, with_partials
 from streamtrack.sinks.frame_table import FRAMES, FRAMES_PARTIAL, FrameTable, make_frames
+from streamtrack.sinks.making import TABLES, make_tables
 from streamtrack.sinks.places import place_columns, placed
-from streamtrack.sinks.revisions import joined, taken
 from streamtrack.sinks.serial import Serial
-from streamtrack.sinks.stream import Extent, StreamWriter, read_batches, read_schema
-from streamtrack.sinks.table_rows import (
-    DETECTION_COLUMNS,
-    STREAM_COLUMNS,
-    TRACK_COLUMNS,
-    Frames,
-    batch_of,
-    extra_of,
-    is_known,
-    is_of_several,
-    revised,
-    schema_of,
-    split,
-)
-from streamtrack.types import CONFIRMED, FrameResult, Revision, SourceInfo
+from streamtrack.sinks.stream import Extent, StreamWriter
+from streamtrack.sinks.table_rows import STREAM_COLUMNS, Frames, batch_of, schema_of
+from streamtrack.types import FrameResult, SourceInfo
 
-TABLES = ("detections.parquet", "tracks.parquet", "tracks.csv")
 PARTIAL = UNFINISHED_NAME
 
 _FLUSH_NS = 500_000_000
 """Half of what a kill may cost: a busy machine needs the rest to write it down."""
 _FLUSH_ROWS = 65_536
-_GROUP_ROWS = 262_144
-_CSV_DECIMALS = 4
-_CSV_ROUNDED = ("y", "x", "score", "sigma", "existence", "directed", "y_um", "x_um", "z_um")
-_CSV_TIME_DECIMALS = 9
 
 
 class TableSink:
@@ -157,7 +134,7 @@ class TableSink:
             self._flush()
 
     def close(self) -> None:
-        """Make the tables and delete the stream; raises SinkError, and then leaves the stream for :func:`recover`.
+        """Make the tables and delete the stream; raises SinkError, and then the stream is there for `recover`.
 
         After a failed write no table is made: it would lack frames.
         """
@@ -170,7 +147,7 @@ class TableSink:
                 self._frames.close()
         finally:
             self._abandon()
-        _make_tables(self._folder, self._checked)
+        make_tables(self._folder, self._checked)
         make_frames(self._folder)
 
     def _abandon(self) -> None:
@@ -205,51 +182,6 @@ class TableSink:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Recovered:
-    """What could be recovered.
-
-    Attributes
-    ----------
-    source
-        What was tracked.
-    extent
-        Frames, and what is damaged; rows that revise others count as rows.
-    n_detections
-        Rows of ``detections.parquet``.
-    """
-
-    source: SourceInfo
-    extent: Extent
-    n_detections: int
-
-
-def recover(folder: Path) -> Recovered:
-    """Make the tables of a run whose process died from the stream that it left.
-
-    The stream is deleted, unless a part of it cannot be read.
-
-    Parameters
-    ----------
-    folder
-        The folder of the run. Its process must have ended.
-
-    Returns
-    -------
-    Recovered
-        All but the last second.
-
-    Raises
-    ------
-    SinkError
-        If there is no readable stream, or the tables cannot be written.
-    """
-    recovered = _make_tables(folder, lambda schema, extent: None)
-    with suppress(SinkError):  # the other tables are what counts
-        make_frames(folder)
-    return recovered
-
-
 def _metadata(source: SourceInfo) -> dict[str, str]:
     known = {"pixel_size_um": source.pixel_size_um, "frame_interval_s": source.frame_interval_s}
     known |= dict(zip(("origin_y_um", "origin_x_um"), source.origin_um or (None, None), strict=True))
@@ -267,130 +199,3 @@ def _metadata(source: SourceInfo) -> dict[str, str]:
 def _shown(metadata: dict[str, str]) -> dict[str, str]:
     """Return what tables say of a run; of its source, the most of it is in the report."""
     return {key: value for key, value in metadata.items() if key != "source_info"}
-
-
-def _source_of(schema: pa.Schema) -> SourceInfo:
-    """Return what a stream says of its source; streams of older versions have the name only."""
-    metadata = schema.metadata or {}
-    with suppress(ValueError, TypeError, KeyError):
-        known = json.loads(metadata.get(b"source_info", b"{}"))
-        return SourceInfo.from_json(known)
-    return SourceInfo(metadata.get(b"source", b"not known").decode(), (0, 0), "uint16")
-
-
-def _make_tables(folder: Path, check: Callable[[pa.Schema, Extent], None]) -> Recovered:
-    """Make the tables from the stream, once ``check`` has had a look at what it holds."""
-    partial = folder / PARTIAL
-    schema = read_schema(partial)
-    _check_columns(schema, partial)
-    extent = Extent()
-    revision = _read_revision(partial, extent)
-    check(schema, extent)
-    described = schema.with_metadata({**_described(schema), b"frames": str(extent.n_frames).encode()})
-
-    def rows() -> Iterator[pa.RecordBatch]:
-        return (revised(batch, revision) for batch in read_batches(partial))
-
-    with ExitStack() as stack:
-        detections, parquet, csv = (stack.enter_context(replacing(folder / name)) for name in TABLES)
-        n_rows, confirmed = _write_detections(detections, described, rows())
-        _write_tracks(parquet, csv, described, (_rows_on_tracks(batch, confirmed) for batch in rows()))
-    if not extent.lost_bytes:
-        with suppress(PermissionError):  # another program holds it: the tables are complete all the same
-            remove_file(partial)
-    return Recovered(_source_of(schema), extent, n_rows)
-
-
-def _described(schema: pa.Schema) -> dict[bytes, bytes]:
-    """Return the metadata that the tables share with the stream."""
-    return {key: value for key, value in (schema.metadata or {}).items() if key not in (b"source_info", b"run")}
-
-
-def _check_columns(schema: pa.Schema, partial: Path) -> None:
-    if not is_known(schema):
-        writer = (schema.metadata or {}).get(b"streamtrack_version", b"of unknown version").decode()
-        raise SinkError(
-            f"{partial} has other columns than this version's; recover it with its own, streamtrack {writer}"
-        )
-
-
-def _read_revision(partial: Path, extent: Extent) -> Revision:
-    """Return all that was revised, by frame; of what concerns the same frame, the later comes behind."""
-    revision = joined(split(batch)[1] for batch in read_batches(partial, extent))
-    return taken(revision, np.argsort(revision.frame_index, kind="stable"))
-
-
-def _write_detections(
-    path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
-) -> tuple[int, NDArray[np.int64]]:
-    """Write all rows; return how many they are, and the confirmed tracks, sorted."""
-    n_rows, confirmed = 0, [np.empty(0, np.int64)]
-    schema = _part(schema, DETECTION_COLUMNS)
-    with sink_errors(path), pa.parquet.ParquetWriter(path, schema, write_page_checksum=True) as writer:
-        for group in _row_groups(batches):
-            writer.write_table(group.select(schema.names))
-            particle, existence = group["particle"].to_numpy(), group["existence"].to_numpy()
-            confirmed.append(np.unique(particle[(existence >= CONFIRMED) & (particle >= 0)]))
-            n_rows += len(group)
-    return n_rows, np.unique(np.concatenate(confirmed))
-
-
-def _rows_on_tracks(batch: pa.RecordBatch, tracks: NDArray[np.int64]) -> pa.RecordBatch:
-    """Return the rows that belong to one of ``tracks`` (sorted), by frame, then particle."""
-    frame, particle = batch.column("frame").to_numpy(), batch.column("particle").to_numpy()
-    rows = np.flatnonzero(np.searchsorted(tracks, particle, "right") > np.searchsorted(tracks, particle, "left"))
-    return batch.take(pa.array(rows[np.lexsort((particle[rows], frame[rows]))]))
-
-
-def _write_tracks(parquet: Path, csv: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    schema = _part(schema, TRACK_COLUMNS)
-    options = pa.csv.WriteOptions(include_header=False)
-    with (
-        sink_errors(parquet.parent),
-        pa.parquet.ParquetWriter(parquet, schema, write_page_checksum=True) as writer,
-        pa.OSFile(str(csv), "wb") as file,
-    ):
-        file.write((",".join(schema.names) + "\n").encode())
-        for group in _row_groups(batches):
-            tracks = group.select(schema.names)
-            writer.write_table(tracks)
-            pa.csv.write_csv(_rounded(tracks), file, options)
-
-
-def _part(schema: pa.Schema, columns: tuple[str, ...]) -> pa.Schema:
-    return pa.schema([schema.field(name) for name in (*columns, *extra_of(schema))], schema.metadata)
-
-
-def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Cut the rows into equal groups, so that the files do not depend on when batches were flushed."""
-    held: list[pa.RecordBatch] = []
-    n_held = 0
-    for batch in map(_with_indices, batches):
-        held.append(batch)
-        n_held += len(batch)
-        if n_held >= _GROUP_ROWS:
-            rows = pa.Table.from_batches(held).combine_chunks()
-            whole = n_held - n_held % _GROUP_ROWS
-            yield from (rows.slice(start, _GROUP_ROWS) for start in range(0, whole, _GROUP_ROWS))
-            held, n_held = rows.slice(whole).to_batches(), n_held - whole
-    if n_held:
-        yield pa.Table.from_batches(held).combine_chunks()
-
-
-def _with_indices(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the rows with the frames' indices, where of several streams numbers stood for them."""
-    if not is_of_several(batch.schema):
-        return batch
-    return batch.set_column(batch.schema.get_field_index("frame"), "frame", batch.column("t"))
-
-
-def _rounded(group: pa.Table) -> pa.Table:
-    """Return the table with float64 of few decimals, which Arrow prints as short as they are.
-
-    Masses, velocities and diffusion coefficients, whose size is not known, keep their digits.
-    """
-    decimals = dict.fromkeys(_CSV_ROUNDED, _CSV_DECIMALS) | {"time_s": _CSV_TIME_DECIMALS}
-    for name in [name for name in decimals if name in group.column_names]:
-        values = np.round(group[name].to_numpy().astype(np.float64), decimals[name])
-        group = group.set_column(group.column_names.index(name), name, pa.array(values, from_pandas=True))
-    return group

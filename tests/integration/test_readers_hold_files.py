@@ -16,9 +16,10 @@ from streamtrack.recovery import recover
 from streamtrack.report import read_report
 from streamtrack.session import Session
 from streamtrack.sinks import raw_movie
+from streamtrack.sinks.making import TABLES
 from streamtrack.sinks.overview import OverviewSink
 from streamtrack.sinks.raw import MOVIE, RawSink
-from streamtrack.sinks.tables import PARTIAL, TABLES, TableSink
+from streamtrack.sinks.tables import PARTIAL, TableSink
 from streamtrack.testing.sinks import example_results, example_source
 from streamtrack.types import Command
 

@@ -15,10 +15,14 @@ from streamtrack.report import read_report, write_report
 from streamtrack.run_folder import RunFolder
 from streamtrack.session import Session
 from streamtrack.sinks import tables
+from streamtrack.sinks.files import partial_of
 from streamtrack.sinks.frame_table import FRAMES_PARTIAL
+from streamtrack.sinks.making import TABLES
+from streamtrack.sinks.making import recover as recover_tables
 from streamtrack.sinks.raw_movie import RawMovie
 from streamtrack.sinks.stream import read_schema
-from streamtrack.sinks.tables import PARTIAL, TABLES
+from streamtrack.sinks.summary import SPILLED, SUMMARIES
+from streamtrack.sinks.tables import PARTIAL
 from streamtrack.types import Frame, SourceInfo
 
 pytestmark = pytest.mark.usefixtures("lab_plugins")
@@ -83,11 +87,23 @@ def test_the_stream_is_enough(killed, report):
 
 def test_killed_between_the_tables_and_the_report(killed):
     write_report(killed, {**(first := read_report(killed)), "status": "running"})
-    tables.recover(killed)
+    recover_tables(killed)
     assert not (killed / PARTIAL).exists()
     report = assert_recovered(killed)
     assert 0 < report["frames"]["processed"] <= 40
     assert report["started"] == first["started"]
+
+
+def test_killed_while_tracks_were_summarised(killed):
+    files = [*TABLES, *SUMMARIES, SPILLED]
+    write_report(killed, {**read_report(killed), "status": "running", "files": files})
+    recover_tables(killed)
+    for name in SUMMARIES:
+        partial_of(killed / name).write_bytes(b"half")
+    (killed / SPILLED).write_bytes(b"half")
+    recover(killed)
+    assert len(pd.read_parquet(killed / SUMMARIES[0])) == pd.read_parquet(killed / TABLES[1])["particle"].nunique() > 0
+    assert not [path.name for path in killed.iterdir() if ".partial" in path.name]
 
 
 def test_killed_before_the_first_frame(tmp_path):

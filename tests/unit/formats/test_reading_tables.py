@@ -8,8 +8,9 @@ import pyarrow.parquet
 import pytest
 import trackpy
 
+from streamtrack.cli.saying import say_memory
 from streamtrack.errors import ConfigError
-from streamtrack.formats.tables import read_tracks, write_csv, write_parquet
+from streamtrack.formats.tables import memory_of, read_tracks, write_csv, write_parquet
 from streamtrack.sinks.tables import TableSink
 from streamtrack.testing.sinks import example_results, example_source
 
@@ -245,3 +246,17 @@ def test_what_trackmate_exports_is_read_and_its_micrometers_need_a_pixel_size(tm
 def test_points_of_napari_are_read(tmp_path):
     (tmp_path / "a.csv").write_text("index,axis-0,axis-1,axis-2\n0.0,3.0,4.5,5.5\n", encoding="utf-8")
     assert read_tracks(tmp_path / "a.csv").to_dict("list") == {"frame": [3], "y": [4.5], "x": [5.5]}
+
+
+def test_how_much_memory_a_table_takes_is_said_before_it_is_read(tmp_path, monkeypatch, capsys):
+    table = pd.DataFrame({"frame": [0, 1], "particle": [0, 0], "y": [1.0, 2.0], "x": [1.0, 2.0]})
+    write_parquet(table, tmp_path / "tracks.parquet")
+    write_csv(table, tmp_path / "tracks.csv")
+    assert memory_of(tmp_path / "tracks.parquet") == 5 * 8 * 2 * 4
+    assert memory_of(tmp_path / "tracks.csv") == 5 * (tmp_path / "tracks.csv").stat().st_size
+    assert memory_of(tmp_path / "none.csv") == 0
+    say_memory(tmp_path / "tracks.csv")
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("streamtrack.cli.saying._MUCH_BYTES", 10)
+    say_memory(tmp_path / "tracks.csv")
+    assert "in memory as a whole" in capsys.readouterr().out

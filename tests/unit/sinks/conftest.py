@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from streamtrack.sinks.tables import TABLES, TableSink
+from streamtrack.sinks.making import TABLES
+from streamtrack.sinks.tables import TableSink
 from streamtrack.testing.sinks import example_source
 from streamtrack.types import CONFIRMED
 

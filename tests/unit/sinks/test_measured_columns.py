@@ -15,7 +15,8 @@ from streamtrack.formats.tables import read_tracks, write_parquet
 from streamtrack.formats.trackmate import write_trackmate
 from streamtrack.sinks import tables
 from streamtrack.sinks.frame_table import FRAMES, FRAMES_PARTIAL
-from streamtrack.sinks.tables import PARTIAL, TableSink, recover
+from streamtrack.sinks.making import recover
+from streamtrack.sinks.tables import PARTIAL, TableSink
 from streamtrack.testing.sinks import example_results, example_source
 from streamtrack.types import Column, SourceInfo, Stream
 

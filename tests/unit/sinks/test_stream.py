@@ -10,8 +10,9 @@ import pytest
 from streamtrack.errors import SinkError
 from streamtrack.sinks import tables
 from streamtrack.sinks.frame_table import FRAMES_PARTIAL
+from streamtrack.sinks.making import TABLES, recover
 from streamtrack.sinks.stream import Extent, read_batches, read_schema
-from streamtrack.sinks.tables import PARTIAL, TABLES, TableSink, recover
+from streamtrack.sinks.tables import PARTIAL, TableSink
 from streamtrack.testing.sinks import example_results, example_source
 
 N_FRAMES = 12

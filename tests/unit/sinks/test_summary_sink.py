@@ -91,6 +91,19 @@ def test_parts_make_the_same_table(tmp_path):
     assert len(in_parts) == 30
 
 
+def test_parts_of_tracks_that_come_and_go_leave_no_file(tmp_path):
+    table = walks(n=700, n_frames=12)
+    table["frame"] += table["particle"] * 3 % 500
+    table["particle"] = table["particle"] * 1_000_003 % 2**40  # numbers in no order, far apart
+    write_tracks(tmp_path, table)
+    with pq.ParquetFile(tmp_path / "tracks.parquet") as file:
+        assert file.metadata.num_rows > 5000
+    in_parts = pd.concat([each.to_pandas() for each in summaries(tmp_path / "tracks.parquet", rows_at_once=90)])
+    at_once = pd.concat([each.to_pandas() for each in summaries(tmp_path / "tracks.parquet")])
+    pd.testing.assert_frame_equal(in_parts.reset_index(drop=True), at_once.reset_index(drop=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["tracks.parquet"]
+
+
 def test_no_tracks_and_no_tables(tmp_path):
     sink = SummarySink()
     sink.open(tmp_path, example_source())

@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from streamtrack.sinks import tables
-from streamtrack.sinks.tables import PARTIAL, TABLES, TableSink, recover
+from streamtrack.sinks import row_groups, tables
+from streamtrack.sinks.making import TABLES, recover
+from streamtrack.sinks.tables import PARTIAL, TableSink
 from streamtrack.testing.sinks import example_results, example_source
 from streamtrack.types import CONFIRMED, Detections, Revision, TrackMotion, TrackUpdate
 
@@ -105,7 +106,7 @@ NEVER = 10**18
 @pytest.fixture
 def flush_at_random(monkeypatch):
     """Return a function that makes the next frame reach the disk at once, or not."""
-    monkeypatch.setattr(tables, "_GROUP_ROWS", 20)
+    monkeypatch.setattr(row_groups, "GROUP_ROWS", 20)
     return lambda rng, often: monkeypatch.setattr(tables, "_FLUSH_NS", 0 if rng.random() < often else NEVER)
 
 

@@ -14,9 +14,10 @@ import pytest
 
 from streamtrack import __version__
 from streamtrack.errors import SinkError
-from streamtrack.sinks import tables
+from streamtrack.sinks import row_groups, tables
 from streamtrack.sinks.frame_table import FRAMES, FRAMES_PARTIAL
-from streamtrack.sinks.tables import PARTIAL, TABLES, TableSink, recover
+from streamtrack.sinks.making import TABLES, recover
+from streamtrack.sinks.tables import PARTIAL, TableSink
 from streamtrack.testing.sinks import example_results, example_source
 from streamtrack.types import CONFIRMED, Detections, Revision, SourceInfo, Stream, TrackMotion, TrackUpdate
 
@@ -80,7 +81,7 @@ def test_the_csv_agrees_with_the_parquet(tmp_path, run):
 def test_files_depend_neither_on_time_nor_on_batches(tmp_path, monkeypatch, run):
     (tmp_path / "slow").mkdir()
     (tmp_path / "fast").mkdir()
-    monkeypatch.setattr(tables, "_GROUP_ROWS", 30)
+    monkeypatch.setattr(row_groups, "GROUP_ROWS", 30)
     run(tmp_path / "fast", example_results())
     monkeypatch.setattr(tables, "_FLUSH_NS", 0)  # each frame is a batch of its own
     run(tmp_path / "slow", example_results())
@@ -90,7 +91,7 @@ def test_files_depend_neither_on_time_nor_on_batches(tmp_path, monkeypatch, run)
 
 @pytest.mark.parametrize("group_rows", [1, 7, 8, 30, 96, 1000])
 def test_row_groups_are_even_and_lose_nothing(tmp_path, monkeypatch, group_rows, run, assert_tables_are_of):
-    monkeypatch.setattr(tables, "_GROUP_ROWS", group_rows)
+    monkeypatch.setattr(row_groups, "GROUP_ROWS", group_rows)
     monkeypatch.setattr(tables, "_FLUSH_ROWS", 20)
     results = example_results()
     detections, _ = run(tmp_path, results)
