@@ -379,6 +379,27 @@ class Sink(Protocol):
         ...
 
 
+class Attended(Protocol):
+    """A run, as a sink that attends it sees it; all may be called from any thread."""
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """Return how the run stands: a part of the report, and what the last frame showed."""
+        ...
+
+    def stop(self) -> None:
+        """End the run early, and make the microscope safe; returns at once."""
+        ...
+
+
+@runtime_checkable
+class Attending(Protocol):
+    """What a sink may have besides: it is shown the run itself, before `Sink.open`."""
+
+    def attend(self, run: Attended) -> None:
+        """Take the run; it goes on as long as the sink is not closed."""
+        ...
+
+
 @runtime_checkable
 class ToldReport(Protocol):
     """What a sink may have besides: it is told how the run ended."""

@@ -23,7 +23,7 @@ from streamtrack.garbage import frozen_gc
 from streamtrack.interrupts import Stop
 from streamtrack.parts import ReadyMade, build_parts, files_of
 from streamtrack.power import awake
-from streamtrack.protocols import Engine, FrameSource, Microscope, Sink
+from streamtrack.protocols import Attending, Engine, FrameSource, Microscope, Sink
 from streamtrack.report import ENDED, INTERRUPTED, REPORT_NAME, Status, failed
 from streamtrack.resuming import Remembering, Resumption
 from streamtrack.run_folder import KEPT_NAMES, RunFolder
@@ -168,6 +168,9 @@ class Session:
         lossless = self._policy is Policy.BLOCK
         fanout = Fanout(self._parts.sinks, self._parts.actuators, lossless=lossless, mode=self._config.mode)
         self._run_folder.begin(self._record.report("running", None, {}))
+        for sink in self._parts.sinks.values():
+            if isinstance(sink, Attending):
+                sink.attend(self)
         try:
             fanout.start(self._folder, self._info)
         except BaseException:

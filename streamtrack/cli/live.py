@@ -23,6 +23,7 @@ def live(
     ] = None,
     engine: options.Engine = None,
     weights: options.Weights = None,
+    view: options.View = False,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Track what the microscope sees, and act on it.
@@ -31,7 +32,7 @@ def live(
     microscope safe. Exit codes are those of 'track'.
     """
     detection = options.detection(engine, weights)
-    report = run(lambda: make_config(None, config, engine=detection, mode=mode), out, overwrite, _viewed)
+    report = run(lambda: make_config(None, config, engine=detection, mode=mode, view=view), out, overwrite, _viewed)
     raise typer.Exit(EXIT_CODES[report["status"]])
 
 

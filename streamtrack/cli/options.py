@@ -23,6 +23,7 @@ Roi = Annotated[str | None, typer.Option(help="Search only this rectangle, Y0:Y1
 Mask = Annotated[
     Path | None, typer.Option(help="Search only where this image is not 0: labels or 0/1, TIFF, PNG, npy or zarr.")
 ]
+View = Annotated[bool, typer.Option("--view", help="Show the run in the browser while it is on.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder holds.")]
 
 

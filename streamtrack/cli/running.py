@@ -9,7 +9,7 @@ import typer
 
 from streamtrack.actuators.light import in_words
 from streamtrack.cli.saying import say, say_error
-from streamtrack.config import RunConfig, engine_kind, read_toml, validate
+from streamtrack.config import PluginConfig, RunConfig, engine_kind, read_toml, validate
 from streamtrack.errors import ConfigError
 from streamtrack.interrupts import Stop
 from streamtrack.registry import load, names, source_from_text
@@ -33,6 +33,7 @@ def make_config(
     linker: str | None = None,
     mode: str | None = None,
     area: dict[str, Any] | None = None,
+    view: bool = False,
 ) -> RunConfig:
     """Return the run's configuration: the file's, with what the command line says on top; None says nothing."""
     data = make_tables(config, chosen, engine, linker, area, source)
@@ -42,6 +43,8 @@ def make_config(
     if mode is not None:
         data["mode"] = mode
     run_config = validate(RunConfig, data, str(config) if config else "command line")
+    if view and "view" not in (sink.kind for sink in run_config.sinks):
+        run_config = run_config.model_copy(update={"sinks": (*run_config.sinks, PluginConfig(kind="view"))})
     return run_config.from_file(config) if config else run_config
 
 

@@ -42,6 +42,7 @@ def track(
             f"SECONDS, by default {FOLLOW_S}.",
         ),
     ] = None,
+    view: options.View = False,
     overwrite: options.Overwrite = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run that was killed or stopped there, if there is one.")
@@ -56,6 +57,10 @@ def track(
     detection = options.detection(engine, weights, threshold)
     area = options.searched_area(roi, mask)
     report = run(
-        lambda: make_config(source, config, chosen, detection, linker, area=area), out, overwrite, under_a_bar, resume
+        lambda: make_config(source, config, chosen, detection, linker, area=area, view=view),
+        out,
+        overwrite,
+        under_a_bar,
+        resume,
     )
     raise typer.Exit(EXIT_CODES[report["status"]])

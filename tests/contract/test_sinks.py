@@ -3,6 +3,7 @@ from streamtrack.sinks.overview import OverviewSink
 from streamtrack.sinks.page import ReportSink
 from streamtrack.sinks.tables import TableSink
 from streamtrack.testing.sinks import SinkTests
+from streamtrack.view.sink import ViewSink
 
 
 class TestTableSink(SinkTests):
@@ -23,3 +24,8 @@ class TestDenoisedSink(SinkTests):
 class TestReportSink(SinkTests):
     def make_sink(self):
         return ReportSink()
+
+
+class TestViewSink(SinkTests):
+    def make_sink(self):
+        return ViewSink()

@@ -1,0 +1,223 @@
+"""The server of a view: ``python -m streamtrack.view.server``, started by the sink ``view``, which it belongs to.
+
+It listens on 127.0.0.1 only, answers to the names of this computer only, tells nothing without the run's token, and
+ends with the run. It reads no path of the disk that a page names, and a lost page changes nothing.
+"""
+
+import asyncio
+import hmac
+import json
+import os
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from streamtrack.view.hub import Hub, Line, Page
+from streamtrack.view.wire import MOST_PART, packed
+
+PAGE = Path(__file__).with_name("page")
+FILES = {
+    "": ("index.html", "text/html"),
+    "view.js": ("view.js", "text/javascript"),
+    "view.css": ("view.css", "text/css"),
+}
+MOST_CONNECTIONS = 64
+MOST_MESSAGE = 1 << 16
+"""Bytes of a message from a page."""
+MOST_PER_S = 50
+"""Messages from one page in a second; what it has drawn counts."""
+TOKEN_S = 5.0
+"""How long a page may take to show its token."""
+GOODBYE_S = 1.0
+"""How long pages have to hear that the run is over."""
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+DENIED, TOO_MUCH = 4401, 4429
+
+
+class View:
+    """The end points of the server.
+
+    Parameters
+    ----------
+    hub
+        What there is to see.
+    token
+        What opens it.
+    port
+        Where it is served: other addresses are somebody else's page.
+    """
+
+    def __init__(self, hub: Hub, token: str, port: int) -> None:
+        self._hub, self._token = hub, token
+        self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
+        self._files = {name: (PAGE / file).read_bytes() for name, (file, _) in FILES.items()}
+        routes: list[BaseRoute] = [Route(f"/{name}", self._file(name)) for name in FILES]
+        routes += [
+            Route("/api/state", self._guarded(self._state)),
+            Route("/api/{what}", self._guarded(self._act), methods=["POST"]),
+            WebSocketRoute("/pages", self._page),
+        ]
+        self.app = Starlette(routes=routes)
+
+    def _is_ours(self, request: Request | WebSocket) -> bool:
+        """Return whether a request is for this computer by name, and not sent by another page in the browser."""
+        host, origin = request.headers.get("host"), request.headers.get("origin")
+        return host in self._hosts and (origin is None or origin.removeprefix("http://") in self._hosts)
+
+    def _opens(self, token: object) -> bool:
+        return isinstance(token, str) and hmac.compare_digest(token.encode(), self._token.encode())
+
+    def _file(self, name: str) -> Callable[[Request], Awaitable[Response]]:
+        async def respond(request: Request) -> Response:
+            if not self._is_ours(request):
+                return Response("not the name of this server\n", 403, HEADERS)
+            return Response(self._files[name], headers=HEADERS, media_type=FILES[name][1])
+
+        return respond
+
+    def _guarded(self, respond: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def guarded(request: Request) -> Response:
+            kind, _, token = request.headers.get("authorization", "").partition(" ")
+            if not (self._is_ours(request) and kind == "Bearer" and self._opens(token)):
+                return JSONResponse({"error": "needs the header 'Authorization: Bearer TOKEN'"}, 403, HEADERS)
+            return await respond(request)
+
+        return guarded
+
+    async def _state(self, request: Request) -> Response:
+        return JSONResponse({"about": self._hub.about, "state": self._hub.state}, headers=HEADERS)
+
+    async def _act(self, request: Request) -> Response:
+        try:
+            content = b""
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > MOST_MESSAGE:
+                    return JSONResponse({"error": f"more than {MOST_MESSAGE} bytes"}, 413, HEADERS)
+            settings = _table(content or b"{}")
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, 400, HEADERS)
+        outcome = await self._hub.do({**settings, "do": request.path_params["what"]})
+        return JSONResponse(outcome, 409 if "error" in outcome else 200, HEADERS)
+
+    async def _page(self, socket: WebSocket) -> None:
+        if not self._is_ours(socket):
+            await socket.close(DENIED)
+            return
+        await socket.accept()
+        with suppress(WebSocketDisconnect, RuntimeError, OSError, TimeoutError):
+            async with asyncio.timeout(TOKEN_S):
+                hello = await self._heard(socket)
+            if not self._opens(hello.get("token")):
+                await socket.close(DENIED, "wrong token")
+                return
+            await self._serve(socket)
+
+    async def _serve(self, socket: WebSocket) -> None:
+        page = Page(socket)
+        tasks = [asyncio.create_task(self._hub.serve(page)), asyncio.create_task(self._listen(page))]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(RuntimeError):
+            await socket.close()
+
+    async def _listen(self, page: Page) -> None:
+        """Do what a page asks for, until it goes."""
+        lately: deque[float] = deque(maxlen=MOST_PER_S)
+        while True:
+            said = await self._heard(page.socket)
+            now_s = time.monotonic()
+            if len(lately) == MOST_PER_S and now_s - lately[0] < 1.0 and said.get("do") != "stop":
+                await page.socket.close(TOO_MUCH, "too many messages")
+                raise WebSocketDisconnect(TOO_MUCH)
+            lately.append(now_s)
+            if isinstance(said.get("drawn"), int):
+                self._hub.was_drawn(said["drawn"])
+            if isinstance(said.get("show"), dict):
+                with suppress(ValueError, TypeError, LookupError):
+                    self._hub.show(said["show"])
+            if isinstance(said.get("do"), str):
+                outcome = await self._hub.do({key: value for key, value in said.items() if key != "ask"})
+                await page.socket.send_text(json.dumps({"outcome": outcome, "of": said}))
+
+    async def _heard(self, socket: WebSocket) -> dict[str, Any]:
+        try:
+            return _table(await socket.receive_text())
+        except (ValueError, KeyError):
+            return {}
+
+
+def _table(text: str | bytes) -> dict[str, Any]:
+    """Return what JSON says; raises ValueError where it is no table."""
+    try:
+        known = json.loads(text)
+    except RecursionError:
+        known = None
+    if not isinstance(known, dict):
+        raise ValueError("needs a JSON object")
+    return known
+
+
+async def serve(settings: dict[str, Any]) -> None:
+    """Serve the view until its run is over."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", settings["line"], limit=MOST_PART)
+    writer.write(packed({"key": settings["key"]}, ()))
+    try:
+        door = socket.create_server(("127.0.0.1", settings["port"]))
+    except OSError as error:
+        writer.write(packed({"error": f"port {settings['port']} of this computer: {error.strerror}"}, ()))
+        await writer.drain()
+        return
+    port = door.getsockname()[1]
+    hub = Hub(Line(reader, writer), settings["about"])
+    config = uvicorn.Config(
+        View(hub, settings["token"], port).app,
+        log_level="critical",
+        limit_concurrency=MOST_CONNECTIONS,
+        ws_max_size=MOST_MESSAGE,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=int(GOODBYE_S),
+        server_header=False,
+        lifespan="off",
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[door]))
+    writer.write(packed({"port": port}, ()))
+    await writer.drain()
+    _say_nothing_more()
+    await hub.look()
+    await asyncio.sleep(GOODBYE_S / 2)
+    server.should_exit = True
+    await serving
+
+
+def _say_nothing_more() -> None:
+    """Leave the pipe to the run, which reads it only if this process cannot begin."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(json.loads(sys.stdin.buffer.read())))

@@ -1,0 +1,309 @@
+"""The sink ``view``: hands the run over to the server of its page, in another process."""
+
+import importlib.util
+import json
+import math
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from streamtrack.errors import ConfigError, SinkError, StreamtrackError, described
+from streamtrack.files import remove_file
+from streamtrack.plain import plain
+from streamtrack.protocols import Attended
+from streamtrack.sinks.files import check_folder
+from streamtrack.types import MOTION_MODES, FrameResult, SourceInfo, Stream
+from streamtrack.view.recent import Recent, measured
+from streamtrack.view.wire import Message, receive, send
+from streamtrack.waiting import STEP_S, joined_within, within
+
+VIEW_NAME = "view.json"
+"""Where the page is, and the token that opens it; for other programs of the same user, as long as the run goes."""
+START_S = 30.0
+"""How long the server may take to begin: a cold disk."""
+LEAVE_S = 3.0
+"""How long the end of the run waits for the server."""
+TOLD_S = 600.0
+"""How long the run may take to finish its files."""
+DENOISED_EVERY_S = 1 / 15
+"""As often as a page shows a frame."""
+
+
+class ViewSink:
+    """Shows the run in the browser while it is on: newest frame, particles, tracks, losses, commands; and stops it.
+
+    The address stands in the terminal and in ``view.json``; its token is needed to see anything. The page is served on
+    this computer only. Frames are left out for the page, never for the run.
+
+    Parameters
+    ----------
+    port
+        Of the server on 127.0.0.1; 0 takes a free one.
+    """
+
+    critical = False
+    files = (VIEW_NAME,)
+
+    def __init__(self, *, port: Annotated[int, Field(ge=0, le=65535)] = 0) -> None:
+        missing = [name for name in ("starlette", "uvicorn", "websockets") if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ConfigError(f'the view needs {", ".join(missing)}: pip install "streamtrack[view]"')
+        self._port = port
+        self._streams: dict[Stream, Recent] = {}
+        self._run: Attended | None = None
+        self._server: _Server | None = None
+        self._shows_denoised = False
+        self._denoise_next_s = 0.0
+        self._folder = Path()
+
+    @property
+    def address(self) -> str:
+        """Address of the page, its token included; empty while it is not served."""
+        return self._server.address if self._server else ""
+
+    def attend(self, run: Attended) -> None:
+        """Be shown the run itself, before it begins."""
+        self._run = run
+
+    def open(self, folder: Path, source: SourceInfo) -> None:
+        """Start the server; raises SinkError."""
+        check_folder(folder)
+        self._folder = folder
+        self._streams.clear()
+        about = {
+            "name": source.name,
+            "shape": source.shape,
+            "live": source.live,
+            "n_frames": source.n_frames,
+            "pixel_size_um": source.pixel_size_um,
+            "time_unit": source.time_unit,
+            "modes": MOTION_MODES,
+            "classes": {column.name: column.classes for column in source.columns if column.classes},
+        }
+        self._server = _Server(self._port, about, self._answer)
+        if self._server.address:
+            said = json.dumps({"address": self._server.address, "pid": self._server.pid})
+            path = folder / VIEW_NAME
+            path.touch(mode=0o600)
+            path.write_text(said + "\n", encoding="utf-8", newline="\n")
+            print(f"view at {self._server.address}", file=sys.stderr, flush=True)
+
+    def wants_denoised(self, frame_index: int) -> bool:
+        """Return whether a page shows the denoised image, and is due for one."""
+        return self._shows_denoised and time.monotonic() >= self._denoise_next_s
+
+    def write(self, result: FrameResult) -> None:
+        """Keep a result until it is asked for, or the next one comes."""
+        if result.denoised is not None:
+            self._denoise_next_s = time.monotonic() + DENOISED_EVERY_S
+        elif self._shows_denoised:
+            return self._of(result).add_places(result)
+        self._of(result).add(result)
+        return None
+
+    def _of(self, result: FrameResult) -> Recent:
+        return self._streams.setdefault(result.frame.stream, Recent())
+
+    def flush(self) -> None:
+        """Do nothing: nothing is written."""
+
+    def close(self) -> None:
+        """Take the address away; the pages see the run until its report is there."""
+        if self._server is not None:
+            self._server.lasts_for(TOLD_S)
+        with suppress(OSError):
+            remove_file(self._folder / VIEW_NAME)
+
+    def tell(self, report: Mapping[str, Any]) -> None:
+        """Tell the pages how the run ended, and end the server."""
+        if self._server is not None:
+            said = {key: report[key] for key in ("status", "error", "remarks", "frames")}
+            self._server.close(plain({**said, "folder": str(self._folder)}))
+
+    def _answer(self, asked: Message) -> tuple[dict[str, Any], list[Any]]:
+        """Return what the server asks for."""
+        match asked.head:
+            case {"ask": "picture", "stream": int(number), "after": int(after), "denoised": bool(denoised)}:
+                self._shows_denoised = denoised
+                return self._picture(number, after)
+            case {"ask": "nothing"}:
+                self._shows_denoised = False
+                return {}, []
+            case {"ask": "state"}:
+                return {"state": self._state()}, []
+            case {"do": str(what), **settings}:
+                return self._do(what, settings), []
+        return {"error": "not understood"}, []
+
+    def _state(self) -> dict[str, Any]:
+        state: dict[str, Any] = plain(dict(self._run.snapshot())) if self._run is not None else {}
+        with suppress(OSError):
+            state["disk_free_bytes"] = shutil.disk_usage(self._folder).free
+        return state
+
+    def _do(self, what: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        if self._run is None:
+            return {"error": "there is no run to act on"}
+        if what == "stop":
+            self._run.stop()
+            return {"done": "stopping"}
+        return {"error": f"unknown: {what}"}
+
+    def _picture(self, number: int, after: int) -> tuple[dict[str, Any], list[Any]]:
+        """Return the newest frame of a stream and all about it, nothing if it has been handed over before."""
+        streams = dict(self._streams)
+        said: dict[str, Any] = {"streams": [str(each) for each in streams]} if len(streams) > 1 else {}
+        recent = list(streams.values())[number] if 0 <= number < len(streams) else None
+        result = recent.newest() if recent is not None else None
+        if recent is None or result is None or result.frame.index <= after:
+            return said, []
+        frame, columns = result.frame, measured(result)
+        frames, places, particles = recent.since(after, frame.index)
+        values = np.stack([*columns.values()]) if columns else np.empty((0, len(result.detections)), np.float32)
+        here = np.stack([result.detections.y, result.detections.x]).astype(np.float32)
+        parts = [frame.pixels, here, result.tracks.particle.astype(np.int32), values, places, particles]
+        said["picture"] = {
+            "index": frame.index,
+            "time_s": frame.time_s,
+            "grabbed_ns": frame.grabbed_ns,
+            "shape": frame.pixels.shape,
+            "dtype": frame.pixels.dtype.str,
+            "columns": list(columns),
+            "frames": frames,
+            "denoised": result.denoised is not None,
+            "commands": [{"rule": each.rule, **_place(asdict(each.event))} for each in result.commands],
+        }
+        return said, parts if result.denoised is None else [*parts, np.ascontiguousarray(result.denoised)]
+
+
+def _place(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key in ("y", "x", "particle") if (value := event[key]) == value}
+
+
+class _Server:
+    """The process that serves the page, and the thread that answers it.
+
+    Parameters
+    ----------
+    about
+        What there is to know of the movie.
+    answer
+        Returns what is asked for; called in that thread.
+    """
+
+    def __init__(
+        self, port: int, about: Mapping[str, Any], answer: Callable[[Message], tuple[dict[str, Any], list[Any]]]
+    ) -> None:
+        self._answer = answer
+        self._over = threading.Event()
+        self._end_s = math.inf
+        token = secrets.token_urlsafe(24)
+        with socket.create_server(("127.0.0.1", 0)) as door:
+            door.settimeout(STEP_S)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "streamtrack.view.server"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                **_apart(),
+            )
+            key = secrets.token_hex(16)
+            settings = {"line": door.getsockname()[1], "key": key, "token": token, "port": port, "about": about}
+            self._line = self._called_back(door, json.dumps(settings).encode(), key)
+        self.address = f"http://127.0.0.1:{self._served_at()}/#token={token}"
+        self._thread = threading.Thread(target=self._listen, name="streamtrack-view", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        """Of the server's process."""
+        return self._process.pid
+
+    def lasts_for(self, seconds: float) -> None:
+        """Leave by then, whatever happens."""
+        self._end_s = time.monotonic() + seconds
+
+    def close(self, ending: Mapping[str, Any]) -> None:
+        """Say how the run ended, and leave; a server that stays is killed."""
+        self._over.set()
+        joined_within(self._thread, LEAVE_S)
+        with suppress(OSError):
+            send(self._line, {"over": ending})
+        self._line.close()
+        if not within(LEAVE_S, self._has_ended):
+            self._process.kill()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+    def _has_ended(self, step_s: float) -> bool:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(step_s)
+        return self._process.poll() is not None
+
+    def _called_back(self, door: socket.socket, settings: bytes, key: str) -> socket.socket:
+        """Return the line to the server, once it has begun and said the key; raises SinkError."""
+        stdin = self._process.stdin
+        if stdin is not None:
+            with suppress(OSError):  # it died; its exit code says so
+                stdin.write(settings)
+                stdin.close()
+        end_s = time.monotonic() + START_S
+        while time.monotonic() < end_s and self._process.poll() is None:
+            with suppress(TimeoutError):
+                line, _ = door.accept()
+                with suppress(OSError, ValueError):
+                    hello = receive(line, START_S)
+                    if hello is not None and secrets.compare_digest(str(hello.head.get("key")), key):
+                        return line
+                line.close()
+        raise SinkError(f"the view could not begin: {self._last_words()}")
+
+    def _served_at(self) -> int:
+        with suppress(OSError, ValueError):
+            said = receive(self._line, START_S)
+            if said is not None and "port" in said.head:
+                return int(said.head["port"])
+            if said is not None and "error" in said.head:
+                raise SinkError(f"the view could not begin: {said.head['error']}")
+        raise SinkError(f"the view could not begin: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        self._process.kill()
+        _, said = self._process.communicate(timeout=START_S)
+        lines = said.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"its server gave no sign within {START_S:g} s"
+
+    def _listen(self) -> None:
+        """Answer until the run is over, or the server gone: that ends the view, and nothing else."""
+        with suppress(OSError, ValueError):
+            while not self._over.is_set() and time.monotonic() < self._end_s:
+                asked = receive(self._line, STEP_S)
+                if asked is not None:
+                    send(self._line, *self._safely(asked))
+
+    def _safely(self, asked: Message) -> tuple[dict[str, Any], list[Any]]:
+        try:
+            return self._answer(asked)
+        except StreamtrackError as error:
+            return {"error": str(error)}, []
+        except Exception as error:  # a state that cannot be had is no reason to end the view
+            return {"error": described(error)}, []
+
+
+def _apart() -> dict[str, Any]:
+    """Return how to start a process that Ctrl-C in the terminal does not reach: it goes when the run does."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+    return {"start_new_session": True}

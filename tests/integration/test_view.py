@@ -1,0 +1,313 @@
+"""The view of a run: what it shows, what it lets nobody do, and that nothing about it harms the run."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import browsers
+import numpy as np
+import psutil
+import pytest
+import running
+from PIL import Image
+
+from streamtrack.errors import SinkError
+
+views = pytest.importorskip("views", reason="needs the extra 'view'")
+
+from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
+
+MOVIE = "sim:receptor?snr=4&density=300&frames=4000&size=96&seed=3"
+
+
+@pytest.fixture
+def sink(tmp_path):
+    with views.viewed(tmp_path) as sink:
+        yield sink
+
+
+def bearer(sink):
+    return {"Authorization": f"Bearer {views.parts_of(sink)[1]}"}
+
+
+def test_a_guest_is_shown_state_and_picture(tmp_path):
+    results = list(views.example_results())
+    with views.viewed(tmp_path, results=results) as sink, views.guest(sink) as guest:
+        state = guest.until(lambda heard: "state" in heard)
+        assert state["about"]["name"] == views.example_source().name
+        assert state["state"]["frames"]["lost_by_cause"] == {"ingest queue full": 2}
+        picture = guest.until(lambda heard: isinstance(heard, bytes))
+    length = int.from_bytes(picture[:4], "little")
+    head = json.loads(picture[4 : 4 + length])
+    last = results[-1]
+    assert head["index"] == last.frame.index
+    assert head["found"] == len(last.detections)
+    assert [index for index, _ in head["frames"]] == [result.frame.index for result in results]
+    places, ids, here, particles, values, image, denoised = _parts(picture, 4 + length, head["parts"])
+    assert len(places) == 2 * len(ids) == 8 * sum(len(result.detections) for result in results) // 4
+    assert np.array_equal(here.view("f4")[: head["found"]], last.detections.y)
+    assert np.array_equal(particles.view("i4"), last.tracks.particle)
+    assert len(values) == 4 * len(head["columns"]) * head["found"]
+    assert len(image) == len(denoised) == last.frame.pixels.size
+
+
+def _parts(content, at, sizes):
+    bounds = at + np.cumsum([0, *sizes])
+    parts = [np.frombuffer(content[a:b], np.uint8) for a, b in pairwise(bounds)]
+    return [parts[0].view("f4"), parts[1].view("i4"), *parts[2:]]
+
+
+def test_stop_from_page_and_program(tmp_path):
+    for how in ("page", "program"):
+        run = views.Run()
+        with views.viewed(tmp_path, run) as sink:
+            if how == "page":
+                with views.guest(sink) as guest:
+                    guest.say(do="stop")
+                    assert guest.until(lambda heard: "outcome" in heard)["outcome"] == {"done": "stopping"}
+            else:
+                status, _, said = views.ask(sink, "POST", "/api/stop", bearer(sink))
+                assert (status, json.loads(said)) == (200, {"done": "stopping"})
+            assert run.stopped.is_set()
+
+
+def test_state_for_programs(sink):
+    give_up_s = time.monotonic() + 30
+    while not (state := json.loads(views.ask(sink, "GET", "/api/state", bearer(sink))[2])["state"]):
+        assert time.monotonic() < give_up_s
+    assert state["frames"]["processed"] == 12
+    assert views.ask(sink, "POST", "/api/fly", bearer(sink))[0] == 409
+
+
+# ---- who may do what
+
+
+@pytest.mark.parametrize(
+    ("what", "headers"),
+    [
+        ("no token", {}),
+        ("a wrong token", {"Authorization": "Bearer nonsense"}),
+        ("a token that is no text", {"Authorization": "Bearer \xff\xfe"}),
+        ("another kind", {"Authorization": "Basic TOKEN"}),
+        ("a foreign page (CSRF)", {"Authorization": "Bearer TOKEN", "Origin": "http://evil.example"}),
+        ("no origin at all", {"Authorization": "Bearer TOKEN", "Origin": "null"}),
+        ("a foreign name (DNS rebinding)", {"Authorization": "Bearer TOKEN", "Host": "evil.example"}),
+    ],
+)
+def test_nobody_acts_without_the_token_or_from_elsewhere(tmp_path, what, headers):
+    run = views.Run()
+    with views.viewed(tmp_path, run) as sink:
+        headers = {key: value.replace("TOKEN", views.parts_of(sink)[1]) for key, value in headers.items()}
+        for method, path in (("POST", "/api/stop"), ("GET", "/api/state")):
+            status, _, said = views.ask(sink, method, path, headers)
+            assert status == 403
+            assert "frames" not in said
+    assert not run.stopped.is_set()
+
+
+@pytest.mark.parametrize("path", ["/", "/view.js", "/view.css"])
+def test_the_page_itself_holds_nothing_and_is_for_this_computer(sink, path):
+    status, headers, said = views.ask(sink, "GET", path)
+    assert status == 200
+    assert views.parts_of(sink)[1] not in said
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert headers["cache-control"] == "no-store"
+    assert views.ask(sink, "GET", path, {"Host": "evil.example"})[0] == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/../pyproject.toml", "/%2e%2e/wire.py", "/view.js/../../wire.py", "//etc/passwd", "/x"]
+)
+def test_no_path_of_the_disk_is_served(sink, path):
+    assert views.ask(sink, "GET", path)[0] in (404, 405)
+
+
+def test_a_line_of_a_foreign_page_is_refused(sink):
+    for settings in ({"origin": "http://evil.example"}, {"additional_headers": {"Host": "evil.example"}}):
+        with pytest.raises((InvalidStatus, ConnectionClosed)), views.guest(sink, **settings) as guest:
+            guest.until(lambda heard: "state" in heard)
+
+
+@pytest.mark.parametrize("token", ["wrong", "", 7])
+def test_a_line_without_the_token_hears_nothing(sink, token):
+    with views.guest(sink, token) as guest, pytest.raises(ConnectionClosed) as closed:
+        guest.until(lambda heard: True)
+    assert closed.value.rcvd.code == 4401
+
+
+def says_and_listens(guest, messages):
+    for message in messages:
+        guest.line.send(message)
+    guest.until(lambda heard: False)
+
+
+def test_a_message_of_10_mb_and_nonsense_end_the_line_or_nothing(sink):
+    with views.guest(sink) as guest:
+        for nonsense in ("[" * 60_000, "null", '{"do": 7}', '{"show": {"stream": "x", "contrast": [1]}}', "\0"):
+            guest.line.send(nonsense)
+        guest.say(show={"contrast": [5, 5]})
+        assert guest.until(lambda heard: "state" in heard)
+        with pytest.raises(ConnectionClosed):
+            says_and_listens(guest, ["x" * 10_000_000])
+    with views.guest(sink) as guest:
+        assert guest.until(lambda heard: "state" in heard)
+
+
+def test_too_many_messages_end_the_line_but_stop_always_passes(tmp_path):
+    run = views.Run()
+    with views.viewed(tmp_path, run) as sink, views.guest(sink) as guest:
+        with pytest.raises(ConnectionClosed) as closed:
+            says_and_listens(guest, ['{"drawn": 1}'] * 10_000)
+        assert closed.value.rcvd.code == 4429
+        with views.guest(sink) as other:
+            other.say(do="stop")
+            other.until(lambda heard: "outcome" in heard)
+    assert run.stopped.is_set()
+
+
+def test_a_thousand_connections_leave_the_run_alone(tmp_path):
+    run = views.Run()
+    with views.viewed(tmp_path, run) as sink:
+        port, _ = views.parts_of(sink)
+        lines = []
+        for _ in range(1000):
+            try:
+                lines.append(socket.create_connection(("127.0.0.1", port), timeout=5))
+            except OSError:  # this process may not open so many
+                break
+        refused = views.ask(sink, "POST", "/api/stop", bearer(sink))[0] if len(lines) > 64 else 503
+        assert refused in (200, 503)
+        began_s = time.monotonic()
+        for result in views.example_results():
+            sink.write(result)
+        assert time.monotonic() - began_s < 1
+        for line in lines:
+            line.close()
+        give_up_s = time.monotonic() + 30
+        while views.ask(sink, "POST", "/api/stop", bearer(sink))[0] != 200:
+            assert time.monotonic() < give_up_s
+            time.sleep(0.1)
+    assert run.stopped.is_set()
+
+
+def test_a_page_that_takes_nothing_keeps_nobody_waiting(tmp_path):
+    """Results go on, another page is shown the newest, the memory of the server stays as it is."""
+    with views.viewed(tmp_path, results=[]) as sink, views.guest(sink), views.guest(sink) as quick:
+        server = psutil.Process(json.loads((tmp_path / "view.json").read_text())["pid"])
+        results = list(views.example_results(n_frames=200, shape=(512, 512)))
+        before = None
+        for result in results:
+            sink.write(result)
+            time.sleep(0.02)
+            if result.frame.index == 50:
+                before = server.memory_info().rss
+        last = results[-1].frame.index
+        quick.until(lambda heard: isinstance(heard, bytes) and f'"index": {last}'.encode() in heard[:2000])
+        assert server.memory_info().rss - before < 50e6
+
+
+# ---- what the run and the view do to each other
+
+
+def test_the_address_is_for_its_user_only_and_goes_with_the_run(tmp_path):
+    with views.viewed(tmp_path):
+        path = tmp_path / "view.json"
+        said = json.loads(path.read_text())
+        assert said["address"].startswith("http://127.0.0.1:")
+        if sys.platform != "win32":
+            assert path.stat().st_mode & 0o077 == 0
+    assert not path.exists()
+    assert not psutil.pid_exists(said["pid"])
+
+
+def test_a_server_that_is_killed_does_not_harm_the_run(tmp_path):
+    with views.viewed(tmp_path) as sink:
+        psutil.Process(json.loads((tmp_path / "view.json").read_text())["pid"]).kill()
+        for result in views.example_results():
+            sink.write(result)
+            assert not sink.wants_denoised(result.frame.index)
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        sink = views.ViewSink(port=taken.getsockname()[1])
+        with pytest.raises(SinkError, match=r"the view could not begin: port \d+ of this computer"):
+            sink.open(tmp_path, views.example_source())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_run_that_is_killed_takes_its_server_with_it(tmp_path):
+    process = running.start("track", MOVIE, "--out", tmp_path / "out", "--view", stderr=subprocess.DEVNULL)
+    running.wait_until(lambda: (tmp_path / "out" / "view.json").exists(), running.WAIT_S, process)
+    time.sleep(0.2)
+    pid = json.loads((tmp_path / "out" / "view.json").read_text())["pid"]
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    give_up_s = time.monotonic() + 30
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < give_up_s
+        time.sleep(0.05)
+
+
+def test_in_a_browser(tmp_path):
+    """Frame, tracks and numbers are there; what is clicked happens; Stop stops the run."""
+    process = running.start("track", MOVIE, "--out", tmp_path / "out", "--view")
+    running.wait_until(lambda: (tmp_path / "out" / "view.json").exists(), running.WAIT_S, process)
+    time.sleep(0.2)
+    address = json.loads((tmp_path / "out" / "view.json").read_text())["address"]
+    with browsers.tab(tmp_path / "profile") as tab:
+        tab.size(1280, 900)
+        tab.open(address)
+        tab.until("document.querySelectorAll('#colour option').length > 5")
+        tab.until("document.querySelector('#latency').innerText.includes('detect')")
+        assert tab.of("document.querySelector('#name').textContent") == "sim:receptor"
+        tab.screenshot(tmp_path / "page.png")
+        pixels = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).astype(int)
+        assert pixels[5, 5].max() < 40, "dark"
+        for colour in ((0xE6, 0x9F, 0x00), (0x56, 0xB4, 0xE9)):
+            assert (np.abs(pixels - colour).max(axis=2) < 12).any()
+        tab.click("#denoised")
+        tab.until("document.querySelector('#denoised').checked")
+        tab.press("f")
+        tab.until("document.querySelector('#freeze').getAttribute('aria-pressed') === 'true'")
+        tab.size(800, 1100)
+        assert tab.of("document.documentElement.scrollWidth <= 800"), "it fits a tablet"
+        tab.click("#stop")
+        tab.until("document.querySelector('#message').textContent.includes('The run is over: interrupted')")
+        assert tab.of("document.querySelector('#stop').disabled")
+    assert process.wait(running.WAIT_S) == 130
+    process.communicate()
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["status"] == "interrupted"
+    assert not (tmp_path / "out" / "view.json").exists()
+
+
+def test_a_wrong_token_is_told_to_the_person(tmp_path, sink):
+    with browsers.tab(tmp_path / "profile") as tab:
+        tab.open(sink.address[:-3] + "xyz")
+        tab.until("document.querySelector('#message').textContent.includes('open the address that the terminal shows')")
+
+
+def test_names_run_nothing_in_the_page(tmp_path):
+    run = views.Run()
+    run.state["rules"] = {"<img src=x onerror=document.title='bad'>": {"fired": 1}}
+    run.state["frames"]["lost_by_cause"] = {"<script>document.title='bad'</script>": 1}
+    with views.viewed(tmp_path, run) as sink, browsers.tab(tmp_path / "profile") as tab:
+        tab.open(sink.address)
+        tab.until("document.querySelector('#rules').innerText.includes('onerror')")
+        assert tab.of("document.querySelectorAll('main img, main script').length") == 0
+        assert "bad" not in tab.of("document.title")
+
+
+def test_the_unused_line_of_http_is_answered(sink):
+    port, _ = views.parts_of(sink)
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    line.request("POST", "/api/stop", body=b"x" * 100_000, headers=bearer(sink))
+    assert line.getresponse().status == 413
+    line.close()
