@@ -26,8 +26,8 @@ PAGE_S = 10.0
 TAIL_FRAMES = 200
 
 
-class Page:
-    """One browser that looks, or another program."""
+class Onlooker:
+    """A page in a browser, or another program that looks."""
 
     def __init__(self, socket: Any) -> None:
         self.socket = socket
@@ -71,7 +71,7 @@ class Hub:
 
     def __init__(self, line: Line, about: Mapping[str, Any]) -> None:
         self._line, self.about = line, dict(about)
-        self.pages: set[Page] = set()
+        self.pages: set[Onlooker] = set()
         self.state: dict[str, Any] = {}
         self.ending: dict[str, Any] | None = None
         self._contrast = {"raw": Contrast(), "denoised": Contrast()}
@@ -133,11 +133,11 @@ class Hub:
     def was_drawn(self, index: int) -> None:
         """Note that a page has drawn a frame: the newest one tells how late the view is."""
         if index == self._index and self._picture:
-            self._lags_ms.append((time.monotonic_ns() - self._picture["grabbed_ns"]) / 1e6)
+            self._lags_ms.append((time.monotonic_ns() - self._picture["since_ns"]) / 1e6)
 
     @property
     def lag_ms(self) -> dict[str, float]:
-        """How long after it was grabbed a frame is on the screen, and how often that was seen."""
+        """How long after a frame was grabbed, or tracked if it is from a disk, it is on the screen."""
         if not self._lags_ms:
             return {"n": 0}
         p50, p99 = np.percentile(self._lags_ms, (50, 99))
@@ -208,7 +208,7 @@ class Hub:
         self._history.append(point)
         self._n_history += 1
 
-    async def serve(self, page: Page) -> None:
+    async def serve(self, page: Onlooker) -> None:
         """Send a page the news as they come, the newest only; one that takes none is left out."""
         self.pages.add(page)
         try:
@@ -229,14 +229,14 @@ class Hub:
         finally:
             self.pages.discard(page)
 
-    def _state_for(self, page: Page) -> str:
+    def _state_for(self, page: Onlooker) -> str:
         n_new = min(self._n_history - page.told, len(self._history))
         page.told = self._n_history
         history = list(self._history)[len(self._history) - n_new :]
         chosen = {"stream": self._stream, "denoised": self._denoised, "contrast": self._contrast["raw"].chosen}
         return json.dumps({"about": self.about, "state": self.state, "history": history, "shown": chosen})
 
-    def _picture_for(self, page: Page) -> bytes:
+    def _picture_for(self, page: Onlooker) -> bytes:
         tail = [each for each in self._tail if page.index < each[0] <= self._index]
         page.index = self._index
         yx = np.concatenate([each[1] for each in tail], axis=1) if tail else np.empty((2, 0), np.float32)

@@ -51,7 +51,8 @@ def _in_8_bits(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint8
     if image.dtype.kind == "u":
         values = np.arange(np.iinfo(image.dtype).max + 1, dtype=np.float32)
         table = np.clip((values - low) * scale, 0, 255).astype(np.uint8)
-        return table[image]
+        looked_up: NDArray[np.uint8] = table[image]
+        return looked_up
     with np.errstate(invalid="ignore"):
         in_8_bits: NDArray[np.uint8] = np.clip(np.nan_to_num((image - low) * scale), 0, 255).astype(np.uint8)
     return in_8_bits

@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from streamtrack.view.hub import Hub, Line, Page
+from streamtrack.view.hub import Hub, Line, Onlooker
 from streamtrack.view.wire import MOST_PART, packed
 
 PAGE = Path(__file__).with_name("page")
@@ -53,7 +53,7 @@ HEADERS = {
 DENIED, TOO_MUCH = 4401, 4429
 
 
-class View:
+class PageServer:
     """The end points of the server.
 
     Parameters
@@ -133,7 +133,7 @@ class View:
             await self._serve(socket)
 
     async def _serve(self, socket: WebSocket) -> None:
-        page = Page(socket)
+        page = Onlooker(socket)
         tasks = [asyncio.create_task(self._hub.serve(page)), asyncio.create_task(self._listen(page))]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
@@ -142,7 +142,7 @@ class View:
         with suppress(RuntimeError):
             await socket.close()
 
-    async def _listen(self, page: Page) -> None:
+    async def _listen(self, page: Onlooker) -> None:
         """Do what a page asks for, until it goes."""
         lately: deque[float] = deque(maxlen=MOST_PER_S)
         while True:
@@ -192,7 +192,7 @@ async def serve(settings: dict[str, Any]) -> None:
     port = door.getsockname()[1]
     hub = Hub(Line(reader, writer), settings["about"])
     config = uvicorn.Config(
-        View(hub, settings["token"], port).app,
+        PageServer(hub, settings["token"], port).app,
         log_level="critical",
         limit_concurrency=MOST_CONNECTIONS,
         ws_max_size=MOST_MESSAGE,

@@ -35,6 +35,7 @@ START_S = 30.0
 """How long the server may take to begin: a cold disk."""
 LEAVE_S = 3.0
 """How long the end of the run waits for the server."""
+LOOK_S = 0.02
 TOLD_S = 600.0
 """How long the run may take to finish its files."""
 DENOISED_EVERY_S = 1 / 15
@@ -59,7 +60,7 @@ class ViewSink:
     def __init__(self, *, port: Annotated[int, Field(ge=0, le=65535)] = 0) -> None:
         missing = [name for name in ("starlette", "uvicorn", "websockets") if importlib.util.find_spec(name) is None]
         if missing:
-            raise ConfigError(f'the view needs {", ".join(missing)}: pip install "streamtrack[view]"')
+            raise ConfigError(f'the view needs {", ".join(missing)}: pip install ".[view]"')
         self._port = port
         self._streams: dict[Stream, Recent] = {}
         self._run: Attended | None = None
@@ -67,6 +68,7 @@ class ViewSink:
         self._shows_denoised = False
         self._denoise_next_s = 0.0
         self._folder = Path()
+        self._live = False
 
     @property
     def address(self) -> str:
@@ -80,7 +82,7 @@ class ViewSink:
     def open(self, folder: Path, source: SourceInfo) -> None:
         """Start the server; raises SinkError."""
         check_folder(folder)
-        self._folder = folder
+        self._folder, self._live = folder, source.live
         self._streams.clear()
         about = {
             "name": source.name,
@@ -177,7 +179,7 @@ class ViewSink:
         said["picture"] = {
             "index": frame.index,
             "time_s": frame.time_s,
-            "grabbed_ns": frame.grabbed_ns,
+            "since_ns": frame.grabbed_ns if self._live else result.stamps.decided,
             "shape": frame.pixels.shape,
             "dtype": frame.pixels.dtype.str,
             "columns": list(columns),
@@ -248,8 +250,7 @@ class _Server:
             self._process.stderr.close()
 
     def _has_ended(self, step_s: float) -> bool:
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(step_s)
+        time.sleep(min(step_s, LOOK_S))
         return self._process.poll() is not None
 
     def _called_back(self, door: socket.socket, settings: bytes, key: str) -> socket.socket:

@@ -159,7 +159,8 @@ function drawTails(context, { zoom, left, top }, colourOf, ratio) {
   for (const [id, tail] of shown.tails) {
     if (tail.at(-1)[0] <= oldest) continue;
     context.strokeStyle = colourOf(id);
-    context.globalAlpha = shown.chosen < 0 || shown.chosen === id ? 0.9 : 0.3;
+    const goesOn = tail.at(-1)[0] >= shown.picture.index - 3;
+    context.globalAlpha = shown.chosen === id ? 1 : shown.chosen >= 0 || !goesOn ? 0.3 : 0.9;
     context.beginPath();
     let pen = false;
     for (const [index, y, x] of tail) {
@@ -261,7 +262,7 @@ function counted(each) {
 function showLatency(state) {
   const rows = Object.entries(state.latency_ms ?? {}).filter(([, each]) => each.n);
   const lag = state.view?.lag_ms;
-  if (lag?.n) rows.push(["on this page", { ...lag, max: null }]);
+  if (lag?.n) rows.push([run.about.live ? "camera to page" : "tracked to page", { ...lag, max: null }]);
   $("latency").tBodies[0].replaceChildren(...rows.map(([name, each]) => {
     const row = document.createElement("tr");
     for (const text of [name, each.p50, each.p99, each.max]) {
@@ -345,6 +346,7 @@ function titled(name) {
 
 function short(value) {
   if (!Number.isFinite(value)) return "";
+  if (Math.abs(value) < 1e-6) return "0";
   return Math.abs(value) >= 1000 ? String(Math.round(value)) : String(Number(value.toPrecision(4)));
 }
 

@@ -96,6 +96,7 @@ ELSEWHERE = {
     "streamtrack track movie.ome.zarr --out results --resume": "test_resume",
     "streamtrack track movie.ome.zarr --out results --follow": "test_follow",
     "streamtrack track https://host/movie.ome.zarr": "test_remote_movies",
+    "streamtrack track movie.ome.zarr --out results --view": "test_view",
     "streamtrack calibrate stage run.toml": "test_calibrate_command",
     "streamtrack check run.toml": "test_check_command",
     "streamtrack check run.toml --mode armed": "test_check_command",

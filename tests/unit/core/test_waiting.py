@@ -17,8 +17,10 @@ NO_LOCKS = {
     "stream.wait()",
     "pd.DataFrame(found).join(others)",
     *("promise.result()", "future.result(timeout=START_S)", "self._future.result(timeout=START_S)"),
+    *("page.news.wait()", "asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)"),
 }
-"""A wait for a GPU, a join of tables, and results that are there already when they are asked for."""
+"""A wait for a GPU, a join of tables, results that are there already when they are asked for, and asyncio's
+waits, which keep no thread."""
 
 
 def long_waits(path):
