@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamtrack import files
+from streamtrack.garbage import frozen_gc
 
 LAB_PACKAGE = Path(__file__).parent / "lab_package"
 
@@ -75,6 +76,13 @@ def no_pairs():
     """A network that was never trained is always at the edge of seeing two; rounding would decide. See test_peaks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("streamtrack_engines.heads.presence._PAIR_SUM", 99.0)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _frozen():
+    """Keep the collector away from all tests and libraries: each run would look through them, for half a second."""
+    with frozen_gc():
         yield
 
 

@@ -1,6 +1,7 @@
 """A proof lets half precision pass and finds what is wrong."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import onnxruntime
@@ -15,12 +16,19 @@ from streamtrack_engines.weights import packaged_weights
 SIZE = FrameSize(96, 128, 2)
 
 
+@cache
+def session_of(content):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options)
+
+
 class PlainRunner:
     """A runner in ONNX Runtime; `fault` changes what it gives."""
 
     def __init__(self, file, size, fault=lambda table, denoised: (table, denoised)):
         self.info = {}
-        self.session = onnxruntime.InferenceSession(file.content)
+        self.session = session_of(file.content)
         self.frames = np.zeros((file.metadata.n_frames, size.height, size.width), f"u{size.itemsize}")
         self.current = self.frames[-1]
         self.fault = fault
