@@ -13,6 +13,10 @@ of the detections; ours has its own threshold, trackpy the best one on a movie t
 *reading*: the engine on frames in memory, and on frames that it reads, in turn, for several ways to store them; as a
 share of the engine's time, of the clock and of the processors.
 
+With it *far*: a movie of 96 frames of 512x512, a chunk a frame, on a web server that waits 50 ms before each answer, in
+a process of its own, and the same one on the disk, in turn. The figure is the ratio within a pair: others may use the
+computer.
+
 *memory*: a movie of 100,000 frames of 256x256 through an engine that does next to nothing: how much more memory is
 resident than after the first 1,000 frames, while frames come and while the tables are made, for one run, and for a
 batch with one worker.
@@ -28,8 +32,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.offline.far import far
 from benchmarks.offline.memory import memory
-from benchmarks.offline.movies import FULL, QUICK, pixels_of, simulated, store, truth_of
+from benchmarks.offline.movies import FULL, QUICK, far_away, pixels_of, simulated, store, truth_of
 from benchmarks.offline.peer import peer
 from benchmarks.offline.reading import reading
 from benchmarks.offline.scaling import scaling
@@ -54,7 +59,10 @@ def main() -> None:
         parts: dict[str, Callable[[], dict[str, Any]]] = {
             "scaling": lambda: scaling(paths, long, place, size.pairs),
             "peer": lambda: peer(paths, truth, place),
-            "reading": lambda: reading(pixels[0], place, 1 if arguments.quick else 5),
+            "reading": lambda: {
+                **reading(pixels[0], place, size.pairs),
+                "far": far(far_away(size), place, size.pairs),
+            },
             "memory": lambda: memory(place, size.memory_frames),
             "tables": lambda: tables(place, size.table_rows),
         }

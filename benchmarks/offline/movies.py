@@ -28,6 +28,8 @@ class Size:
         Length of the movie through which memory is watched.
     table_rows
         Lengths of the tables that are made.
+    far_frames, far_side_px
+        The movie that is read from a server.
     """
 
     movies: int
@@ -36,10 +38,12 @@ class Size:
     pairs: int
     memory_frames: int
     table_rows: tuple[int, ...]
+    far_frames: int
+    far_side_px: int
 
 
-FULL = Size(8, 96, 256, 5, 100_000, (1_000_000, 50_000_000))
-QUICK = Size(2, 16, 128, 1, 2_000, (250_000, 1_000_000))
+FULL = Size(8, 96, 256, 5, 100_000, (1_000_000, 50_000_000), 96, 512)
+QUICK = Size(2, 16, 128, 1, 2_000, (250_000, 1_000_000), 16, 128)
 
 
 def simulated(size: Size) -> list[Movie]:
@@ -48,6 +52,12 @@ def simulated(size: Size) -> list[Movie]:
     return [
         Movie(MovieSettings("vesicle", 4.0, 500.0, size.frames, **sides, seed=SEED + n)) for n in range(size.movies)
     ]
+
+
+def far_away(size: Size) -> Pixels:
+    """Return the frames of the movie that is read from a server."""
+    sides = {"height_px": size.far_side_px, "width_px": size.far_side_px}
+    return pixels_of(Movie(MovieSettings("vesicle", 4.0, 500.0, size.far_frames, **sides, seed=SEED + size.movies)))
 
 
 def pixels_of(movie: Movie) -> Pixels:

@@ -95,6 +95,86 @@ def ndtiff(path, n):
     movie.finish()
 
 
+def tiff(path, n, *, ome=False, described=None, **options):
+    """Let tifffile write a page a frame; the first one may say how many are planned."""
+    import tifffile
+
+    about = {} if described is None else {"description": described, "metadata": None}
+    with tifffile.TiffWriter(path, ome=ome) as file:
+        for _, pixels in paced(n):
+            file.write(pixels, contiguous=False, **about, **options)
+            about = about and {"metadata": None}
+
+
+def tiff_appended(path, n):
+    """Open the file anew for each frame."""
+    import tifffile
+
+    for _, pixels in paced(n):
+        tifffile.imwrite(path, pixels, append=True)
+
+
+def tiff_of_two_channels(path, n):
+    """Write frames, and their negatives as another channel."""
+    import tifffile
+
+    described = {"description": ome_xml(n, 2), "metadata": None}
+    with tifffile.TiffWriter(path, ome=False) as file:
+        for _, pixels in paced(n):
+            file.write(60_000 - pixels, contiguous=False, **described)
+            described = {"metadata": None}
+            file.write(pixels, contiguous=False, **described)
+
+
+def tiff_reserved(path, n):
+    """Reserve the whole file, as pymmcore-plus does, and fill it in, row by row."""
+    import tifffile
+
+    movie = tifffile.memmap(path, shape=(2 * n, *SIZE), dtype="uint16", metadata={"axes": "TYX"})
+    for index, pixels in paced(n):
+        for row, values in enumerate(pixels):
+            movie[index, row] = values
+            if row == SIZE[0] // 2:
+                time.sleep(0.005)
+
+
+def tiff_in_pieces(path, n):
+    """Write the bytes of a TIFF file some at a time: whatever is seen of it may be torn."""
+    import io
+
+    import tifffile
+
+    whole = io.BytesIO()
+    with tifffile.TiffWriter(whole) as file:
+        for index in range(n):
+            file.write(image(index), contiguous=False, metadata=None)
+    data = whole.getvalue()
+    with open(path, "wb", buffering=0) as file:
+        for at in range(0, len(data), 1000):
+            file.write(data[at : at + 1000])
+            time.sleep(0.001)
+
+
+def tiff_with_its_list_at_the_end(path, n):
+    """Write pixels behind pixels, of which only the closed file says that they are pages."""
+    import tifffile
+
+    with tifffile.TiffWriter(path) as file:
+        for _, pixels in paced(n):
+            file.write(pixels, contiguous=True)
+
+
+def ome_xml(n_frames, n_channels=1):
+    """Return what OME-XML says of a movie that is planned."""
+    sizes = f'SizeX="{SIZE[1]}" SizeY="{SIZE[0]}" SizeZ="1" SizeC="{n_channels}" SizeT="{n_frames}"'
+    scale = 'PhysicalSizeX="0.1" PhysicalSizeY="0.1" TimeIncrement="0.01"'
+    channels = "".join(f'<Channel ID="Channel:0:{c}" Name="c{c}"/>' for c in range(n_channels))
+    pixels = f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" {sizes} {scale}>'
+    pixels += f"{channels}<TiffData/></Pixels>"
+    schema = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+    return f'<?xml version="1.0" encoding="UTF-8"?><OME xmlns="{schema}"><Image ID="Image:0">{pixels}</Image></OME>'
+
+
 WRITERS = {
     "format 3": zarr_array,
     "whole length at first": lambda path, n: zarr_array(path, n, promised=n),
@@ -106,6 +186,20 @@ WRITERS = {
     "acquire-zarr": acquire_zarr,
     "ndtiff": ndtiff,
 }
+TIFF_WRITERS = {
+    "pages": tiff,
+    "compressed pages": lambda path, n: tiff(path, n, compression="zlib", rowsperstrip=16),
+    "OME at the end": lambda path, n: tiff(path, n, ome=True),
+    "OME at the start": lambda path, n: tiff(path, n, described=ome_xml(n)),
+    "opened each time": tiff_appended,
+    "in pieces": tiff_in_pieces,
+    "list at the end": tiff_with_its_list_at_the_end,
+    "promises too much": lambda path, n: tiff(path, n, described=ome_xml(2 * n)),
+    "promises too little": lambda path, n: tiff(path, n, described=ome_xml(3)),
+    "two channels": tiff_of_two_channels,
+    "reserved": tiff_reserved,
+}
+WRITERS |= TIFF_WRITERS
 
 if __name__ == "__main__":
     WRITERS[sys.argv[1]](sys.argv[2], int(sys.argv[3]))

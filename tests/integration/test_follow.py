@@ -17,7 +17,7 @@ from streamtrack_drivers.tiff_stack import TiffSource
 from streamtrack_drivers.zarr_movie import ZarrSource
 
 N, IDLE_S = 120, 3.0
-SPECIAL = ("whole length at first", "more than comes", "liar")
+SPECIAL = ("whole length at first", "more than comes", "liar", *growing_movie.TIFF_WRITERS)
 NEEDS = {"ome-writers": "ome_writers", "acquire-zarr": "acquire_zarr", "ndtiff": "ndstorage"}
 
 

@@ -146,13 +146,13 @@ def _shaped_images(pages: Pages) -> tuple[list[tuple[int, str, tuple[int, ...]]]
         if text is None:
             break
         with foreign_errors(SourceError, f"its description {text[:60]!r} cannot be understood"):
-            images.append((directory, *_axes_and_shape(text)))
+            images.append((directory, *axes_and_shape(text)))
         is_alone = '"truncated": true' in text or pages.next(directory) == 0
         index += 1 if is_alone else math.prod(images[-1][2][:-2])
     return images, index
 
 
-def _axes_and_shape(text: str) -> tuple[str, tuple[int, ...]]:
+def axes_and_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """Read tifffile's description; raises whatever wrong JSON leads to."""
     if text.startswith("shape="):  # until 2013
         axes, shape = "", tuple(map(int, re.findall(r"\d+", text)))

@@ -19,7 +19,7 @@ from streamtrack.errors import SourceError
 from streamtrack.types import SourceInfo
 from streamtrack_drivers.axes import moment_s
 from streamtrack_drivers.following import GRACE_S, NotYetError, WrittenImage, check_there, on_the_loops_clock
-from streamtrack_drivers.paths import NDTIFF_INDEX, folders
+from streamtrack_drivers.paths import NDTIFF_INDEX, NDTIFF_NAMED, TIFF_ENDINGS, folders
 from streamtrack_drivers.tiff_stack.ndtiff import Entry, Value, axes_values, chosen_values, entries_in
 
 _AXES = {"C": "channel", "Z": "z", "P": "position"}
@@ -29,20 +29,25 @@ _MOST_METADATA = 2**22
 def begun(place: Path, *, all_axes: bool) -> Path:
     """Return a data set's folder, once it names an image; ``all_axes``: all those of a time point, if there are more.
 
-    Raises NotYetError where it does not, and SourceError where this is no data set.
+    Raises NotYetError where it does not.
     """
     if not place.exists():
         raise NotYetError("no such file or folder: check the path")
     around = [place, *folders(place)] if place.is_dir() else [place.parent]
     folder = next((each for each in around if (each / NDTIFF_INDEX).is_file()), around[0])
-    if not place.is_dir() and not (folder / NDTIFF_INDEX).is_file():
-        raise SourceError("is no NDTiff data set: of TIFF only these tell what is written already; leave --follow out")
     with suppress(OSError):
         entries, *_ = entries_in((folder / NDTIFF_INDEX).read_bytes())
         times = {axes_values(entry)["T"] for entry in entries}
         if len(times) > int(all_axes) or (entries and times == {None}):
             return folder
-    raise NotYetError(f"has no {NDTIFF_INDEX} that names an image: only zarr and NDTiff can be followed")
+    raise NotYetError(f"has no {NDTIFF_INDEX} that names an image: of TIFF, NDTiff and single files can be followed")
+
+
+def is_data_set(place: Path) -> bool:
+    """Return whether a path is that of a data set, or of a file in it, and not of a TIFF file by itself."""
+    if place.is_dir() or NDTIFF_NAMED in place.name or (place.parent / NDTIFF_INDEX).is_file():
+        return True
+    return not place.is_file() and place.suffix.lower() not in TIFF_ENDINGS
 
 
 class GrowingNDTiff:

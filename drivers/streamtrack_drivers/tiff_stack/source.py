@@ -2,14 +2,13 @@
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -21,12 +20,8 @@ from streamtrack.types import Frame, LostFrame, SourceInfo
 from streamtrack_drivers.axes import (
     ALONE,
     MovieView,
-    duration_s,
-    length_um,
     naming,
     resolve_axes,
-    select_named,
-    square_pixel_um,
 )
 from streamtrack_drivers.following import Follower, check_idle, followed_frames, opened_within
 from streamtrack_drivers.paths import NDTIFF_INDEX
@@ -43,8 +38,10 @@ from streamtrack_drivers.tiff_stack.movies import (
     of_tifffile,
     shaped,
 )
-from streamtrack_drivers.tiff_stack.ndtiff_following import GrowingNDTiff, begun
+from streamtrack_drivers.tiff_stack.ndtiff_following import GrowingNDTiff, begun, is_data_set
 from streamtrack_drivers.tiff_stack.pixels import LostPageError
+from streamtrack_drivers.tiff_stack.scale import Scale, imagej_scale, mmstack_scale
+from streamtrack_drivers.tiff_stack.tiff_following import GrowingTiff, begun_file, growing_movie
 from streamtrack_drivers.times import FrameTimes, frame_times
 
 MOST_MISSING = 2**20
@@ -84,8 +81,8 @@ class TiffSource:
     position
         Index of a position, or which of the images of an OME-TIFF, by its index or its name.
     follow
-        For an NDTiff data set that another process still writes: it is over when nothing new came for so many seconds.
-        By default it is read as it is.
+        For a file or an NDTiff data set that another process still writes: it is over when nothing new came for so many
+        seconds. By default it is read as it is. See `streamtrack_drivers.tiff_stack.tiff_following.GrowingTiff`.
 
     Raises
     ------
@@ -108,13 +105,17 @@ class TiffSource:
             place = Path(path).expanduser()
             said = {axis for axis, chosen in (("C", channel), ("Z", z), ("P", position)) if chosen is not None}
             if follow is not None:
-                place = opened_within(follow, partial(begun, place, all_axes=bool(said)))
+                seen = partial(begun, place, all_axes=bool(said)) if is_data_set(place) else partial(begun_file, place)
+                place = opened_within(follow, seen)
             place = place.parent if place.name == NDTIFF_INDEX else place
             files, numbered = open_folder(place) if place.is_dir() else (FileSet(place), None)
             self._of_numbers = "" if numbered is None else numbered.remark
             opened.callback(files.close)
-            if numbered is not None:
-                movie, scale = numbered.movie(files), _imagej_scale(files.first.file)
+            if follow is not None and place.is_file():
+                movie, image = growing_movie(files)
+                scale = imagej_scale(files.first.file) if image is None else Scale.of_ome(image)
+            elif numbered is not None:
+                movie, scale = numbered.movie(files), imagej_scale(files.first.file)
             else:
                 movie, scale, position = _find_movie(files, axes, position, every_position=place.is_dir())
             self._movie, self._stored = movie, _stored_dtype(movie)
@@ -138,7 +139,7 @@ class TiffSource:
             self._info = self._describe(str(path), scale)
             self._closed = threading.Event()
             self._reading = threading.Lock()
-            self._follower = None if follow is None else self._follow(place, follow, frames, said)
+            self._follower = None if follow is None else self._follow(place, follow, frames, said, opened)
             self._files = opened.pop_all()
 
     @property
@@ -179,23 +180,23 @@ class TiffSource:
         with self._reading:
             self._files.close()
 
-    def _follow(self, folder: Path, idle_s: float, frames: str | None, said: set[str]) -> Follower:
-        """Return the frames of a data set that is being written, and say of it that its length is not known."""
+    def _follow(self, place: Path, idle_s: float, frames: str | None, said: set[str], opened: ExitStack) -> Follower:
+        """Return the frames of what is being written, and say of it that its length is not known."""
         view, wanted, interval_s = self._view, followed_frames(frames), self._info.frame_interval_s
         check_idle(idle_s, interval_s)
+        self._times = self._against_plan = None
+        details = {**self._info.details, "frames": list(wanted)}
+        self._info = replace(self._info, n_frames=None, follow_s=idle_s, clock="nominal", details=details)
+        if place.is_file():
+            like = self._movie.reference[1].layout
+            growing = opened.enter_context(closing(GrowingTiff(place, self._plane_numbers, like, self._info)))
+            return Follower(growing, wanted, idle_s, "page", self._closed)
         if view.z == "max":
             raise SourceError("z = 'max' is not followed in NDTiff: choose a plane with --z")
         first = mmstack.elapsed_s(self._movie.plane(next(self._plane_numbers(view.frames.start))))
-        self._times = self._against_plan = None
-        self._info = replace(
-            self._info,
-            n_frames=None,
-            follow_s=idle_s,
-            clock="nominal" if first is None else "camera",
-            details={**self._info.details, "frames": list(wanted)},
-        )
+        self._info = replace(self._info, clock="nominal" if first is None else "camera")
         chosen = {"C": view.channel, "Z": view.z, "P": view.position}
-        return Follower(GrowingNDTiff(folder, chosen, said, self._info), wanted, idle_s, "image", self._closed)
+        return Follower(GrowingNDTiff(place, chosen, said, self._info), wanted, idle_s, "image", self._closed)
 
     def _followed(self, follower: Follower) -> Iterator[Frame | LostFrame]:
         interval_s, last_s = self._info.frame_interval_s or 1.0, None
@@ -207,7 +208,7 @@ class TiffSource:
             last_s = index * interval_s if self._info.clock == "nominal" else image.after(last_s, interval_s)
             yield Frame(index, image.pixels, monotonic_ns(), last_s, written_ns=image.written_ns)
 
-    def _describe(self, name: str, scale: "_Scale") -> SourceInfo:
+    def _describe(self, name: str, scale: "Scale") -> SourceInfo:
         view, file = self._view, self._movie.reference[0].file
         stored = self._stored.newbyteorder(file.byteorder).str
         return SourceInfo(
@@ -225,7 +226,7 @@ class TiffSource:
     def _time_s(self, index: int) -> float:
         return self._times[index] if self._times else index * (self._info.frame_interval_s or 1.0)
 
-    def _place_um(self, scale: "_Scale") -> dict[str, Any]:
+    def _place_um(self, scale: "Scale") -> dict[str, Any]:
         """Return where the stage was at the first frame, as OME-XML says it, or the page of Micro-Manager's files."""
         view, index = self._view, self._view.frames.start
         place = scale.places_um.get((index, view.channel, 0 if view.z == "max" else view.z))
@@ -236,7 +237,7 @@ class TiffSource:
         known = {} if y is None or x is None else {"origin_um": (y, x)}
         return known | ({} if z is None or view.z == "max" else {"z_um": z})
 
-    def _times_of(self, scale: "_Scale") -> FrameTimes | None:
+    def _times_of(self, scale: "Scale") -> FrameTimes | None:
         """Return the times of the frames as OME-XML has them, or the pages of Micro-Manager's files."""
         view = self._view
         plane = 0 if view.z == "max" else view.z
@@ -279,35 +280,12 @@ class TiffSource:
         return pages.pixels(page)
 
 
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """What the metadata say of pixels, time and channels; None where they do not."""
-
-    pixel_size_um: float | None
-    frame_interval_s: float | None
-    channel_names: Sequence[str] = ()
-    times_s: Mapping[tuple[int, int, int], float] = field(default_factory=dict)
-    places_um: Mapping[tuple[int, int, int], ome.PlaceUm] = field(default_factory=dict)
-    position_names: Sequence[str] = ()
-
-    @classmethod
-    def of_ome(cls, image: ome.OmeImage, images: Sequence[ome.OmeImage] = ()) -> "_Scale":
-        names = [each.name for each in images] if len(images) > 1 else ()
-        said = (image.pixel_size_um, image.frame_interval_s, image.channel_names, image.times_s, image.places_um)
-        return cls(*said, names)
-
-    @classmethod
-    def of_ndtiff(cls, found: ndtiff.NDTiff) -> "_Scale":
-        scale = cls(found.pixel_size_um, found.frame_interval_s, found.channel_names)
-        return replace(scale, position_names=found.position_names)
-
-
 _Position = int | str | None
 
 
 def _find_movie(
     files: FileSet, axes: str | None, position: _Position, *, every_position: bool
-) -> tuple[PagedMovie, _Scale, _Position]:
+) -> tuple[PagedMovie, Scale, _Position]:
     """Return the movie by what its writer says in the first page, and which position is still to be chosen in it.
 
     The user's axes make up for broken OME-XML, and for an index that is not there.
@@ -318,14 +296,14 @@ def _find_movie(
     of_ome = next(filter(ome.is_ome, said), None)
     of_imagej = next((text for text in said if text.startswith(("ImageJ=", "SCIFIO="))), None)
     if axes is not None and (movie := of_samples(pages)) is not None:
-        return movie, _imagej_scale(pages.file), position
+        return movie, imagej_scale(pages.file), position
     if any(map(is_shaped, said)):
-        return shaped(pages), _imagej_scale(pages.file), position
+        return shaped(pages), imagej_scale(pages.file), position
     if ndtiff.belongs_to_data_set(files) or (ndtiff.is_ndtiff(pages) and axes is None):
         found = ndtiff.open_movie(files)
-        return found.movie, _Scale.of_ndtiff(found), position
+        return found.movie, Scale.of_ndtiff(found), position
     if mmstack.is_mmstack(pages) and (movie := mmstack.movie(files, every_position=every_position)) is not None:
-        return movie, _mmstack_scale(files, of_ome, position), position
+        return movie, mmstack_scale(files, of_ome, position), position
     if every_position and (others := mmstack.other_files(files)):
         raise SourceError(f"is a folder of {1 + len(others)} stacks, and {files.name} does not say of what: give one")
     if of_ome is not None:
@@ -336,43 +314,13 @@ def _find_movie(
                 raise SourceError(f"{error}; if its pages are time points, pass --axes TYX") from error.__cause__
         else:
             movie, image, left = ome.movie(files, images, position)
-            return movie, _Scale.of_ome(image, images), left
-    scale = _imagej_scale(pages.file)
+            return movie, Scale.of_ome(image, images), left
+    scale = imagej_scale(pages.file)
     if of_imagej is not None:
         return imagej(pages, of_imagej), scale, position
     if any(getattr(pages.file, f"is_{kind}", False) for kind in _ONLY_TIFFFILE):
         return of_tifffile(pages), scale, position
     return (of_cut_off if None in texts else of_pages)(pages), scale, position
-
-
-def _mmstack_scale(files: FileSet, of_ome: str | None, position: _Position) -> _Scale:
-    """Return what OME-XML, and where there is none the acquisition's own metadata, say of a Micro-Manager stack."""
-    said = mmstack.header(files.first, "Summary")
-    summary = said if isinstance(said, dict) else {}
-    names = summary.get("ChNames")
-    channels = [str(name) for name in names] if isinstance(names, list) else []
-    own = _Scale(mmstack.pixel_size_um(summary), mmstack.frame_interval_s(summary), channels)
-    scale = _ome_scale(of_ome, files.name, position) or own
-    return replace(scale, position_names=mmstack.position_names(summary))
-
-
-def _ome_scale(text: str | None, file_name: str, position: _Position) -> _Scale | None:
-    """Return the scale in OME-XML that need not be in order; each of several images is a position."""
-    with suppress(SourceError):
-        images = ome.read_images(text or "", file_name)
-        names = [image.name for image in images]
-        with suppress(SourceError):
-            return _Scale.of_ome(images[select_named("position", position, len(images), names)])
-        return _Scale.of_ome(images[0]) if images else None
-    return None
-
-
-def _imagej_scale(file: tifffile.TiffFile) -> _Scale:
-    """Return the scale in ImageJ's description and the resolution tags."""
-    meta: dict[str, Any] = file.imagej_metadata or {}
-    x_per_unit, y_per_unit = file.pages.first.get_resolution()
-    y_um, x_um = (length_um(1 / n if n else None, meta.get("unit")) for n in (y_per_unit, x_per_unit))
-    return _Scale(square_pixel_um(y_um, x_um), duration_s(meta.get("finterval"), meta.get("tunit", "s")))
 
 
 def _stored_dtype(movie: PagedMovie) -> np.dtype[Any]:

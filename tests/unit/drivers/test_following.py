@@ -370,10 +370,12 @@ def test_pixels_that_are_not_there_yet_are_no_black_image(tmp_path):
     assert outcome([*came, *frames]) == ([0, 1, 2], {})
 
 
-def test_other_tiff_files_are_not_followed(tmp_path):
+def test_a_stack_by_micro_manager_is_not_followed_and_a_complete_file_is(tmp_path):
     tiff_files.by_tifffile(tmp_path / "m.tif", MOVIE)
-    with pytest.raises(SourceError, match="leave --follow out"):
-        TiffSource(path=tmp_path / "m.tif", follow=1)
+    assert outcome(TiffSource(path=tmp_path / "m.tif", follow=IDLE_S).frames()) == ([*range(len(MOVIE))], {})
+    tiff_files.mmstack(tmp_path / "mm.tif", MOVIE)
+    with pytest.raises(SourceError, match=r"by Micro-Manager.*: leave --follow out"):
+        TiffSource(path=tmp_path / "mm.tif", follow=IDLE_S)
 
 
 @pytest.mark.parametrize("frames", [None, "20:30"])
