@@ -38,8 +38,8 @@ def track(
         float | None,
         typer.Option(
             metavar="[SECONDS]",
-            help="Track a movie (zarr, TIFF, NDTiff) that another program still writes, until it has written nothing new "
-            f"for SECONDS, by default {FOLLOW_S}.",
+            help="Track a movie (zarr, TIFF, NDTiff) that another program still writes, until it has written nothing "
+            f"new for SECONDS, by default {FOLLOW_S}.",
         ),
     ] = None,
     view: options.View = False,
