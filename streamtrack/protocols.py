@@ -9,7 +9,7 @@ under the entry-point group named in its protocol.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from streamtrack.types import (
     SourceInfo,
     TrackUpdate,
 )
+
+if TYPE_CHECKING:
+    from streamtrack.control.control import Control
 
 
 class FrameSource(Protocol):
@@ -382,12 +385,13 @@ class Sink(Protocol):
 class Attended(Protocol):
     """A run, as a sink that attends it sees it; all may be called from any thread."""
 
-    def snapshot(self) -> Mapping[str, Any]:
-        """Return how the run stands: a part of the report, and what the last frame showed."""
+    @property
+    def control(self) -> "Control":
+        """What may be changed while it runs."""
         ...
 
-    def stop(self) -> None:
-        """End the run early, and make the microscope safe; returns at once."""
+    def snapshot(self) -> Mapping[str, Any]:
+        """Return how the run stands: a part of the report, and what the last frame showed."""
         ...
 
 

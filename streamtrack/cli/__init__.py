@@ -17,6 +17,7 @@ COMMANDS = (
     "track",
     "batch",
     "live",
+    "ctl",
     "check",
     "calibrate",
     "stop",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamtrack.view.log import NewestLines
 from streamtrack.view.pictures import Contrast
 from streamtrack.view.wire import Message, joined, packed, receive_soon
 
@@ -67,10 +68,12 @@ class Hub:
         To the run.
     about
         What there is to know of the movie.
+    log
+        The commands of the run.
     """
 
-    def __init__(self, line: Line, about: Mapping[str, Any]) -> None:
-        self._line, self.about = line, dict(about)
+    def __init__(self, line: Line, about: Mapping[str, Any], log: NewestLines) -> None:
+        self._line, self.about, self._log = line, dict(about), log
         self.pages: set[Onlooker] = set()
         self.state: dict[str, Any] = {}
         self.ending: dict[str, Any] | None = None
@@ -193,6 +196,7 @@ class Hub:
             rate = 0.0 if before is None else (done - before[1]) / max(now_s - before[0], 1e-3)
             before = now_s, done
             self._note(rate)
+            self.state["log"] = self._log.look()
             self.state["view"] = {"pages": len(self.pages), "lag_ms": self.lag_ms}
             for page in self.pages:
                 page.state_due = True

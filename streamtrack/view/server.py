@@ -25,6 +25,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamtrack.view.hub import Hub, Line, Onlooker
+from streamtrack.view.log import NewestLines
 from streamtrack.view.wire import MOST_PART, packed
 
 PAGE = Path(__file__).with_name("page")
@@ -116,7 +117,8 @@ class PageServer:
             settings = _table(content or b"{}")
         except ValueError as error:
             return JSONResponse({"error": str(error)}, 400, HEADERS)
-        outcome = await self._hub.do({**settings, "do": request.path_params["what"]})
+        who = {"who": settings.get("who", "python")}
+        outcome = await self._hub.do({**settings, **who, "do": request.path_params["what"]})
         return JSONResponse(outcome, 409 if "error" in outcome else 200, HEADERS)
 
     async def _page(self, socket: WebSocket) -> None:
@@ -158,7 +160,7 @@ class PageServer:
                 with suppress(ValueError, TypeError, LookupError):
                     self._hub.show(said["show"])
             if isinstance(said.get("do"), str):
-                outcome = await self._hub.do({key: value for key, value in said.items() if key != "ask"})
+                outcome = await self._hub.do({**said, "ask": None, "who": "page"})
                 await page.socket.send_text(json.dumps({"outcome": outcome, "of": said}))
 
     async def _heard(self, socket: WebSocket) -> dict[str, Any]:
@@ -190,7 +192,7 @@ async def serve(settings: dict[str, Any]) -> None:
         await writer.drain()
         return
     port = door.getsockname()[1]
-    hub = Hub(Line(reader, writer), settings["about"])
+    hub = Hub(Line(reader, writer), settings["about"], NewestLines(Path(settings["log"])))
     config = uvicorn.Config(
         PageServer(hub, settings["token"], port).app,
         log_level="critical",

@@ -23,8 +23,10 @@ from streamtrack.errors import ConfigError, SinkError, StreamtrackError, describ
 from streamtrack.files import remove_file
 from streamtrack.plain import plain
 from streamtrack.protocols import Attended
+from streamtrack.report import COMMANDS_NAME
 from streamtrack.sinks.files import check_folder
 from streamtrack.types import MOTION_MODES, FrameResult, SourceInfo, Stream
+from streamtrack.view.actions import act
 from streamtrack.view.recent import Recent, measured
 from streamtrack.view.wire import Message, receive, send
 from streamtrack.waiting import STEP_S, joined_within, within
@@ -94,7 +96,7 @@ class ViewSink:
             "modes": MOTION_MODES,
             "classes": {column.name: column.classes for column in source.columns if column.classes},
         }
-        self._server = _Server(self._port, about, self._answer)
+        self._server = _Server(self._port, about, folder / COMMANDS_NAME, self._answer)
         if self._server.address:
             said = json.dumps({"address": self._server.address, "pid": self._server.pid})
             path = folder / VIEW_NAME
@@ -158,10 +160,11 @@ class ViewSink:
     def _do(self, what: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         if self._run is None:
             return {"error": "there is no run to act on"}
-        if what == "stop":
-            self._run.stop()
-            return {"done": "stopping"}
-        return {"error": f"unknown: {what}"}
+        who = settings.get("who")
+        outcome: dict[str, Any] = plain(
+            act(self._run.control, what, settings, who if who in ("terminal", "python") else "page")
+        )
+        return outcome
 
     def _picture(self, number: int, after: int) -> tuple[dict[str, Any], list[Any]]:
         """Return the newest frame of a stream and all about it, nothing if it has been handed over before."""
@@ -201,12 +204,18 @@ class _Server:
     ----------
     about
         What there is to know of the movie.
+    log
+        Where the run writes its commands.
     answer
         Returns what is asked for; called in that thread.
     """
 
     def __init__(
-        self, port: int, about: Mapping[str, Any], answer: Callable[[Message], tuple[dict[str, Any], list[Any]]]
+        self,
+        port: int,
+        about: Mapping[str, Any],
+        log: Path,
+        answer: Callable[[Message], tuple[dict[str, Any], list[Any]]],
     ) -> None:
         self._answer = answer
         self._over = threading.Event()
@@ -223,6 +232,7 @@ class _Server:
             )
             key = secrets.token_hex(16)
             settings = {"line": door.getsockname()[1], "key": key, "token": token, "port": port, "about": about}
+            settings["log"] = str(log.absolute())
             self._line = self._called_back(door, json.dumps(settings).encode(), key)
         self.address = f"http://127.0.0.1:{self._served_at()}/#token={token}"
         self._thread = threading.Thread(target=self._listen, name="streamtrack-view", daemon=True)

@@ -35,7 +35,11 @@ class Run:
     def snapshot(self):
         return self.state
 
-    def stop(self):
+    @property
+    def control(self):
+        return self
+
+    def stop(self, who):
         self.stopped.set()
 
 

@@ -23,6 +23,7 @@ views = pytest.importorskip("views", reason="needs the extra 'view'")
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 
+STOPPED = {"done": {"change": "stop", "after": True}}
 MOVIE = "sim:receptor?snr=4&density=300&frames=4000&size=96&seed=3"
 
 
@@ -70,10 +71,10 @@ def test_stop_from_page_and_program(tmp_path):
             if how == "page":
                 with views.guest(sink) as guest:
                     guest.say(do="stop")
-                    assert guest.until(lambda heard: "outcome" in heard)["outcome"] == {"done": "stopping"}
+                    assert guest.until(lambda heard: "outcome" in heard)["outcome"] == STOPPED
             else:
                 status, _, said = views.ask(sink, "POST", "/api/stop", bearer(sink))
-                assert (status, json.loads(said)) == (200, {"done": "stopping"})
+                assert (status, json.loads(said)) == (200, STOPPED)
             assert run.stopped.is_set()
 
 

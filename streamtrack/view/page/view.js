@@ -38,7 +38,7 @@ function tell(message) {
 
 function hear(news) {
   if (news.over) return end(news.over);
-  if (news.outcome) return news.outcome.error && alarm(`${news.of.do}: ${news.outcome.error}`);
+  if (news.outcome) return news.outcome.error && alarm(news.outcome.error);
   run.about = news.about;
   run.state = news.state;
   run.history.push(...news.history);
@@ -234,7 +234,11 @@ function showState({ stream, denoised, contrast }) {
   $("lost").hidden = !frames.lost;
   said("lost", `${frames.lost} lost`, "bad");
   showList("losses", Object.entries(frames.lost_by_cause ?? {}).map(([cause, n]) => `${n}: ${cause}`));
-  showList("rules", Object.entries(state.rules ?? {}).map(([name, each]) => `${name}: ${counted(each)}`));
+  showRules(state.rules ?? {});
+  showLog(state.log ?? []);
+  $("thresholds").hidden = typeof state.threshold !== "number";
+  if (document.activeElement !== $("threshold")) $("threshold").value = state.threshold;
+  $("follow").textContent = state.following === shown.chosen ? "Let go" : "Follow";
   const fates = Object.entries(state.actuators ?? {}).map(([name, each]) => `${name}: ${counted(each)}`);
   showList("commands", fates);
   showLatency(state);
@@ -251,6 +255,39 @@ function showState({ stream, denoised, contrast }) {
   $("denoised").checked = denoised;
   shown.asked.contrast = contrast;
   ["rate", "found", "latency"].forEach(drawChart);
+}
+
+// A rule, what it did, and a button that holds it back.
+function showRules(rules) {
+  const names = Object.keys(rules);
+  $("rules").hidden = !names.length;
+  const list = $("rules").querySelector("ul");
+  if (list.children.length !== names.length) {
+    list.replaceChildren(...names.map((name) => {
+      const made = item("");
+      const button = element("button", "");
+      button.addEventListener("click", () => tell({ do: run.state.rules[name].paused ? "resume" : "pause", rule: name }));
+      made.append(button, document.createElement("span"));
+      return made;
+    }));
+  }
+  names.forEach((name, i) => {
+    const [button, text] = list.children[i].children;
+    const { paused, ...rest } = rules[name];
+    button.textContent = paused ? "Resume" : "Pause";
+    text.textContent = `${name}: ${paused ? "paused; " : ""}${counted(rest)}`;
+    list.children[i].className = paused ? "paused" : "";
+  });
+}
+
+function showLog(lines) {
+  $("log").hidden = !lines.length;
+  $("log").querySelector("ul").replaceChildren(...lines.slice(-20).reverse().map((line) => {
+    const what = line.change ? `${line.change} ${line.rule ?? ""} ${line.after ?? ""}` : `${line.rule}: ${line.actuator} ${JSON.stringify(line.action)}`;
+    const made = item(`frame ${line.frame}: ${line.fate}, ${what}${line.error ? `: ${line.error}` : ""}`);
+    made.className = ["refused", "failed", "stale", "dropped"].includes(line.fate) ? "bad" : "";
+    return made;
+  }));
 }
 
 function counted(each) {
@@ -428,6 +465,9 @@ function listen() {
   $("fit").addEventListener("click", fit);
   $("freeze").addEventListener("click", freeze);
   $("stop").addEventListener("click", stop);
+  $("threshold").addEventListener("change", (event) => tell({ do: "threshold", value: Number(event.target.value) }));
+  $("follow").addEventListener("click", () => tell({ do: "follow", particle: run.state.following === shown.chosen ? null : shown.chosen }));
+  $("marking").addEventListener("submit", (event) => { event.preventDefault(); tell({ do: "mark", text: $("mark").value }); $("mark").value = ""; $("mark").blur(); });
   document.addEventListener("keydown", key);
   new ResizeObserver(() => { dirty = true; }).observe(screen);
 }
@@ -446,8 +486,8 @@ function sliders() {
 }
 
 function key(event) {
-  if (event.target.matches("input[type=number], select") || event.ctrlKey || event.metaKey || event.altKey) return;
-  const press = { s: stop, f: freeze, 0: fit, c: () => step($("colour")), p: () => $("circles").click(), n: () => $("denoised").click() }[event.key.toLowerCase()];
+  if (event.target.matches("input:not([type=checkbox], [type=range]), select") || event.ctrlKey || event.metaKey || event.altKey) return;
+  const press = { s: stop, f: freeze, 0: fit, c: () => step($("colour")), p: () => $("circles").click(), n: () => $("denoised").click(), m: () => { $("mark").focus(); event.preventDefault(); } }[event.key.toLowerCase()];
   if (press) { press(); dirty = true; }
 }
 

@@ -17,10 +17,10 @@ NO_LOCKS = {
     "stream.wait()",
     "pd.DataFrame(found).join(others)",
     *("promise.result()", "future.result(timeout=START_S)", "self._future.result(timeout=START_S)"),
-    *("page.news.wait()", "asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)"),
+    *("page.news.wait()", "asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)", "request.wait(WAIT_S)"),
 }
-"""A wait for a GPU, a join of tables, results that are there already when they are asked for, and asyncio's
-waits, which keep no thread."""
+"""A wait for a GPU, a join of tables, results that are there already when they are asked for, asyncio's waits,
+which keep no thread, and one that is in short steps itself."""
 
 
 def long_waits(path):

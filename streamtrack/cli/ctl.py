@@ -1,0 +1,70 @@
+"""``streamtrack ctl``: change a run from another terminal, while it is looked at."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, Request, build_opener
+
+import typer
+
+from streamtrack.cli.saying import say
+from streamtrack.errors import ConfigError, one_line
+from streamtrack.view.actions import ACTIONS
+
+VIEW_NAME = "view.json"
+ANSWER_S = 15.0
+"""How long the run may take."""
+KNOWN = ("state", "stop", *ACTIONS)
+
+
+def ctl(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run that was begun with --view.")],
+    what: Annotated[str, typer.Argument(help=f"{', '.join(KNOWN[:-1])} or {KNOWN[-1]}.")],
+    value: Annotated[
+        str | None, typer.Argument(help="Rule, threshold, track (none lets go) or text, as it needs.")
+    ] = None,
+) -> None:
+    """Look at a run that is on, or change it: 'ctl results pause centre', 'ctl results threshold 0.6'.
+
+    Prints the line that the run's log has of it. Exit code 2: it was refused.
+    """
+    if what not in KNOWN:
+        raise ConfigError(f"no {what!r}: {', '.join(KNOWN)}")
+    needed = ACTIONS[what][1] if what in ACTIONS else ()
+    if bool(needed) != (value is not None):
+        raise ConfigError(f"{what} {'needs ' + needed[0] if needed else 'needs nothing else'}")
+    settings = {"who": "terminal", **{name: _read(name, value) for name in needed[:1]}}
+    answer = _ask(folder, what, None if what == "state" else settings)
+    if "error" in answer:
+        raise ConfigError(str(answer["error"]))
+    say(json.dumps(answer["state"] if what == "state" else answer["done"]))
+
+
+def _read(name: str, value: str | None) -> Any:
+    """Return what a word of the command line stands for."""
+    if name == "particle" and value in ("none", "-1"):
+        return None
+    if name not in ("particle", "value"):
+        return value
+    try:
+        return int(value or "") if name == "particle" else float(value or "")
+    except ValueError:
+        raise ConfigError(f"{name} is a number, and not {value!r}") from None
+
+
+def _ask(folder: Path, what: str, settings: dict[str, Any] | None) -> dict[str, Any]:
+    try:
+        address, _, token = json.loads((folder / VIEW_NAME).read_text(encoding="utf-8"))["address"].partition("#token=")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(f"no run in {folder} can be asked: begin one with --view") from None
+    content = None if settings is None else json.dumps(settings).encode()
+    request = Request(f"{address}api/{what}", content, {"Authorization": f"Bearer {token}"})
+    try:
+        with build_opener(ProxyHandler({})).open(request, timeout=ANSWER_S) as answer:
+            said: dict[str, Any] = json.load(answer)
+    except HTTPError as error:
+        said = json.load(error)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the run in {folder} does not answer ({one_line(error)}): is it over?") from error
+    return said

@@ -1,0 +1,120 @@
+"""What is done on the page or by ``streamtrack ctl`` happens in the run, on the demo camera, and is written down."""
+
+import json
+import time
+
+import browsers
+import pytest
+import running
+
+pytest.importorskip("views", reason="needs the extra 'view'")
+pytest.importorskip("pymmcore", reason="needs the extra micromanager")
+pytest.importorskip("mm_test_adapters", reason="needs mm-test-adapters")
+
+RUN = """
+mode = "rehearse"
+[microscope]
+kind = "micromanager"
+config = "MMConfig_demo.cfg"
+[source]
+kind = "micromanager"
+exposure_ms = 50
+roi = [0, 0, 96, 96]
+[engine]
+kind = "denodet"
+backend = "onnxruntime"
+[[triggers]]
+kind = "count"
+name = "few"
+below = 1000
+cool_down_s = 0.1
+do = "laser"
+action = { value = "1" }
+[actuators.laser]
+kind = "property"
+device = "LED"
+property = "State"
+[safety]
+properties = ["LED.State"]
+light = ["LED.State"]
+max_dose_ms = 100000
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "run.toml").write_text(RUN, encoding="utf-8")
+    process = running.start("live", tmp_path / "run.toml", "--out", tmp_path / "out", "--view")
+    try:
+        running.wait_until(lambda: (tmp_path / "out" / "view.json").exists(), running.WAIT_S, process)
+        time.sleep(0.2)
+        yield tmp_path / "out"
+    finally:
+        process.kill()
+        print(*process.communicate())
+
+
+def test_each_control_does_what_it_says(run, tmp_path, cli):
+    address = json.loads((run / "view.json").read_text())["address"]
+    with browsers.tab(tmp_path / "profile") as tab:
+        tab.size(1280, 1000)
+        tab.open(address)
+        tab.until("document.querySelector('#mode').textContent === 'rehearse'")
+        tab.until("document.querySelector('#rules').innerText.includes('fired')")
+        tab.click("#rules button")
+        tab.until("document.querySelector('#rules').innerText.includes('paused')")
+        tab.of("(t => { t.value = '0.7'; t.dispatchEvent(new Event('change')) })(document.querySelector('#threshold'))")
+        tab.until("document.querySelector('#log').innerText.includes('threshold')")
+        tab.of("document.querySelector('#mark').value = 'drug added'")
+        tab.click("#marking button")
+        tab.until("document.querySelector('#log').innerText.includes('drug added')")
+        tab.of("(t => { t.value = '7'; t.dispatchEvent(new Event('change')) })(document.querySelector('#threshold'))")
+        tab.until("document.querySelector('#message').textContent.startsWith('threshold: ')")
+
+        assert cli("ctl", run, "resume", "few")[0] == 0
+        tab.until("!document.querySelector('#rules').innerText.includes('paused')")
+        code, out, _ = cli("ctl", run, "state")
+        assert code == 0
+        assert json.loads(out)["threshold"] == pytest.approx(0.7)
+        assert cli("ctl", run, "follow", "12")[0] == 0
+        assert cli("ctl", run, "follow", "none")[0] == 0
+        assert cli("ctl", run, "threshold", "0.6")[0] == 0
+        assert cli("ctl", run, "mark", "drug washed out")[0] == 0
+        code, _, err = cli("ctl", run, "pause", "fews")
+        assert code == 2
+        assert "did you mean" in err
+        tab.screenshot(tmp_path / "page.png")
+        tab.click("#stop")
+        tab.until("document.querySelector('#message').textContent.includes('The run is over: interrupted')")
+    report = json.loads((run / "report.json").read_text())
+    seen = [(each["change"], each["who"], each["fate"], each.get("after")) for each in report["changes"]]
+    assert seen == [
+        ("paused", "page", "done", True),
+        ("threshold", "page", "done", pytest.approx(0.7)),
+        ("mark", "page", "done", "drug added"),
+        ("threshold", "page", "refused", None),
+        ("paused", "terminal", "done", False),
+        ("following", "terminal", "done", 12),
+        ("following", "terminal", "done", None),
+        ("threshold", "terminal", "done", pytest.approx(0.6)),
+        ("mark", "terminal", "done", "drug washed out"),
+        ("paused", "terminal", "refused", None),
+        ("stop", "page", "done", None),
+    ]
+
+
+def test_ctl_wants_a_run_that_is_on(cli, tmp_path):
+    for arguments, said in (
+        (("state",), "can be asked: begin one with --view"),
+        (("fly",), "no 'fly': state, stop"),
+        (("pause",), "pause needs rule"),
+        (("stop", "now"), "stop needs nothing else"),
+        (("threshold", "high"), "value is a number, and not 'high'"),
+    ):
+        code, _, err = cli("ctl", tmp_path, *arguments)
+        assert code == 2
+        assert said in err
+    (tmp_path / "view.json").write_text('{"address": "http://127.0.0.1:9/#token=x"}')
+    code, _, err = cli("ctl", tmp_path, "state")
+    assert code == 2
+    assert "does not answer" in err
