@@ -119,6 +119,16 @@ class Channel(Generic[T]):
         for item in losers:
             self._on_drop(item, cause)
 
+    def drop(self, cause: str) -> None:
+        """Drop what is queued; what is put from now on is taken again."""
+        with self._lock:
+            losers = tuple(self._queue)
+            self._queue.clear()
+            self._dropped += len(losers)
+            self._not_full.notify_all()
+        for item in losers:
+            self._on_drop(item, cause)
+
     @property
     def counts(self) -> Counts:
         """The counters, read together."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -89,28 +90,52 @@ class ActuatorWorker(Worker[Command]):
     def __init__(self, name: str, actuator: Actuator, mode: Mode, clock: Clock, log: CommandLog) -> None:
         super().__init__(name, COMMAND_QUEUE, Policy.DROP_NEWEST)
         self._actuator = actuator
-        self._active = mode == "armed" or (mode == "rehearse" and actuator.rehearses)
-        self._done = "sent" if mode == "armed" else "rehearsed"
+        self._mode: Mode = mode
+        self._lock = threading.Lock()
+        self._since_ns = -1
+        self._is_executing = False
         self._clock = clock
         self._log = log
         self.fates = dict.fromkeys(FATES, 0)
         self.last_problem: str | None = None
         self.to_commanded, self.to_done = LatencyHistogram(), LatencyHistogram()
 
+    @property
+    def is_executing(self) -> bool:
+        """Whether the actuator is carrying out a command."""
+        with self._lock:
+            return self._is_executing
+
+    def set_mode(self, mode: Mode) -> None:
+        """Deal with commands as in another mode from now on, but for the one that is being carried out.
+
+        Those that were decided before are dropped.
+        """
+        with self._lock:
+            self._mode, self._since_ns = mode, self._clock()
+        self.channel.drop(f"the mode became {mode}")
+
     def handle(self, item: Command) -> None:
         """Carry out one command, unless it is too late for it or the run only observes."""
-        if not self._active:
+        with self._lock:
+            mode, is_old = self._mode, item.decided_ns <= self._since_ns
+            recorded = mode == "observe" or (mode == "rehearse" and not self._actuator.rehearses)
+            self._is_executing = not (recorded or is_old)
+        if is_old:
+            self._count_drop(item, f"the mode became {mode}")
+        elif recorded:
             self._settle(item, "recorded")
         elif self._clock() > item.valid_until_ns:
             self._settle(item, "stale")
         else:
-            self._carry_out(item)
+            self._carry_out(item, "sent" if mode == "armed" else "rehearsed")
+        self._is_executing = False
 
     def end(self) -> None:
         """Leave the hardware safe."""
         self._actuator.close()
 
-    def _carry_out(self, command: Command) -> None:
+    def _carry_out(self, command: Command, done: str) -> None:
         commanded_ns = self._clock()
         try:
             result = dict(self._actuator.execute(command))
@@ -119,7 +144,7 @@ class ActuatorWorker(Worker[Command]):
         except (Exception, SystemExit) as error:  # sys.exit() in a plug-in of the lab's does not end the worker
             self._settle(command, "failed", error=self._problem(described(error)))
         else:
-            fate = "skipped" if "skipped" in result else self._done
+            fate = "skipped" if "skipped" in result else done
             self._settle(command, fate, **self._timing(command, commanded_ns), result=result)
 
     def _timing(self, command: Command, commanded_ns: int) -> Mapping[str, float]:
@@ -136,7 +161,8 @@ class ActuatorWorker(Worker[Command]):
         return text
 
     def _settle(self, command: Command, fate: str, **more: Any) -> None:
-        self.fates[fate] += 1
+        with self._lock:
+            self.fates[fate] += 1
         self._log.add(command, fate, **more)
 
     def _count_drop(self, item: Command, cause: str) -> None:

@@ -110,6 +110,16 @@ class Fanout:
         failed = [worker for worker in told if worker.tell(report)]
         return bool(failed)
 
+    def set_mode(self, mode: Mode) -> None:
+        """Deal with commands as in another mode; those that wait are dropped. Waits for nothing."""
+        for worker in self._actuators.values():
+            worker.set_mode(mode)
+
+    @property
+    def busy(self) -> list[str]:
+        """The actuators that are carrying out a command."""
+        return [name for name, worker in self._actuators.items() if worker.is_executing]
+
     def halt(self) -> None:
         """Drop all commands that wait: none is sent from now on."""
         for worker in self._actuators.values():

@@ -155,7 +155,7 @@ def build_parts(
         if prepare_rules:
             for rule in rules:
                 rule.prepare(info)
-        _prepare_actuators(parts, config)
+        prepare_actuators(parts, config)
         return replace(parts, _open=opened.pop_all())
     raise AssertionError("not reached: nothing in the block above is suppressed")
 
@@ -276,7 +276,8 @@ def _common(config: PluginConfig) -> dict[str, Any]:
     return {key: value for key, value in config.model_dump(mode="json").items() if key not in config.settings}
 
 
-def _prepare_actuators(parts: Parts, config: RunConfig) -> None:
+def prepare_actuators(parts: Parts, config: RunConfig) -> None:
+    """Have every actuator check what its rules will ask for; raises ConfigError."""
     for name, actuator in parts.actuators.items():
         try:
             actuator.prepare(parts.source.info, [rule.action for rule in config.triggers if rule.do == name])

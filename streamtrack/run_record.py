@@ -168,7 +168,6 @@ class RunRecord:
         guard = self._parts.guard
         return {
             "source": self._info.name,
-            "mode": self._config.mode,
             "frames": self._frames(),
             "last_frame": dict(self._last_frame),
             "latency_ms": self._latencies(),

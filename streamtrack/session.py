@@ -177,7 +177,7 @@ class Session:
             self._run_folder.roll_back()
             raise
         self._run_folder.commit()
-        self.control.changes.write_to(fanout.log.add_line)
+        self.control.attach(fanout)
         self._fanout = fanout
         return fanout
 
@@ -315,16 +315,11 @@ class Session:
 
     def _loop(self, channel: Channel[Frame], fanout: Fanout, on_progress: Callable[[Progress], None]) -> None:
         record, control = self._record, self.control
-        mailbox, result = control.mailbox, None
+        mailbox = control.mailbox
         step = self._make_step(fanout)
-
-        def when_idle() -> None:
+        while (frame := self._next(channel)) is not None:
             if mailbox.asked:
-                control.answer(None, result)
-
-        while (frame := self._next(channel, when_idle)) is not None:
-            if mailbox.asked:
-                control.answer(frame, result)
+                control.answer(frame)
             try:
                 result = step(frame)
             except BaseException as failure:
@@ -332,6 +327,7 @@ class Session:
                 raise
             fanout.publish(result)
             record.count(result)
+            control.last = result
             if fanout.critical_failure:
                 raise SinkError(fanout.critical_failure)
             on_progress(record.progress)
@@ -353,7 +349,7 @@ class Session:
             stage=parts.stage_watch(),
         )
 
-    def _next(self, channel: Channel[Frame], when_idle: Callable[[], None]) -> Frame | None:
+    def _next(self, channel: Channel[Frame]) -> Frame | None:
         """Wait for a frame in short steps, so that Ctrl-C is heard on every platform."""
         stall_s = self._config.ingest.stall_timeout_s + (self._info.follow_s or 0.0)
         give_up_s = time.monotonic() + stall_s
@@ -363,7 +359,8 @@ class Session:
             except ChannelClosed:
                 return None
             except TimeoutError:
-                when_idle()
+                if self.control.mailbox.asked:
+                    self.control.answer(None)
                 if time.monotonic() > give_up_s:
                     cure = "if that is normal raise ingest.stall_timeout_s"
                     raise SourceError(f"no frame from {self._info.name} for {stall_s:g} s; {cure}") from None

@@ -1,7 +1,6 @@
 """Stands between commands and the microscope: what the run's limits forbid never reaches the hardware."""
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,22 +12,19 @@ from numpy.typing import NDArray
 
 from streamtrack.actuators.alarm import Alarm
 from streamtrack.actuators.checks import Checks
-from streamtrack.actuators.light import CLOSED, OPEN, Light, Source, at_rest, makes_light, name_of, set_source
-from streamtrack.actuators.moves import Moves, started
+from streamtrack.actuators.darkness import Darkness, by_name
+from streamtrack.actuators.light import CLOSED, OPEN, Light, Source, Switch, at_rest, makes_light, name_of
+from streamtrack.actuators.moves import Moves
 from streamtrack.actuators.names import Names
 from streamtrack.actuators.trial import Trial
 from streamtrack.clock import Clock, monotonic_ns
 from streamtrack.config import Mode, SafetyConfig
-from streamtrack.errors import CommandRefused, described
+from streamtrack.errors import CommandRefused
 from streamtrack.protocols import Microscope
 from streamtrack.stage_moves import SETTLE_MS, StageMoves
 from streamtrack.types import NameKind
-from streamtrack.waiting import joined_within
 
-SAFE = {"shutter": "closed", "property": "off", "preset": "off"}
-"""What is said of a source of light, by its kind, that was set to rest."""
-DARK_S = 10.0
-"""How long to wait for that; a microscope's own time-outs should be shorter."""
+STOPPED = "the run was stopped: no command is carried out any more"
 
 
 class Guard:
@@ -49,7 +45,7 @@ class Guard:
     safety
         What commands may do.
     mode
-        ``observe``, ``rehearse`` or ``armed``.
+        ``observe``, ``rehearse`` or ``armed``, to begin with.
     clock
         Monotonic time, ns.
     """
@@ -66,12 +62,14 @@ class Guard:
         self._moves = Moves(microscope.halt)
         self.stage_moves = StageMoves(microscope, clock)
         self._lock = threading.Lock()
+        self._darkness = Darkness(microscope, self._light, self._lock, clock)
         self._stopped = False
+        self._was_armed = mode == "armed"
+        self._tried: Mode | None = None
+        self._under_way = 0
+        """Calls of the hardware."""
         self._refused: Counter[str] = Counter()
         self._writes: Counter[str] = Counter()
-        self._made_dark: dict[Source, str] = {}
-        """What became of each source of light at the end of the run."""
-        self._dark_at_limit: dict[Source, str] = {}
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -81,7 +79,16 @@ class Guard:
     @property
     def trial(self) -> Trial:
         """What an actuator asks before the run: whether the writes that it is going to make would be allowed."""
-        return Trial(self._microscope, self._names, self._safety, self._mode == "observe")
+        return Trial(self._microscope, self._names, self._safety, (self._tried or self._mode) == "observe")
+
+    @contextmanager
+    def trying(self, mode: Mode) -> Iterator[None]:
+        """Within, `trial` says what this mode would allow."""
+        self._tried = mode
+        try:
+            yield
+        finally:
+            self._tried = None
 
     def names(self, kind: NameKind, of: str = "") -> Sequence[str]:
         """Return the names that the microscope knows, of a kind."""
@@ -190,7 +197,7 @@ class Guard:
             self._write(
                 "event",
                 partial(self._microscope.add_event, event),
-                lambda: self._light.spend(exposure_ms, "an event", self._clock()),
+                lambda really: self._light.spend(exposure_ms, "an event", self._clock()),
             )
 
     def halt(self) -> None:
@@ -198,16 +205,8 @@ class Guard:
         self._microscope.halt()
 
     def enforce_dose(self) -> bool:
-        """Switch off all that commands have switched on if the light of the run is spent; return whether it is dark.
-
-        A thread of the guard's own calls it in time.
-        """
-        with self._lock:
-            lit = self._light.lit() if self._light.spent_in_ms(self._clock()) <= 0 else []
-        for source in lit:
-            self._darken(source, self._dark_at_limit)
-        with self._lock:
-            return not (lit and self._light.lit())
+        """Switch off what commands have switched on if the light is spent; a thread of the guard's own calls it in time."""
+        return self._darkness.enforce_dose()
 
     def make_safe(self) -> dict[str, str]:
         """Refuse every write from now on, turn off the light, and stop what moves.
@@ -219,21 +218,56 @@ class Guard:
         Returns
         -------
         dict
-            What became of each source of light: `SAFE`, or the error. Empty unless the run is armed.
+            What became of each source of light: `SAFE`, or the error. Empty unless the run is, or was, armed.
         """
         with self._lock:
             self._stopped = True
+        return self._make_dark(self._safety.close_shutter) if self._was_armed else {}
+
+    def lower(self, mode: Mode) -> None:
+        """Go down to a mode that does less, at once: no command reaches the hardware any more. `settle` follows."""
+        with self._lock:
+            self._mode = mode
+
+    def settle(self) -> dict[str, str]:
+        """Switch off what commands have switched on, and halt what moves; return what became of each source of light.
+
+        May be called again. A command that is under way does the same when it returns.
+        """
+        return self._make_dark(None)
+
+    def go_up(self, mode: Mode) -> None:
+        """Go up to a mode that does more; waits for nothing.
+
+        Raises
+        ------
+        CommandRefused
+            The run was stopped, or what commands did before is not over.
+        """
+        with self._lock:
+            if self._stopped:
+                raise CommandRefused(STOPPED, "stopped")
+            if self._under_way or self._moves.is_halting:
+                raise CommandRefused("a command from before is still under way: ask again when it is over")
+            if self._darkness.real:
+                lit = ", ".join(map(name_of, self._darkness.real))
+                raise CommandRefused(f"commands have switched on {lit}, and it is not off yet: ask again when it is")
+            if mode == "armed":
+                self._light.start_over(self._clock())  # what it is at rest may be another by now
+                self._darkness.outcomes.clear()
+                self._was_armed = True
+            self._mode = mode
+
+    def _make_dark(self, close_shutter: str | None) -> dict[str, str]:
+        with self._lock:
             lit = sorted(self._light.lit(), key=lambda source: source[0] != "shutter")
-        if self._mode != "armed":
-            return {}
         self._moves.halt()
-        if self._safety.close_shutter:
-            lit.insert(0, ("shutter", self._safety.close_shutter))
-        self._darken_all(list(dict.fromkeys(lit)))
+        always = ("shutter", close_shutter) if close_shutter else None
+        self._darkness.darken_all(dict.fromkeys([always, *lit] if always else lit), always)
         self._alarm.look_again()
         self._moves.settle()
         with self._lock:
-            return by_name(self._made_dark)
+            return by_name(self._darkness.outcomes)
 
     def close(self) -> None:
         """Make safe what commands may have changed. The hardware itself belongs to the run, which closes it."""
@@ -253,28 +287,20 @@ class Guard:
                 "refused": dict(self._refused),
                 "light": light,
                 "stopped": self._stopped,
-                "shutters": by_name(self._made_dark, "shutter"),
-                "lamps": by_name(self._made_dark, "property", "preset"),
+                "shutters": by_name(self._darkness.outcomes, "shutter"),
+                "lamps": by_name(self._darkness.outcomes, "property", "preset"),
                 "moves": self._moves.outcome,
             }
 
     def light(self) -> dict[str, Any]:
         """Return the light used and left, ms, what is on, and what the limit switched off."""
-        with self._lock:
-            now_ns = self._clock()
-            limited = self._safety.max_dose_ms is not None
-            return {
-                "used_ms": round(self._light.used_ms(now_ns), 3),
-                "left_ms": round(self._light.left_ms(now_ns), 3) if limited else None,
-                "on": [name_of(source) for source in self._light.lit()],
-                "off_at_limit": by_name(self._dark_at_limit),
-            }
+        return self._darkness.said()
 
     @contextmanager
     def _command(self) -> Iterator[None]:
         try:
-            if self._mode == "observe":
-                raise CommandRefused("the run only observes; set mode = 'armed' to act on the microscope", "observe")
+            if self._mode == "observe" and not self._darkness.real:
+                self._check_running()
             yield
         except CommandRefused as refusal:
             with self._lock:
@@ -282,47 +308,82 @@ class Guard:
             raise
 
     def _check_running(self) -> None:
+        if self._mode == "observe":
+            raise CommandRefused("the run only observes; set mode = 'armed' to act on the microscope", "observe")
         if self._stopped:
-            raise CommandRefused("the run was stopped: no command is carried out any more", "stopped")
+            raise CommandRefused(STOPPED, "stopped")
 
-    def _write(self, what: str, call: Callable[[], None], begin: Callable[[], None] = lambda: None) -> None:
-        """Call the hardware, unless the run was stopped since the checks began.
+    def _write(self, what: str, call: Callable[[], None], begin: Callable[[bool], None] = lambda really: None) -> None:
+        """Call the hardware, unless the run was stopped, or its mode lowered, since the checks began.
 
-        ``begin`` is called under the lock that a stop takes: the stop sees a move, or the move sees the stop.
+        ``begin`` is called under the lock that both take: the stop sees a move, or the move sees the stop. It is told
+        whether the hardware is called.
         """
         with self._lock:
             self._check_running()
-            begin()
+            really = self._mode == "armed"
+            begin(really)
             self._writes[what] += 1
-        self._call(call)
+            self._under_way += really
+        try:
+            if really:
+                call()
+        finally:
+            self._leave(really)
 
     def _move(self, what: str, call: Callable[[], None]) -> None:
         """Call what moves. All that may fail is inside: a move that is counted is over when the call is."""
-        self._write(what, partial(self._moves.during, call), self._moves.begin)
+
+        def begin(really: bool) -> None:
+            if really:
+                self._moves.begin()
+
+        self._write(what, partial(self._moves.during, call), begin)
 
     def _switch(
         self, what: str, source: Source, value: str, call: Callable[[], None], for_ms: float | None = None
     ) -> None:
-        """Set a source of light. What makes it darker is never refused, neither at the limit nor after a stop."""
+        """Set a source of light. What makes it darker is never refused: not at the limit, not after a stop."""
         self._note_rest(source)
         with self._lock:
-            if self._light.adds(source, value):
+            adds = self._light.adds(source, value)
+            really = self._mode == "armed" or (not adds and source in self._darkness.real)
+            if adds or (self._mode == "observe" and not really):
                 self._check_running()
             switch = self._light.begin(source, value, self._clock(), for_ms)
+            if really and switch.brighter:
+                self._darkness.real.add(source)
             self._writes[what] += 1
+            self._under_way += really
         self._alarm.look_again()
-        self._call(call)
+        try:
+            if really:
+                call()
+            self._switched(switch, really)
+        except BaseException:
+            if switch.brighter:  # what failed to go on counts as on
+                self._switched(switch, really)
+            raise
+        finally:
+            self._leave(really)
+
+    def _switched(self, switch: Switch, really: bool) -> None:
         with self._lock:
             self._light.done(switch, self._clock())
-        self._alarm.look_again()  # it may have been switched off while the call was under way
+            self._darkness.forget_dark()
+            if really and switch.brighter:  # again: it may have been switched off while the call was under way
+                self._darkness.real.add(switch.source)
+        self._alarm.look_again()
 
-    def _call(self, call: Callable[[], None]) -> None:
-        try:
-            if self._mode == "armed":
-                call()
-        finally:
-            if self._stopped:  # meanwhile: whatever this call did, the light goes off after it
-                self.make_safe()
+    def _leave(self, really: bool) -> None:
+        """End a call. Where the run was stopped or disarmed meanwhile, the light goes off after it, whatever it did."""
+        with self._lock:
+            self._under_way -= really
+            stopped, lowered = self._stopped, really and self._mode != "armed"
+        if stopped:
+            self.make_safe()
+        elif lowered:
+            self.settle()
 
     def _note_rest(self, source: Source) -> None:
         with self._lock:
@@ -332,42 +393,6 @@ class Guard:
         with self._lock:
             self._light.note(source, rest)
 
-    def _darken_all(self, sources: Sequence[Source]) -> None:
-        """Set sources to rest, all at once: one that hangs keeps no other waiting."""
-        threads = []
-        for source in sources:
-            with self._lock:
-                self._made_dark.setdefault(source, "no answer yet")
-            thread = threading.Thread(target=self._darken, args=(source, self._made_dark), daemon=True)
-            if started(thread):
-                threads.append(thread)
-            else:
-                self._darken(source, self._made_dark)
-        end_s = time.monotonic() + DARK_S
-        for thread in threads:
-            joined_within(thread, end_s - time.monotonic())
-
-    def _darken(self, source: Source, outcomes: dict[Source, str]) -> None:
-        """Set a source to rest, and note what became of it."""
-        with self._lock:
-            self._light.note(source, CLOSED)  # close_shutter, which no command has touched
-            switch = self._light.begin(source, self._light.rest_of(source), self._clock())
-        outcome = SAFE[source[0]]
-        try:
-            if self._mode == "armed":
-                set_source(self._microscope, source, switch.value)
-        except Exception as error:  # the next source still has to be tried
-            outcome = described(error)
-        with self._lock:
-            outcomes[source] = outcome
-            if outcome == SAFE[source[0]]:
-                self._light.done(switch, self._clock())
-
     def _light_ends_in_s(self) -> float:
         with self._lock:
             return self._light.spent_in_ms(self._clock()) / 1e3
-
-
-def by_name(outcomes: Mapping[Source, str], *kinds: str) -> dict[str, str]:
-    """Return the outcomes of sources of these kinds, or of all."""
-    return {name_of(source): outcome for source, outcome in outcomes.items() if not kinds or source[0] in kinds}

@@ -119,6 +119,11 @@ class Light:
             raise self._refusal(f"{light_ms:g} ms of light by {what}", now_ns)
         self._used_ns += 1e6 * light_ms
 
+    def start_over(self, now_ns: int) -> None:
+        """Count what is on as off, and forget what sources are at rest; the dose goes on."""
+        self._used_ns = 1e6 * self.used_ms(now_ns)
+        self._lamps.clear()
+
     def lit(self) -> list[Source]:
         """Return the sources that are on."""
         return [source for source, lamp in self._lamps.items() if lamp.since_ns is not None]

@@ -31,6 +31,11 @@ class Moves:
         self.outcome: str | None = None
         """What became of the last halt; None where there was nothing to halt."""
 
+    @property
+    def is_halting(self) -> bool:
+        """Whether what moves is still being halted."""
+        return self._halter is not None
+
     def begin(self) -> None:
         """Count a move. Called before it is looked at whether the run was stopped: a stop sees one or the other."""
         with self._lock:

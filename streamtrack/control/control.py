@@ -1,5 +1,6 @@
 """What may be changed while a run runs, from any thread: the loop makes each change between two frames."""
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -7,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from streamtrack.config import RunConfig, did_you_mean
+from streamtrack.actuators.moves import started
+from streamtrack.config import Mode, RunConfig, did_you_mean
+from streamtrack.control.hands import Hands
+from streamtrack.control.modes import Modes, known_mode
 from streamtrack.control.requests import FULL, Asked, Changes, Made, Mailbox, Make, Request, Who
 from streamtrack.errors import ControlRefused
+from streamtrack.fanout import Fanout
 from streamtrack.interrupts import Stop
 from streamtrack.parts import Parts
 from streamtrack.protocols import Engine, HasThreshold
@@ -36,10 +41,17 @@ class Control:
         What runs.
     stop
         Ends the run.
+
+    Attributes
+    ----------
+    mailbox
+        The loop looks before each frame whether anything is asked for there.
+    last
+        What became of the last frame; the loop sets it.
     """
 
     def __init__(self, config: RunConfig, parts: Parts, stop: Stop) -> None:
-        self._config, self._stop = config, stop
+        self._config, self._stop, self._guard = config, stop, parts.guard
         self._rule_names = [rule.name or rule.kind for rule in config.triggers]
         self._rules: Callable[[], Sequence[Rule]] = lambda: parts.rules
         self._engines: Callable[[], Iterable[Engine]] = lambda: (parts.engine,)
@@ -48,15 +60,17 @@ class Control:
         self._following: int | None = None
         self._unseen = 0
         self._most_unseen = UNSEEN_FRAMES * max(1, len(parts.info.streams or ()))
-        self._where: dict[str, Any] = {"frame": 0}
         self._flooded = False
+        self._modes = Modes(config, parts)
+        self._hands = Hands(self._refuse)
         self.mailbox = Mailbox()
         self.changes = Changes()
+        self.last: FrameResult | None = None
 
     def stop(self, who: Who = "python") -> None:
         """End the run at once, as `streamtrack.session.Session.stop` does: this waits for nothing."""
         self._stop.request()
-        self.changes.add(Asked("stop", True, who), self._where, "done")
+        self.changes.add(Asked("stop", True, who), self._where(), "done")
 
     def pause(self, rule: str, who: Who = "python") -> Request:
         """Have a rule give no commands; its trigger goes on to see every frame, and what it sees is counted."""
@@ -77,6 +91,45 @@ class Control:
         """
         return self._ask(Asked("following", particle, who), partial(self._follow, particle))
 
+    def what_may_move(self) -> str:
+        """Return, in lines, what an armed run may move, open or switch: limits, rules, and the light that is left."""
+        return "\n".join(self._modes.what_may_move(self._paused))
+
+    def set_mode(self, mode: Mode, confirmed: str | None = None, who: Who = "python") -> Request:
+        """Observe, rehearse or be armed from now on.
+
+        Down it goes at once, in the caller's thread: no command reaches the hardware any more, those that wait are
+        dropped, and a thread of its own switches off what commands have switched on, and halts what moves. Up it goes
+        between two frames, after all checks that a run is subject to which begins in that mode. Whoever asks for less
+        meanwhile has the last word; a run that is being stopped is not armed any more.
+
+        Parameters
+        ----------
+        confirmed
+            To arm: what `what_may_move` returns, as somebody has read it. Less light may be left by now; where anything
+            else is another, it is refused.
+        """
+        asked = Asked("mode", mode, who)
+        try:
+            mode = known_mode(mode)
+            if mode == "armed" and self._stop.requested.is_set():
+                raise ControlRefused("the run is being stopped")
+            before = self._modes.lower(mode)
+        except ControlRefused as refusal:
+            return self._refused(asked, refusal)
+        if before is not None:
+            return self._lowered(asked, Made(before, mode))
+        n_lowered = self._modes.n_lowered
+        request = Request(asked, lambda last: self._go_up(mode, confirmed, n_lowered))
+        self._hands.offer((request, partial(self._check_mode, mode, confirmed)))
+        return request
+
+    def set_exposure_ms(self, value: float, who: Who = "python") -> Request:
+        """Set the camera's exposure, within the limits, as a command would."""
+        request = Request(Asked("exposure_ms", value, who), lambda last: self._set_exposure(value))
+        self._hands.offer((request, self._make))
+        return request
+
     def mark(self, text: str, who: Who = "python") -> Request:
         """Write a remark down, with frame and time."""
         return self._ask(Asked("mark", text, who), partial(self._mark, text))
@@ -84,6 +137,7 @@ class Control:
     def snapshot(self) -> dict[str, Any]:
         """Return how what can be changed stands."""
         return {
+            "mode": self._modes.mode,
             "threshold": self._now_threshold(),
             "following": self._following,
             "limits": self._config.safety.model_dump(mode="json"),
@@ -101,53 +155,118 @@ class Control:
         if self._threshold is not None:
             _with_threshold(engine).set_threshold(self._threshold)
 
-    def answer(self, frame: Frame | None, last: FrameResult | None) -> None:
-        """Make what was asked for. Called by the loop only.
+    def attach(self, fanout: Fanout) -> None:
+        """Take the run's workers, before the first frame."""
+        self._modes.attach(fanout)
+        self.changes.write_to(fanout.log.add_line)
 
-        Parameters
-        ----------
-        frame
-            Comes next; None where it is not there yet.
-        last
-            What became of the one before.
-        """
-        self._where, self._flooded = _where(frame, last), False
+    def answer(self, frame: Frame | None) -> None:
+        """Make what was asked for. Called by the loop only, with the next frame; None where it is not there yet."""
+        self._flooded = False
         for request in self.mailbox.take():
-            self._make(request, last)
+            self._make(request, frame)
         if self._following is not None and frame is not None:
-            self._look_for_followed(last)
+            self._look_for_followed(frame)
         if self._following is not None:
             self.mailbox.asked = True
 
     def close(self) -> None:
         """Refuse what waits, and whatever is asked for from now on."""
         for request in self.mailbox.close(ENDED):
-            if request.set_running_or_notify_cancel():
-                self.changes.refuse(request, self._where, ENDED)
+            self._refuse(request, ENDED)
+        self._hands.close(ENDED)
 
     def _ask(self, asked: Asked, make: Make) -> Request:
         request = Request(asked, make)
-        if reason := self.mailbox.put(request):
-            if reason == FULL and not self._flooded:  # one line for all of them
-                self._flooded = True
-                self.changes.refuse(request, self._where, reason)
-            else:
-                request.set_exception(ControlRefused(f"{asked.change}: {reason}"))
+        self._put(request)
         return request
 
-    def _make(self, request: Request, last: FrameResult | None) -> None:
-        asked = request.asked
+    def _put(self, request: Request) -> None:
+        reason = self.mailbox.put(request)
+        if reason == FULL and self._flooded:  # one line for all of them
+            request.set_exception(ControlRefused(f"{request.asked.change}: {reason}"))
+        elif reason:
+            self._flooded = reason == FULL
+            self._refuse(request, reason)
+
+    def _refused(self, asked: Asked, why: Exception) -> Request:
+        request = Request(asked, lambda last: Made(None, None))
+        self._refuse(request, why)
+        return request
+
+    def _refuse(self, request: Request, why: BaseException | str) -> None:
+        if request.set_running_or_notify_cancel():
+            self.changes.refuse(request, self._where(), why)
+
+    def _make(self, request: Request, frame: Frame | None = None) -> None:
+        asked, where = request.asked, self._where(frame)
         if not request.set_running_or_notify_cancel():
-            self.changes.add(asked, self._where, "withdrawn", wanted=asked.wanted)
+            self.changes.add(asked, where, "withdrawn", wanted=asked.wanted)
             return
         try:
             if request.is_late:
                 raise ControlRefused("no frame came in time: ask again")
-            made = request.make(last)
-        except Exception as error:  # whatever it is, the loop goes on
-            self.changes.refuse(request, self._where, error)
+            made = request.make(self.last)
+        except (Exception, SystemExit) as error:  # whatever it is, the loop goes on
+            self.changes.refuse(request, where, error)
         else:
-            request.set_result(self.changes.add(asked, self._where, "done", **made._asdict()))
+            request.set_result(self.changes.add(asked, where, "done", **made._asdict()))
+
+    def _lowered(self, asked: Asked, made: Made) -> Request:
+        """Return what is answered when all is dark after the mode went down."""
+        request = Request(asked, lambda last: made)
+        request.set_running_or_notify_cancel()
+        where = self._where()
+
+        def settle() -> None:
+            failed = self._modes.settle() if made.after != "armed" else []
+            error = {"error": "; ".join(failed)} if failed else {}
+            request.set_result(self.changes.add(asked, where, "done", **made._asdict(), **error))
+
+        if not started(threading.Thread(target=settle, name="streamtrack-lower", daemon=True)):
+            settle()
+        return request
+
+    def _check_mode(self, mode: Mode, confirmed: str | None, request: Request) -> None:
+        """Check whether the mode may go up, and have the loop do it."""
+        try:
+            self._check_confirmed(mode, confirmed)
+            self._modes.check(mode)
+            request.add_done_callback(lambda _: self._modes.release())
+            self._modes.hold()
+        except (Exception, SystemExit) as error:  # sys.exit() in a plug-in of the lab's
+            self._refuse(request, error)
+        else:
+            self._put(request)
+
+    def _check_confirmed(self, mode: Mode, confirmed: str | None) -> None:
+        if mode == "armed" and self._guard is not None:
+            what, _ = self._modes.what_may_move(self._paused)
+            if confirmed is None or confirmed.rpartition("\n")[0] != what:
+                why = "to arm, confirm" if confirmed is None else "what was confirmed is no longer so: confirm"
+                raise ControlRefused(f"{why} what may move, as what_may_move() says it")
+
+    def _go_up(self, mode: Mode, confirmed: str | None, n_lowered: int) -> Made:
+        if self._stop.requested.is_set():
+            raise ControlRefused("the run is being stopped")
+        self._check_confirmed(mode, confirmed)
+        return Made(self._modes.go_up(mode, n_lowered), mode)
+
+    def _set_exposure(self, value: float) -> Made:
+        if self._guard is None:
+            raise ControlRefused("the run has no microscope")
+        before = self._guard.exposure_ms()
+        self._guard.set_exposure_ms(value)
+        return Made(before, self._guard.exposure_ms())
+
+    def _where(self, frame: Frame | None = None) -> dict[str, Any]:
+        """Return the first frame for which a change holds: the next one."""
+        last = self.last
+        at = frame or (None if last is None else last.frame)
+        if at is None:
+            return {"frame": 0}
+        index = at.index if frame is not None else at.index + 1
+        return {"frame": index, **({} if at.stream is ONE_STREAM else {"stream": asdict(at.stream)})}
 
     def _pause(self, name: str, paused: bool, last: FrameResult | None) -> Made:
         if name not in self._rule_names:
@@ -182,24 +301,24 @@ class Control:
         for rule in self._rules():
             rule.particle = particle
 
-    def _look_for_followed(self, last: FrameResult | None) -> None:
+    def _look_for_followed(self, frame: Frame) -> None:
         """Follow no track that has ended, or was never there."""
-        followed = self._following
+        followed, last = self._following, self.last
         if followed is None or last is None:
             return
         if followed in last.tracks.ended:
-            self._lose(f"track {followed} has ended")
+            self._lose(frame, f"track {followed} has ended")
         elif followed in last.tracks.particle:
             self._unseen = -1  # it is there: from now on its end will be told
         elif self._unseen >= 0:
             self._unseen += 1
             if self._unseen > self._most_unseen:
-                self._lose(f"there is no track {followed}")
+                self._lose(frame, f"there is no track {followed}")
 
-    def _lose(self, why: str) -> None:
-        before = self._following
+    def _lose(self, frame: Frame, why: str) -> None:
+        asked, before = Asked("following", None, "run"), self._following
         self._choose(None)
-        self.changes.add(Asked("following", None, "run"), self._where, "done", before=before, after=None, error=why)
+        self.changes.add(asked, self._where(frame), "done", before=before, after=None, error=why)
 
     def _mark(self, text: str, last: FrameResult | None) -> Made:
         if not isinstance(text, str) or not 0 < len(text) <= LONGEST_MARK:
@@ -215,12 +334,3 @@ def _with_threshold(engine: Engine) -> HasThreshold:
     if not isinstance(engine, HasThreshold):
         raise ControlRefused("the engine has no threshold that can be set while it runs")
     return engine
-
-
-def _where(frame: Frame | None, last: FrameResult | None) -> dict[str, Any]:
-    """Return the first frame for which a change holds."""
-    at = frame or (None if last is None else last.frame)
-    if at is None:
-        return {"frame": 0}
-    index = at.index if frame is not None else at.index + 1
-    return {"frame": index, **({} if at.stream is ONE_STREAM else {"stream": asdict(at.stream)})}

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from streamtrack.actuators import guard as guard_module
+from streamtrack.actuators import darkness
 from streamtrack.actuators.guard import Guard
 from streamtrack.config import SafetyConfig
 from streamtrack.errors import CommandRefused
@@ -110,7 +110,7 @@ def test_a_shutter_that_hangs_does_not_keep_the_stage_moving():
 
 
 def test_a_shutter_that_hangs_keeps_no_other_open(monkeypatch):
-    monkeypatch.setattr(guard_module, "DARK_S", 0.3)
+    monkeypatch.setattr(darkness, "DARK_S", 0.3)
     over = threading.Event()
 
     class OneHangs(SimulatedMicroscope):
