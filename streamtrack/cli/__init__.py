@@ -67,7 +67,7 @@ def _refuse_quotes(arguments: list[str]) -> None:
 def make_app(asked: str | None = None) -> typer.Typer:
     """Return the command line with every installed command, or with the one that was asked for alone.
 
-    The emergency stop does not wait until all others are loaded.
+    The emergency stop does not wait until all others are loaded, nor does the version.
     """
     app = typer.Typer(
         cls=PlainGroup,
@@ -77,13 +77,14 @@ def make_app(asked: str | None = None) -> typer.Typer:
         help="Real-time streaming particle tracking for live microscopy.",
     )
     app.callback()(_root)
-    for name in (asked,) if asked in COMMANDS else COMMANDS:
+    shown = () if asked == "--version" else (asked,) if asked in COMMANDS else COMMANDS
+    for name in shown:
         command = getattr(import_module(f"streamtrack.cli.{name}"), name)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
             app.command(cls=PlainCommand)(command)
-    if asked not in COMMANDS:
+    if shown is COMMANDS:
         _add_plugins(app)
     return app
 

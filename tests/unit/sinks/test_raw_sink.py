@@ -1,6 +1,5 @@
 import itertools
 import json
-import subprocess
 import sys
 import time
 from contextlib import closing
@@ -152,42 +151,6 @@ def test_many_frames_cross_the_chunks_of_the_times(tmp_path, monkeypatch):
     record(tmp_path, results, example_source((32, 32)))
     times = zarr.open_group(tmp_path / "raw.ome.zarr", mode="r")["time_s"][:]
     np.testing.assert_allclose(times, 0.05 * np.arange(30))
-
-
-KILLED = """
-import sys
-from itertools import count
-from pathlib import Path
-from dataclasses import replace
-from time import monotonic
-from streamtrack.sinks.raw import RawSink
-from streamtrack.sinks import raw_movie
-from streamtrack.testing.sinks import example_results, example_source
-raw_movie.PUBLISH_NS = 20_000_000
-(result,) = example_results(1, n_particles=2)
-sink = RawSink()
-sink.open(Path(sys.argv[1]), example_source(n_frames=None))
-began = monotonic()
-for index in count():
-    pixels = result.frame.pixels + index % 1000
-    sink.write(replace(result, frame=replace(result.frame, index=index, pixels=pixels.astype("uint16"))))
-    print(monotonic() - began, flush=True)
-"""
-
-
-def test_a_process_that_is_killed_leaves_a_movie_of_whole_frames(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        written_at_s = list(itertools.takewhile(lambda at: at < 0.5, map(float, child.stdout)))
-        child.kill()
-    (example,) = example_results(1, n_particles=2)
-    frames = movie(tmp_path / "raw.ome.zarr")[1]
-    assert len(frames) >= sum(at < 0.3 for at in written_at_s), "what was written long ago cannot be seen"
-    for index, frame in enumerate(frames):
-        np.testing.assert_array_equal(frame.pixels, example.frame.pixels + index % 1000)
-    known = zarr.open_group(tmp_path / "raw.ome.zarr", mode="r")
-    assert known["time_s"].shape[0] >= len(frames)
-    assert known.attrs["streamtrack"]["complete"] is False
 
 
 def test_frames_around_a_command(tmp_path, results):

@@ -1,8 +1,6 @@
-import subprocess
 import sys
 import weakref
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from shutil import rmtree
 
@@ -167,45 +165,6 @@ def test_no_final_name_exists_before_the_end(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {*TABLES, FRAMES}
 
 
-WRITE_SLOWLY = """
-import sys, time
-from pathlib import Path
-from streamtrack.sinks.tables import TableSink
-from streamtrack.testing.sinks import example_results, example_source
-
-results = example_results(400, (32, 32))
-sink = TableSink()
-sink.open(Path(sys.argv[1]), example_source())
-for result in results:
-    sink.write(result)
-    print(result.frame.index, time.monotonic(), flush=True)
-    time.sleep(0.01)
-"""
-
-
-def test_a_killed_process_loses_its_last_second_only(tmp_path, assert_tables_are_of):
-    child = subprocess.Popen([sys.executable, "-c", WRITE_SLOWLY, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    written = []
-    for line in child.stdout:
-        index, at_s = line.split()
-        written.append((int(index), float(at_s)))
-        if written[-1][1] - written[0][1] > 2.5:
-            break
-    child.kill()
-    child.communicate()
-    assert {path.name for path in tmp_path.iterdir()} == {PARTIAL, FRAMES_PARTIAL}
-
-    n_rows = recover(tmp_path).n_detections
-
-    safe = max(index for index, at_s in written if at_s < written[-1][1] - 1.3)
-    detections = pd.read_parquet(tmp_path / "detections.parquet")
-    assert detections.frame.max() >= safe
-    results = example_results(400, (32, 32))[: detections.frame.max() + 1]
-    assert_tables_are_of(results, tmp_path)
-    assert n_rows == len(detections)
-    assert {path.name for path in tmp_path.iterdir()} == {*TABLES, FRAMES}
-
-
 def test_a_stream_cut_anywhere_gives_the_whole_batches_before_the_cut(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "_FLUSH_NS", 0)
     results = example_results(4)
@@ -256,41 +215,6 @@ def test_tables_that_cannot_be_named_leave_the_stream_for_later(tmp_path):
     rmtree(tmp_path / "tracks.csv")
     assert recover(tmp_path).n_detections == 12 * 8
     assert {path.name for path in tmp_path.iterdir()} == {*TABLES, FRAMES}
-
-
-WRITE_TOO_MUCH = """
-import resource, sys
-from itertools import cycle
-from pathlib import Path
-from streamtrack.errors import SinkError
-from streamtrack.sinks import tables
-from streamtrack.testing.sinks import example_results, example_source
-
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-tables._FLUSH_NS = 0
-sink = tables.TableSink()
-sink.open(Path(sys.argv[1]), example_source())
-for attempt in range(2):
-    try:
-        for result in cycle(example_results()):
-            sink.write(result)
-    except SinkError as error:
-        print(error)
-sink.close()
-"""
-
-
-@pytest.mark.skipif(not find_spec("resource"), reason="the size of a file cannot be limited here")
-def test_a_full_disk_is_said_once_and_no_table_pretends(tmp_path):
-    command = [sys.executable, "-c", WRITE_TOO_MUCH, str(tmp_path)]
-    first, second = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    assert str(tmp_path / PARTIAL) in first
-    assert "check that" in first
-    assert "an earlier write failed" in second
-    assert {path.name for path in tmp_path.iterdir()} == {PARTIAL, FRAMES_PARTIAL}
-    n_frames, rest = divmod(recover(tmp_path).n_detections, 8)
-    assert n_frames > 5
-    assert rest == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no open file")

@@ -12,7 +12,7 @@ from streamtrack_engines.training.data import make_batch
 from streamtrack_engines.training.recipe import read_recipe
 from streamtrack_engines.training.step import train_step
 
-FOLDER = Path(__file__).parents[4] / "training_state"
+FOLDER = Path(__file__).parents[3] / "training_state"
 CPU = torch.device("cpu")
 
 
