@@ -62,7 +62,7 @@ def is_zarr(path: str) -> bool:
     place = Path(path)
     if is_address(path):
         others = (*TIFF_ENDINGS, *BIOIO_ENDINGS, *NUMPY_ENDINGS)
-        return path.partition("://")[0] in ADDRESSES and place.suffix.lower() not in others
+        return path.partition("://")[0].lower() in ADDRESSES and place.suffix.lower() not in others
     if any(".zarr" in part.lower() for part in place.parts):
         return True
     around = (place, *place.parents)

@@ -15,8 +15,10 @@ from streamtrack.waiting import done_within
 
 MOST_AHEAD, AHEAD_BYTES = 64, 64 * 2**20
 """Most parts of a movie that are asked for, or wait to be taken, and their bytes as images; one is in any case. As many
-again may be on their way, compressed."""
+again may be on their way, compressed. Movies that are read at the same time, as positions of one are, share them."""
 _STEP_S = 0.1
+
+_readers: list[object] = []
 
 Range = tuple[int, int]
 
@@ -38,17 +40,20 @@ def read_ahead(
     closed
         Set when nobody wants frames any more; what is being read then is given up.
     """
-    most = max(1, min(MOST_AHEAD, AHEAD_BYTES // range_bytes))
     under_way: deque[tuple[Range, Future[Any]]] = deque()
     left = iter(ranges)
+    ours = object()
+    _readers.append(ours)
     try:
         while True:
-            while len(under_way) < most and (new := next(left, None)) is not None:
+            share = AHEAD_BYTES // (range_bytes * len(_readers))
+            while len(under_way) < max(1, min(MOST_AHEAD, share)) and (new := next(left, None)) is not None:
                 under_way.append((new, begin(*new)))
             if not under_way or not _is_done(under_way[0][1], closed):
                 return
             yield under_way.popleft()
     finally:
+        _readers.remove(ours)
         for _, future in under_way:
             future.cancel()
 

@@ -11,18 +11,20 @@ import netrc
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
 from datetime import timedelta
 from http import HTTPStatus
+from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-import zarr
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore, WrapperStore
 
 from streamtrack.errors import SourceError
 from streamtrack.plain import without_secrets
+from streamtrack.waiting import done_within
 from streamtrack_drivers.paths import ADDRESSES
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ CONNECT_S, SILENCE_S, LONGEST_S = 5, 10, 300
 TRIES, PAUSE_S, LONGER = 4, 0.2, 4.0
 """How often an object is asked for, and the wait before it is again: four times as long each time. With a server that
 is silent that makes 44 s, less than a run waits for a frame."""
+
+MOST_METADATA = 64 * 2**20
+"""Bytes of an object that is read whole, without knowing how large it has to be."""
 
 _OF_S3 = (
     *("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE"),
@@ -98,6 +103,25 @@ def open_remote(address: str) -> "RemoteStore":
     return RemoteStore(ObjectStore(store, read_only=True), scheme, without_secrets(address, paths=False))
 
 
+def in_steps(call: Callable[[], T]) -> T:
+    """Return what a call returns, which waits for a server, from a thread of its own: Ctrl-C is heard meanwhile.
+
+    Raises SourceError where it takes too long: a server may send a byte every few seconds.
+    """
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    Thread(target=run, name="streamtrack-open", daemon=True).start()
+    if not done_within(outcome, LONGEST_S):
+        raise SourceError(f"its metadata did not come within {LONGEST_S} s: is it on a server that can be reached?")
+    return outcome.result(0)
+
+
 class RemoteStore(WrapperStore[ObjectStore[Any]]):
     """Reads objects whole, or parts of them; tries again what breaks off.
 
@@ -154,10 +178,8 @@ class RemoteStore(WrapperStore[ObjectStore[Any]]):
         try:
             whole = part is None or (starts and not self._gives_parts)
             found = await obstore.get_async(store, key, options={} if whole else {"range": _range(part)})
-            if starts and whole and found.meta["size"] > part.end:  # type: ignore[union-attr]
-                raise SourceError(
-                    f"{key} takes more bytes than its shape needs, and its server gives no parts of files"
-                )
+            if whole and found.meta["size"] > (part.end if isinstance(part, RangeByteRequest) else MOST_METADATA):
+                raise SourceError(f"{key} has {found.meta['size']} bytes, more than it can need")
             return bytes(await found.bytes_async())
         except NotSupportedError:
             if not starts:
@@ -206,7 +228,7 @@ def _parts(address: str) -> tuple[str, str, str]:
         )
     if parts.path.lower().endswith(".zip"):
         raise SourceError("zip files are read from a disk only: download it, or unpack it on its server")
-    return parts.scheme, parts.netloc if parts.scheme in ("s3", "gs") else host, unquote(parts.path).strip("/")
+    return parts.scheme, parts.netloc if parts.scheme in ("s3", "gs") else host, parts.path.strip("/")
 
 
 def _client(scheme: str) -> "ClientConfig":
@@ -283,23 +305,3 @@ def _status(error: Exception) -> int:
     """Return the status with which a server refused, 0 where it did not."""
     found = _STATUS.search(str(error))
     return int(found[1]) if found else 0
-
-
-def members(group: zarr.Group) -> list[str]:
-    """Return the names in a group of a server that does not list: those of its metadata. Raises SourceError."""
-    ome: Any = group.attrs.asdict()
-    ome = ome.get("ome", ome)
-    if isinstance(ome, dict):
-        if plate := ome.get("plate"):
-            return [str(well["path"]) for well in plate["wells"]]
-        if well := ome.get("well"):
-            return [str(image["path"]) for image in well["images"]]
-        if "bioformats2raw.layout" in ome and "OME" in group:
-            inside: Any = group["OME"].attrs.asdict()
-            return [str(name) for name in inside.get("ome", inside)["series"]]
-    try:
-        known = zarr.open_group(group.store, path=group.path, mode="r", use_consolidated=True)
-        return [name for name, _ in known.members()]
-    except ValueError:
-        cure = "add the path of an image in it to the address"
-        raise SourceError(f"is a group, and a web server does not list what is in one: {cure}") from None

@@ -35,7 +35,8 @@ from streamtrack_drivers.axes import (
 from streamtrack_drivers.following import Follower, NotYetError, check_idle, followed_frames, opened_within
 from streamtrack_drivers.paths import is_address
 from streamtrack_drivers.read_ahead import begin_reading, read_ahead
-from streamtrack_drivers.remote import RemoteError, RemoteStore, members, open_remote
+from streamtrack_drivers.remote import RemoteError, RemoteStore, in_steps, open_remote
+from streamtrack_drivers.remote_groups import nodes_below
 from streamtrack_drivers.stored_array import BLOCK_BYTES, StoredArraySource, StoredImage, cut
 from streamtrack_drivers.zarr_chunks import checked
 from streamtrack_drivers.zarr_following import GrowingZarr
@@ -101,7 +102,8 @@ class ZarrSource(StoredArraySource):
             if self._is_remote and follow is not None:
                 raise SourceError("only a movie on a disk can be followed while it is written: leave --follow out")
             find = partial(_find, path, position, level)
-            found = find() if follow is None else opened_within(follow, find)
+            opened = in_steps if self._is_remote else (lambda find: find())
+            found = opened(find) if follow is None else opened_within(follow, find)
             files.callback(found.store.close)
             image, position, names = found.image, found.position, found.position_names
             stored = image.array
@@ -241,36 +243,57 @@ def _image_in(
     group: zarr.Group, position: int | str | None
 ) -> tuple[zarr.Array[Any] | zarr.Group, int | str | None, list[str]]:
     """Return the image in a group, what is left to choose, and the names of several; SourceError lists them."""
-    inside = list(_walk(group) if position is not None else islice(_walk(group), 20))
-    listing = ", ".join(f"{path} {getattr(node, 'shape', '(multiscale)')}" for path, node in inside[:20])
-    images = [(path, node) for path, node in inside if isinstance(node, zarr.Group) or node.ndim >= 2]
-    if len(images) == 1:
-        return images[0][1], position, []
-    if not images:
+    inside = _inside(group, None if position is not None else 20)
+    listing = ", ".join(f"{each.path} {each.said}" for each in inside[:20])
+    names = [each.path for each in inside if each.is_image]
+    if len(names) == 1:
+        return group[names[0]], position, []
+    if not names:
         raise NotYetError(f"holds no image: this zarr group has {listing or 'nothing'} inside")
     if position is None:
-        cure = f"choose one with --position, by its name or 0 to {len(images) - 1}, or add its name to the path"
-        raise SourceError(f"holds {len(images)} images: {cure}, of {listing}")
-    names = [path for path, _ in images]
-    return images[select_named("position", position, len(images), names)][1], None, names
+        cure = f"choose one with --position, by its name or 0 to {len(names) - 1}, or add its name to the path"
+        raise SourceError(f"holds {len(names)} images: {cure}, of {listing}")
+    return group[names[select_named("position", position, len(names), names)]], None, names
+
+
+class _Inside(NamedTuple):
+    """What is in a group: its path there, its shape in words, and whether it may be the movie."""
+
+    path: str
+    said: str
+    is_image: bool
+
+
+_KNOWN: dict[str, list[_Inside]] = {}
+"""Of groups on servers: a batch asks for each of their images anew."""
+_MOST_KNOWN = 16
+
+
+def _inside(group: zarr.Group, most: int | None) -> list[_Inside]:
+    if not isinstance(group.store, RemoteStore):
+        return list(map(_said, islice(_walk(group), most)))
+    place = f"{group.store}/{group.path}"
+    if place not in _KNOWN:
+        found = nodes_below(group, lambda each: _ome(each) is not None, _MAX_DEPTH)
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[place] = list(map(_said, found))
+    return _KNOWN[place]
+
+
+def _said(found: tuple[str, zarr.Array[Any] | zarr.Group]) -> _Inside:
+    path, node = found
+    return _Inside(path, str(getattr(node, "shape", "(multiscale)")), isinstance(node, zarr.Group) or node.ndim >= 2)
 
 
 def _walk(group: zarr.Group, prefix: str = "") -> Iterator[tuple[str, zarr.Array[Any] | zarr.Group]]:
     """Yield the arrays and multiscale images below a group, as deep as anyone stores them; links may make circles."""
-    for name, node in _members(group):
+    for name, node in sorted(group.members(), key=lambda member: member[0]):
         if isinstance(node, zarr.Group) and _ome(node) is None:
             if prefix.count("/") < _MAX_DEPTH:
                 yield from _walk(node, f"{prefix}{name}/")
         else:
             yield prefix + name, node
-
-
-def _members(group: zarr.Group) -> Iterator[tuple[str, zarr.Array[Any] | zarr.Group]]:
-    """Yield what is in a group, by name."""
-    if isinstance(group.store, RemoteStore) and not group.store.can_list:
-        yield from ((name, group[name]) for name in sorted(members(group)) if name in group)
-    else:
-        yield from sorted(group.members(), key=lambda member: member[0])
 
 
 def _dimension_names(array: zarr.Array[Any]) -> list[str] | None:

@@ -4,6 +4,7 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -184,8 +185,54 @@ def test_more_bytes_than_a_chunk_can_have_are_not_fetched(server):
     assert isinstance(items[8], LostFrame)
     server.ranges = False
     items = frames_of(address)
-    assert items[7].cause.startswith("unreadable chunk: c/7/0/0 takes more bytes than its shape needs")
+    assert items[7].cause.startswith("unreadable chunk: c/7/0/0 has 16777216 bytes, more than it can need")
     assert isinstance(items[8], LostFrame)
+
+
+def test_metadata_that_are_huge_or_come_byte_by_byte_are_one_line(server, monkeypatch):
+    address = written(server)
+    monkeypatch.setattr(remote, "MOST_METADATA", 10)
+    with pytest.raises(SourceError, match=r"zarr.json has \d+ bytes, more than it can need"):
+        frames_of(address)
+    monkeypatch.setattr(remote, "LONGEST_S", 0.3)
+    server.trouble = lambda key, n_before: "silent"
+    with pytest.raises(SourceError, match=r"its metadata did not come within 0.3 s"):
+        frames_of(address)
+
+
+def test_a_page_for_everything_is_no_movie_and_no_frame(server):
+    address = written(server, compressors=None)
+    page = b"<!doctype html><html>Welcome</html>" * 100
+    for index in (4, 5):
+        (server.folder / f"m.zarr/c/{index}/0/0").write_bytes(page)
+    items = frames_of(address)
+    assert [item.index for item in items if isinstance(item, LostFrame)] == [4, 5]
+    (server.folder / "m.zarr/zarr.json").write_bytes(page)
+    with pytest.raises(SourceError, match="cannot be opened as zarr") as failure:
+        frames_of(address)
+    assert len(str(failure.value)) < 400
+
+
+def test_names_are_taken_as_they_are(server, monkeypatch):
+    for name in ("a b.zarr", "é+&=.zarr", "50%.zarr"):
+        written(server, f"bucket/{name}")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        assert_whole(frames_of(f"s3://bucket/{name}"))
+        assert_whole(frames_of(f"{server.url}/bucket/{quote(name)}"))
+    assert_whole(frames_of(f"{server.url}/bucket/a b.zarr"))
+    assert_whole(frames_of(f"HTTP{server.url.removeprefix('http')}/bucket/a b.zarr"))
+
+
+def test_a_movie_that_is_moved_to_another_place_by_its_server_is_read_there(server):
+    address = written(server)
+    (server.folder / "m.zarr").rename(server.folder / "moved.zarr")
+    server.trouble = lambda key, n_before: (
+        f"redirect:{server.url}/{key.replace('m.zarr', 'moved.zarr')}" if key.startswith("m.zarr") else None
+    )
+    assert_whole(frames_of(address))
+    server.trouble = lambda key, n_before: f"redirect:{server.url}/{key}"  # for ever
+    with pytest.raises(SourceError, match="its server cannot be read"):
+        frames_of(address)
 
 
 def test_a_password_of_netrc_goes_to_its_server_and_to_no_other(server, tmp_path):
