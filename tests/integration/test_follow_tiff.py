@@ -12,7 +12,7 @@ from growing_movie import SIZE, image, ome_xml
 from benchmarks.loop.stop import wait_until
 from streamtrack.errors import SourceError
 from streamtrack.types import LostFrame
-from streamtrack_drivers.tiff_stack import TiffSource
+from streamtrack_drivers.tiff_stack import TiffSource, tiff_following
 from streamtrack_drivers.tiff_stack.pages import Pages
 
 N, IDLE_S = 120, 3.0
@@ -146,8 +146,36 @@ def test_dark_frames_between_others_are_frames_and_those_at_the_end_are_lost(tmp
     np.testing.assert_array_equal(with_edges[5].pixels, framed)
 
 
+def test_another_movie_in_its_place_is_not_taken_for_its_end(tmp_path):
+    path = tmp_path / "m.tif"
+
+    def write(n):
+        with tifffile.TiffWriter(path) as file:
+            for index in range(n):
+                file.write(image(index), contiguous=False, metadata=None)
+
+    write(5)
+    frames = TiffSource(path=path, follow=5.0).frames()
+    assert [next(frames).index for _ in range(5)] == [0, 1, 2, 3, 4]
+    write(2)
+    with pytest.raises(SourceError, match="shorter than what was read of it: was another movie written in its place"):
+        next(frames)
+    path.unlink()
+    with pytest.raises(SourceError, match="is not there any more"):
+        list(frames_of_a_file_that_is_deleted(path, write))
+
+
+def frames_of_a_file_that_is_deleted(path, write):
+    """Yield the frames of a file that is deleted after the first one."""
+    write(3)
+    for item in TiffSource(path=path, follow=0.5).frames():
+        yield item
+        path.unlink(missing_ok=True)
+
+
 def test_pages_are_parsed_once(tmp_path, monkeypatch):
     path = tmp_path / "m.tif"
+    monkeypatch.setattr(tiff_following, "_MOST_AT_ONCE", 30)
     with tifffile.TiffWriter(path) as file:
         for index in range(200):
             file.write(image(index), contiguous=False, metadata=None)

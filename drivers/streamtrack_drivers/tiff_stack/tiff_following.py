@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ _DARK = "an image of zeros, and none that is not after it: never written, or dar
 _PARTLY = "an edge of zeros, or an image of zeros behind it: not written so far, or dark"
 _AGAIN_S = {_DARK: 0.25, _PARTLY: 0.02}
 """How often it is looked for later images, which end the doubt."""
+_MOST_AT_ONCE = 1000
+"""Pages that are added to the list before the first of them is read: a long movie begins at once."""
 _MOST_AHEAD = 32
 """Pages behind a dark one that are looked at to see whether it was written."""
 
@@ -122,7 +125,7 @@ class GrowingTiff:
         self._pages: Pages | None = None
         self._directories: list[int] = []
         self._known: set[int] = set()
-        self._breaks_off = False
+        self._breaks_off, self._end = False, 0
         self._doubted, self._doubted_s = -1, 0.0
         self._is_passed, self._looked_s = False, 0.0
 
@@ -145,6 +148,8 @@ class GrowingTiff:
                 self._grow()  # what was read of a file that is open may be kept
                 image, _ = self._read(numbers)
             return WrittenImage(image.astype(self._dtype, copy=False), written_ns)
+        except SourceError:
+            raise
         except Exception as error:  # whatever a codec raises on half a page
             self.close()  # the next time it may be longer
             return str(error) if isinstance(error, LostPageError) else f"unreadable page: {one_line(error)}"
@@ -161,7 +166,8 @@ class GrowingTiff:
     def promised(self) -> int:
         """Return how many frames the first page speaks of, or the bytes that are in no page; raises SourceError."""
         check_there([self._path])
-        self._grow()
+        while self._grow():
+            pass
         n_planes = len(self._directories) + self._breaks_off
         promised = -(-n_planes // self._per_frame)
         if self._pages is not None:
@@ -177,27 +183,34 @@ class GrowingTiff:
             self._pages.close()
             self._pages = None
 
-    def _grow(self) -> None:
-        """Open the file anew, and go on with the list of pages where it ended the last time."""
+    def _grow(self) -> bool:
+        """Open the file anew, and go on with the list of pages where it ended the last time; return whether it did.
+
+        Raises SourceError where what was read before is no longer there.
+        """
         self.close()
         try:
             pages = self._pages = open_pages(self._path)
         except (OSError, SourceError):  # held, or gone: it is looked for again
-            return
-        self._breaks_off = False
+            return False
+        if self._directories and pages.n_bytes < self._end:
+            raise SourceError("has become shorter than what was read of it: was another movie written in its place?")
+        self._breaks_off, n_before = False, len(self._known)
         try:
             offset = pages.next(self._directories[-1]) if self._directories else pages.first
-            while offset and offset not in self._known:
-                pages.page(offset)
-                following = pages.next(offset)
+            while offset and offset not in self._known and len(self._known) < n_before + _MOST_AT_ONCE:
+                page, following = pages.page(offset), pages.next(offset)
                 if following is None:
                     raise LostPageError("its directory is cut off")
                 if not pages.is_reduced(offset):
                     self._directories.append(offset)
+                    ends = map(add, page.offsets, page.counts)
+                    self._end = max(self._end, offset, *(end for end in ends if end <= pages.n_bytes))
                 self._known.add(offset)
                 offset = following
-        except LostPageError:
+        except Exception:  # whatever half a page leads to
             self._breaks_off = True
+        return len(self._known) > n_before
 
     def _read(self, numbers: list[int]) -> tuple[NDArray[Any], str | None]:
         """Return an image, and why it may not be written yet; raises LostPageError, or whatever a codec raises.
@@ -242,6 +255,8 @@ class GrowingTiff:
         """Return whether the pages of a frame are there, and not dark."""
         try:
             return any(self._read([number])[1] != _DARK for number in self._planes(index))
+        except SourceError:
+            raise
         except Exception:  # whatever a codec raises; a damaged page was written
             return True
 
