@@ -55,9 +55,9 @@ def batch(
 ) -> None:
     """Track many movies, or long ones, with all cores of this computer or those of a cluster.
 
-    Each movie, position and channel has a folder in that of the results, with the tables of 'track'. What an earlier
-    batch into the same folder has tracked to its end is left as it is. Exit code 0: all complete; 2: an error, or a
-    movie failed; 3: frames were lost; 130: interrupted.
+    Each movie, position and channel has a folder in that of the results, with the tables of 'track'; report.html
+    compares them. What an earlier batch into the same folder has tracked to its end is left as it is. Exit code 0: all
+    complete; 2: an error, or a movie failed; 3: frames were lost; 130: interrupted.
     """
     chosen = options.part_of_movie(channel, z, position, level, frames, axes)
     detection = options.detection(engine, weights, threshold)
@@ -79,6 +79,8 @@ def batch(
         with BatchProgress(work.state):
             rows = work.run()
     _say_rows(rows, out)
+    if work.state.trouble:
+        say_error(work.state.trouble)
     worst = min((row.status for row in rows), key=WORST_FIRST.index)
     raise typer.Exit(EXIT_CODES.get(worst, EXIT_CODES["interrupted"]))
 
@@ -93,6 +95,7 @@ def _say_rows(rows: "list[MovieRow]", out: Path) -> None:
         status = f"{row.status} before" if row.skipped else row.status
         numbers: list[Any] = [row.frames, row.lost, row.detections, f"{row.seconds:.1f}"]
         table.add_row(row.movie, status, *map(str, numbers))
+    from streamtrack.sinks.page.sink import PAGE
     from streamtrack.terminal import unseen
 
     with unseen():
@@ -100,7 +103,7 @@ def _say_rows(rows: "list[MovieRow]", out: Path) -> None:
     done = sum(row.status in ("completed", "incomplete") for row in rows)
     skipped = sum(row.skipped for row in rows)
     before = f", {skipped} of them by an earlier batch" if skipped else ""
-    say(f"{done} of {len(rows)} movies tracked{before} -> {out}")
+    say(f"{done} of {len(rows)} movies tracked{before} -> {out}, compared in {PAGE}")
     for row in rows:
         if row.error:
             say_error(f"{row.movie}: {row.error}")

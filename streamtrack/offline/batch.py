@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from streamtrack.api import tables_of
 from streamtrack.config import IngestConfig, PluginConfig, RunConfig, validate
-from streamtrack.errors import ConfigError, SourceError, StreamtrackError, described
+from streamtrack.errors import ConfigError, SinkError, SourceError, StreamtrackError, described
 from streamtrack.garbage import frozen_gc
 from streamtrack.interrupts import Stop
 from streamtrack.offline.blocks import BlockEngine, BlockSource, cut
 from streamtrack.offline.jobs import Declared, Job
-from streamtrack.offline.manifest import Manifest, decisive
+from streamtrack.offline.manifest import MANIFEST, Manifest, decisive
 from streamtrack.offline.movies import BatchMovie, find
+from streamtrack.offline.page import check_page, write_page
 from streamtrack.offline.plan import PIXEL_BYTES, BatchPlan, Share
 from streamtrack.offline.rows import BatchState, MovieRow
 from streamtrack.registry import check_settings, load
@@ -31,6 +32,7 @@ from streamtrack.run_folder import RunFolder
 from streamtrack.run_record import Progress
 from streamtrack.session import Session
 from streamtrack.settings import settings_model
+from streamtrack.sinks.page.sink import PAGE
 from streamtrack.stop_file import StopFile
 from streamtrack.waiting import joined_within
 
@@ -147,6 +149,8 @@ def batch(
             rows = work.run()
     else:
         rows = work.run()
+    if work.state.trouble:
+        warnings.warn(work.state.trouble, stacklevel=2)
     failed = [row for row in rows if row.status not in ("completed", "incomplete")]
     if failed:
         first = f"{failed[0].movie} {failed[0].status}: {failed[0].error}"
@@ -208,6 +212,7 @@ class BatchRun:
         self._engine_table = _engine_table(config.engine, own=plan.scheduler is None)
         self._movies = find(named, source)
         self._decisive = {**decisive(config, self._movies), "source": dict(source)}
+        check_page(folder)
         self.state = BatchState([self._row(movie) for movie in self._movies])
         self._manifest = self._look()
         self._sessions: list[Session] = []
@@ -217,16 +222,28 @@ class BatchRun:
     def run(self) -> list[MovieRow]:
         """Track all movies; return what became of each. Errors of one movie keep no other from being tracked."""
         folder = RunFolder(self._folder)
-        if self._is_there_work():
+        if self._is_there_work() or not (self._folder / PAGE).exists():
             with ExitStack() as opened:
                 opened.callback(folder.release)
                 folder.lock()
                 folder.refuse_stores(movie.source.get("path") for movie in self._movies)
+                check_page(self._folder)
                 opened.enter_context(StopFile(self._folder, self._stop, dict))
                 self._manifest = self._look()  # another batch may have been here until now
                 if self._is_there_work():
                     self._run()
+                self._compare()
         return self.state.rows
+
+    def _compare(self) -> None:
+        """Write the page that compares all movies of the folder; what keeps it from that is said, and fails none."""
+        if self._over.is_set() or not (self._folder / MANIFEST).is_file():
+            return  # broken off, or there is nothing to compare
+        rows = [*self.state.rows, *self._manifest.others(self._movies)]
+        try:
+            write_page(self._folder, rows, self._decisive)
+        except SinkError as error:
+            self.state.trouble = str(error)
 
     def _look(self) -> Manifest:
         """See what an earlier batch has done; raises ConfigError where this one would not fit beside it."""

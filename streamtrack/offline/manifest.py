@@ -12,6 +12,7 @@ from streamtrack.config import RunConfig
 from streamtrack.errors import ConfigError, foreign_errors
 from streamtrack.files import write_durably
 from streamtrack.offline.movies import BatchMovie
+from streamtrack.offline.rows import MovieRow
 from streamtrack.plain import plain, without_secrets
 from streamtrack.report import read_report
 from streamtrack.run_folder import MARK
@@ -87,6 +88,16 @@ class Manifest:
             report = read_report(self._folder / movie.name)
             return report if self.knows(movie) and report.get("status") in DONE else None
         return None
+
+    def others(self, movies: Sequence[BatchMovie]) -> list[MovieRow]:
+        """Return what became of the movies of earlier batches that are none of these, as far as there are reports."""
+        rows = []
+        for name in sorted(self._movies.keys() - {movie.name for movie in movies}):
+            row = MovieRow(name, self._folder / name, None, skipped=True)
+            with suppress(ConfigError), foreign_errors(ConfigError, name):
+                row.take(read_report(row.folder))
+                rows.append(row)
+        return rows
 
     def changed(self, movie: BatchMovie, report: Mapping[str, Any]) -> str:
         """Return why a report is not one of this movie as it is now, nothing where it may be."""

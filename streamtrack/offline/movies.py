@@ -21,7 +21,10 @@ from streamtrack.settings import settings_model
 from streamtrack.types import SourceInfo
 
 _ENDINGS = re.compile(r"(\.ome)?\.(zarr|tiff?|btf)(\.zip)?$|\.zip$", re.IGNORECASE)
-_TAKEN = re.compile(r"(stop|con|prn|aux|nul|com\d|lpt\d)(\..*)?|(batch|stopping)\.json(\..*)?|run\.lock", re.IGNORECASE)
+_TAKEN = re.compile(
+    r"(stop|con|prn|aux|nul|com\d|lpt\d)(\..*)?|(batch|stopping)\.json(\..*)?|run\.lock|report(\.partial)?\.html",
+    re.IGNORECASE,
+)
 """What a batch has in its folder, what asks it to stop there, and what Windows takes for a device."""
 
 
@@ -172,18 +175,25 @@ def _label(axis: str, index: int, name: str) -> str:
 
 
 def _movie(name: str, table: dict[str, Any]) -> BatchMovie:
-    with closing(_open({**table, "frames": None})) as source:
+    in_parts = _takes_ranges(table)
+    with closing(_open({**table, "frames": None} if in_parts else table)) as source:
         info = source.info
     if info.live:
         raise SourceError(f"{info.name} is live: track it with 'streamtrack live'")
     if info.follow_s is not None:
         raise SourceError(f"{info.name} is followed while it is written: track it with 'streamtrack track --follow'")
-    if info.n_frames is None or "frames" not in settings_model(load("sources", table["kind"])).model_fields:
+    if info.n_frames is None or not in_parts:
         return BatchMovie(name, table, info)
     wanted = table.get("frames")
     frames = _range(wanted, info.n_frames)
     open_end = wanted is None or str(wanted).rstrip().endswith(":")
     return BatchMovie(name, table, replace(info, n_frames=len(frames)), frames, open_end)
+
+
+def _takes_ranges(table: Mapping[str, Any]) -> bool:
+    """Return whether the source can be asked for some frames only; those of a simulator are how many it makes."""
+    setting = settings_model(load("sources", table["kind"])).model_fields.get("frames")
+    return setting is not None and setting.annotation is not int
 
 
 def _range(wanted: Any, n_frames: int) -> range:

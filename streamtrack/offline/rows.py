@@ -39,8 +39,15 @@ class MovieRow:
 
 @dataclass(slots=True)
 class BatchState:
-    """How a batch stands; for whoever shows it."""
+    """How a batch stands; for whoever shows it.
+
+    Attributes
+    ----------
+    trouble
+        What keeps the page from being written that compares the movies.
+    """
 
     rows: list[MovieRow] = field(default_factory=list)
     dashboard: str = ""
     n_workers: int = 0
+    trouble: str = ""

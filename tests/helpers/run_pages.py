@@ -1,10 +1,14 @@
 """Pages of runs: what a run says of itself, with names that are no good."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 
+from streamtrack.offline.page import write_page
+from streamtrack.offline.rows import MovieRow
 from streamtrack.sinks.page import ReportSink
+from streamtrack.sinks.tables import TableSink
 from streamtrack.testing.sinks import example_results, example_source
 
 HOSTILE = (
@@ -46,4 +50,24 @@ def write(folder, n_frames=60, shape=(64, 96), told=None, **source):
     sink.close()
     if told is not None:
         sink.tell(told)
+    return folder / "report.html"
+
+
+def write_batch(folder, n=4):
+    """Write the page of a batch of movies of hostile names, of which the last one failed; returns its path."""
+    rows = []
+    for number in range(n):
+        row = MovieRow(f"{number} {HOSTILE}", folder / f"movie {number}#?", 12, "completed", 12, 0, 8 * (12 + number))
+        row.seconds = 10.0 - number
+        rows.append(row)
+        row.folder.mkdir(parents=True)
+        sink = TableSink()
+        sink.open(row.folder, example_source())
+        for result in example_results(12 + number):
+            sink.write(result)
+        sink.close()
+        said = report(source={"name": HOSTILE, "shape": [64, 96]}, status="completed")
+        (row.folder / "report.json").write_text(json.dumps(said), encoding="utf-8")
+    rows[-1].status, rows[-1].error = "failed", HOSTILE
+    write_page(folder, rows, {"engine": {"kind": HOSTILE}, "source": {"path": "s3://me:secret@host/a?key=secret"}})
     return folder / "report.html"

@@ -10,6 +10,8 @@ import pytest
 import run_pages
 from PIL import Image
 
+from streamtrack.offline import page as page_of_batch
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 QUIET = (
     *("--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
@@ -65,3 +67,22 @@ def test_no_name_of_a_file_runs_anything(browser, page):
     assert dom.partition("<title>")[2].startswith("&lt;/style&gt;&lt;/pre&gt;&lt;script&gt;")
     assert dom.count("<img") == 1
     assert dom.rstrip().endswith("</html>")
+
+
+def test_a_batch_shows_its_movies_and_runs_nothing_but_the_sorting(browser, tmp_path, monkeypatch):
+    tracks = next(at for at, name in enumerate(page_of_batch._COLUMNS) if name == "detections")
+    twice = f"for (const _ of 'ab') document.querySelectorAll('table.movies th')[{tracks}].firstChild.click();"
+    monkeypatch.setattr(page_of_batch, "_SCRIPT", page_of_batch._SCRIPT + twice)
+    page = run_pages.write_batch(tmp_path / "batch")
+    dom = browser(page, "--dump-dom").stdout
+    assert "owned" not in dom.partition("<title>")[2].partition("</title>")[0]
+    assert dom.count("<img") == 3
+    assert 'aria-sort="descending"' in dom
+    body = dom.partition("<tbody>")[2] if "movies" not in dom else dom.partition('class="movies"')[2]
+    order = [body.index(f'data-v="{number} &lt;') for number in range(4)]
+    assert sorted(order) == order[::-1], "most detections first"
+    shot = tmp_path / "shot.png"
+    browser(page, f"--screenshot={shot}", "--window-size=1300,1200")
+    pixels = np.asarray(Image.open(shot).convert("RGB")).astype(int)
+    for colour in ((0x14, 0x17, 0x1A), (0x00, 0x72, 0xB2), (0xA3, 0x3B, 0x00)):  # pictures, curves, what failed
+        assert (np.abs(pixels - colour).max(axis=2) < 8).any()

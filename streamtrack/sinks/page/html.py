@@ -1,5 +1,7 @@
 """The page around the pictures: what the run says of itself, and how it looks. Every text in it is escaped."""
 
+import base64
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -68,13 +70,32 @@ def page(title: str, sections: str, report: Mapping[str, Any] | None) -> str:
     report
         The run's; None before it is known.
     """
+    body = f"<header><h1>{title}</h1>{_status(report)}</header><main>{sections}{_of_run(report)}</main>"
+    return document(title, body)
+
+
+def document(title: str, body: str, *, maker: str = "streamtrack", style: str = "", script: str = "") -> str:
+    """Return a whole page, which loads nothing, and of whose scripts only ``script`` may run.
+
+    Parameters
+    ----------
+    title, body
+        HTML.
+    maker
+        Says in the file who wrote it.
+    style
+        Besides `STYLE`.
+    script
+        JavaScript.
+    """
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy, run = (f"{POLICY}; script-src 'sha256-{digest}'", f"<script>{script}</script>") if script else (POLICY, "")
     head = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title} - streamtrack</title>'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
+        f'<meta name="generator" content="{maker}"><meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}{style}</style></head>'
     )
-    body = f"<header><h1>{title}</h1>{_status(report)}</header><main>{sections}{_of_run(report)}</main>"
-    return f"{head}<body>{body}</body></html>\n"
+    return f"{head}<body>{body}{run}</body></html>\n"
 
 
 def _status(report: Mapping[str, Any] | None) -> str:
@@ -109,15 +130,15 @@ def _lost(report: Mapping[str, Any]) -> Iterator[str]:
         yield "<p>No frame was lost.</p>"
     else:
         causes = sorted(frames["lost_by_cause"].items(), key=lambda item: -item[1])
-        yield _table(("cause", "frames"), causes)
+        yield table_of(("cause", "frames"), causes)
         ranges = [(f"{each['first']} to {each['last']}", each["cause"]) for each in frames["lost_frames"]]
         left_out = len(ranges) - _MOST_RANGES + (frames["lost_ranges_left_out"] or 0)
         more = f"<p>and {left_out:,} more: report.json</p>" if left_out > 0 else ""
-        yield f"<details><summary>Which</summary>{_table(('frames', 'cause'), ranges[:_MOST_RANGES])}{more}</details>"
+        yield f"<details><summary>Which</summary>{table_of(('frames', 'cause'), ranges[:_MOST_RANGES])}{more}</details>"
     sinks = report["outputs"].get("sinks", {})
     dropped = [(name, each["dropped"], each["error"] or "") for name, each in sinks.items()]
     if any(n or error for _, n, error in dropped):
-        yield _table(("sink", "results it missed", "error"), dropped)
+        yield table_of(("sink", "results it missed", "error"), dropped)
 
 
 def _speed(report: Mapping[str, Any]) -> str:
@@ -127,7 +148,7 @@ def _speed(report: Mapping[str, Any]) -> str:
         if known.get("n")
     ]
     rate = f"<p>{report['frames_per_second']:,.4g} frames per second of work.</p>"
-    return rate + _table(("step", "median (ms)", "95 %", "99 %", "longest", "frames"), rows)
+    return rate + table_of(("step", "median (ms)", "95 %", "99 %", "longest", "frames"), rows)
 
 
 def _settings(report: Mapping[str, Any]) -> Iterator[str]:
@@ -138,7 +159,8 @@ def _settings(report: Mapping[str, Any]) -> Iterator[str]:
             yield f"<details{opened}><summary>{name}</summary><pre>{escape(text)}</pre></details>"
 
 
-def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table_of(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a table; numbers stand on the right."""
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return f'<div class="scroll wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

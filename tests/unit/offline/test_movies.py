@@ -27,7 +27,8 @@ def test_patterns_folders_and_paths(tmp_path):
     assert names(find([tmp_path / "plate" / "*.zarr"], {})) == ["a", "b"]
     assert names(find([tmp_path / "plate"], {})) == ["a", "b"]
     assert names(find([str(tmp_path / "plate" / "other" / "c.zarr")], {})) == ["c"]
-    assert names(find(["sim:vesicle?frames=8&size=64"], {})) == ["sim_vesicle_8_64"]
+    (simulated,) = find(["sim:vesicle?frames=8&size=64"], {})
+    assert (simulated.name, simulated.error, simulated.info.n_frames) == ("sim_vesicle_8_64", "", 8)
 
 
 def test_files_of_one_name_take_their_folders_names(tmp_path):
