@@ -320,6 +320,8 @@ class Actuator(Protocol):
     def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
         """Check, before the run, the image and the actions that its rules will ask for; raises ConfigError.
 
+        Called once more, in between commands, where somebody raises the mode while the run runs.
+
         ``microscope.trial`` says of each write whether the run allows it, and whether what it names exists.
         """
         ...

@@ -205,7 +205,7 @@ class Guard:
         self._microscope.halt()
 
     def enforce_dose(self) -> bool:
-        """Switch off what commands have switched on if the light is spent; a thread of the guard's own calls it in time."""
+        """Switch off what commands have switched on if the light is spent: a thread of the guard's own calls it."""
         return self._darkness.enforce_dose()
 
     def make_safe(self) -> dict[str, str]:
