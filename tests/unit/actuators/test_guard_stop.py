@@ -194,3 +194,34 @@ def test_closing_the_guard_leaves_the_microscope_to_its_owner():
     guard.close()
     assert ("set_shutter", "Shutter", False) in microscope.calls
     microscope.move_focus_um(1)
+
+
+class SlowShutter(SimulatedMicroscope):
+    """Opens only when it is let go."""
+
+    def __init__(self):
+        super().__init__(shutters=("Shutter", "Other"))
+        self.called, self.go = threading.Event(), threading.Event()
+
+    def set_shutter(self, device, opened):
+        if opened:
+            self.called.set()
+            assert self.go.wait(30)
+        super().set_shutter(device, opened)
+
+
+@pytest.mark.parametrize("end", [Guard.make_safe, lambda guard: (guard.lower("observe"), guard.settle())])
+def test_a_shutter_that_opens_after_the_stop_is_closed_again_whichever_it_is(end):
+    microscope = SlowShutter()
+    safety = EVERYTHING.model_copy(update={"shutters": ("Shutter", "Other")})
+    guard = Guard(microscope, safety, "armed")
+    command = threading.Thread(target=guard.set_shutter, args=("Other", True), daemon=True)
+    command.start()
+    assert microscope.called.wait(10)
+    end(guard)
+    microscope.go.set()
+    command.join(10)
+    assert not command.is_alive()
+    assert microscope.calls[-1][0] == "set_shutter"
+    assert microscope.shutters == {"Shutter": False, "Other": False}
+    assert guard.light()["on"] == []
