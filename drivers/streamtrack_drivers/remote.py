@@ -169,7 +169,7 @@ class RemoteStore(WrapperStore[ObjectStore[Any]]):
         for name in await self._tried(names) or []:
             yield name
 
-    async def _read(self, key: str, part: ByteRequest | None) -> bytes:
+    async def _read(self, key: str, part: ByteRequest | None) -> Any:
         """Return an object or a part of it; empty where it ends before that."""
         import obstore
         from obstore.exceptions import NotSupportedError
@@ -180,7 +180,7 @@ class RemoteStore(WrapperStore[ObjectStore[Any]]):
             found = await obstore.get_async(store, key, options={} if whole else {"range": _range(part)})
             if whole and found.meta["size"] > (part.end if isinstance(part, RangeByteRequest) else MOST_METADATA):
                 raise SourceError(f"{key} has {found.meta['size']} bytes, more than it can need")
-            return bytes(await found.bytes_async())
+            return await found.bytes_async()
         except NotSupportedError:
             if not starts:
                 raise
@@ -224,7 +224,7 @@ def _parts(address: str) -> tuple[str, str, str]:
         raise SourceError(f"no user or password is taken from an address: {_CURES[_kind(parts.scheme)]}")
     if parts.query or parts.fragment:
         raise SourceError(
-            "addresses with ? or # are not read: what stands there is secret mostly, and would get around"
+            "addresses with ? or # are not read, since what follows is mostly secret: leave it out, or download it"
         )
     if parts.path.lower().endswith(".zip"):
         raise SourceError("zip files are read from a disk only: download it, or unpack it on its server")
