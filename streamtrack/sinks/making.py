@@ -22,7 +22,7 @@ from streamtrack.run_folder import UNFINISHED_NAME
 from streamtrack.sinks.files import replacing, sink_errors
 from streamtrack.sinks.frame_table import make_frames
 from streamtrack.sinks.revisions import joined, taken
-from streamtrack.sinks.row_groups import row_groups
+from streamtrack.sinks.row_groups import GROUP_ROWS, row_groups
 from streamtrack.sinks.stream import Extent, read_batches, read_schema
 from streamtrack.sinks.table_rows import (
     DETECTION_COLUMNS,
@@ -121,25 +121,31 @@ class _Rows:
     Parameters
     ----------
     partial
-        The stream, which is read once for this.
+        The stream, which is read once for this; a short one is kept.
     extent
         Filled by that.
     """
 
     def __init__(self, partial: Path, extent: Extent) -> None:
         self._partial = partial
+        self._kept: list[pa.RecordBatch] = []
         lasts, firsts = [], []
         for batch in read_batches(partial, extent):
+            if extent.n_rows <= GROUP_ROWS:
+                self._kept.append(batch)
             rows, revision = split(batch)
             lasts.append(rows.column("frame")[-1].as_py() if len(rows) else -1)
             firsts.append(int(revision.frame_index.min(initial=_NEVER)))
+        self._is_kept = extent.n_rows <= GROUP_ROWS
+        if not self._is_kept:
+            self._kept.clear()
         from_here = np.minimum.accumulate(np.array(firsts, np.int64)[::-1])[::-1]
         self._needed = np.searchsorted(from_here, np.array(lasts, np.int64), "right").tolist()
         """How many batches there are from the first to the last one that revises rows of each, or of earlier ones."""
 
     def revised(self) -> Iterator[pa.RecordBatch]:
         """Yield the detections with the tracks that they belong to in the end."""
-        batches, ahead, n_ahead, known = read_batches(self._partial), read_batches(self._partial), 0, Revision.none()
+        batches, ahead, n_ahead, known = self._batches(), self._batches(), 0, Revision.none()
         for n_needed in self._needed:
             more = [self._next(ahead)[1] for _ in range(n_ahead, n_needed)]
             n_ahead = max(n_ahead, n_needed)
@@ -149,6 +155,9 @@ class _Rows:
             rows, _ = self._next(batches)
             yield revised(rows, known)
             known = _after(known, rows)
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        return iter(self._kept) if self._is_kept else read_batches(self._partial)
 
     def _next(self, batches: Iterator[pa.RecordBatch]) -> tuple[pa.RecordBatch, Revision]:
         batch = next(batches, None)

@@ -233,6 +233,9 @@ def _checksum(batch: pa.RecordBatch, about: dict[str, str]) -> int:
     """Return a checksum of all values of a batch and of what it says of itself, however Arrow lays them out."""
     crc = zlib.crc32(repr(sorted(about.items())).encode())
     for column in batch.columns:
-        crc = zlib.crc32(np.packbits(column.is_valid().to_numpy(zero_copy_only=False)).data, crc)
-        crc = zlib.crc32(np.ascontiguousarray(column.fill_null(0).to_numpy(zero_copy_only=False)).data, crc)
+        valid = np.ones(len(column), np.bool_)
+        if column.null_count:
+            valid, column = column.is_valid().to_numpy(zero_copy_only=False), column.fill_null(0)
+        crc = zlib.crc32(np.packbits(valid).data, crc)
+        crc = zlib.crc32(np.ascontiguousarray(column.to_numpy(zero_copy_only=False)).data, crc)
     return crc
