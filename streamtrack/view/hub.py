@@ -86,6 +86,9 @@ class Hub:
         self._history: deque[dict[str, float]] = deque(maxlen=HISTORY)
         self._n_history = 0
         self._lags_ms: deque[float] = deque(maxlen=300)
+        self._n_drawn = 0
+        self._since: deque[tuple[int, int]] = deque(maxlen=60)
+        """When the last frames were grabbed, ns."""
 
     async def look(self) -> None:
         """Ask the run for news until it is over."""
@@ -134,9 +137,11 @@ class Hub:
             self._contrast["raw"].chosen = span
 
     def was_drawn(self, index: int) -> None:
-        """Note that a page has drawn a frame: the newest one tells how late the view is."""
-        if index == self._index and self._picture:
-            self._lags_ms.append((time.monotonic_ns() - self._picture["since_ns"]) / 1e6)
+        """Note that a page has drawn a frame, which tells how late the view is."""
+        self._n_drawn += 1
+        for shown, since_ns in self._since:
+            if shown == index:
+                self._lags_ms.append((time.monotonic_ns() - since_ns) / 1e6)
 
     @property
     def lag_ms(self) -> dict[str, float]:
@@ -178,6 +183,7 @@ class Hub:
         self._images += here
         self._keep_places(picture.pop("frames"), news.parts[4], news.parts[5])
         self._index, self._picture = picture["index"], picture
+        self._since.append((picture["index"], picture["since_ns"]))
         for page in self.pages:
             page.news.set()
 
@@ -197,7 +203,7 @@ class Hub:
             before = now_s, done
             self._note(rate)
             self.state["log"] = self._log.look()
-            self.state["view"] = {"pages": len(self.pages), "lag_ms": self.lag_ms}
+            self.state["view"] = {"pages": len(self.pages), "lag_ms": self.lag_ms, "drawn": self._n_drawn}
             for page in self.pages:
                 page.state_due = True
                 page.news.set()

@@ -77,6 +77,11 @@ class ViewSink:
         """Address of the page, its token included; empty while it is not served."""
         return self._server.address if self._server else ""
 
+    @property
+    def server_pid(self) -> int:
+        """Of the server's process; 0 while there is none."""
+        return self._server.pid if self._server else 0
+
     def attend(self, run: Attended) -> None:
         """Be shown the run itself, before it begins."""
         self._run = run
