@@ -290,6 +290,8 @@ def _changed(folder: Path) -> str:
     """
     with suppress(OSError), (folder / COMMANDS_NAME).open(encoding="utf-8") as lines:
         for text in lines:
+            if '"change"' not in text:
+                continue
             with suppress(ValueError):  # the last line of a killed run
                 line = json.loads(text)
                 if line["fate"] == "done" and line.get("change") not in (None, "stop"):

@@ -13,7 +13,7 @@ from streamtrack.config import Mode, RunConfig, did_you_mean
 from streamtrack.control.hands import Hands
 from streamtrack.control.modes import Modes, known_mode
 from streamtrack.control.requests import FULL, Asked, Changes, Made, Mailbox, Make, Request, Who
-from streamtrack.errors import ControlRefused
+from streamtrack.errors import ControlRefused, described
 from streamtrack.fanout import Fanout
 from streamtrack.interrupts import Stop
 from streamtrack.parts import Parts
@@ -146,7 +146,8 @@ class Control:
 
     def of_several(self, rules: Sequence[Rule], engines: Mapping[Any, Engine]) -> None:
         """Say that the run has several streams: their rules and engines, to which more are added later."""
-        self._rules, self._engines = lambda: rules, engines.values
+        first = tuple(self._engines())
+        self._rules, self._engines = lambda: rules, lambda: (*first, *engines.values())
 
     def begun(self, rules: Iterable[Rule], engine: Engine) -> None:
         """Make what a new stream begins with as everything else is by now."""
@@ -219,7 +220,10 @@ class Control:
         where = self._where()
 
         def settle() -> None:
-            failed = self._modes.settle() if made.after != "armed" else []
+            try:
+                failed = self._modes.settle() if made.after != "armed" else []
+            except Exception as error:  # whatever it is, whoever asked hears of it
+                failed = [described(error)]
             error = {"error": "; ".join(failed)} if failed else {}
             request.set_result(self.changes.add(asked, where, "done", **made._asdict(), **error))
 
@@ -232,8 +236,8 @@ class Control:
         try:
             self._check_confirmed(mode, confirmed)
             self._modes.check(mode)
-            request.add_done_callback(lambda _: self._modes.release())
             self._modes.hold()
+            request.add_done_callback(lambda _: self._modes.release())  # at once where it was withdrawn meanwhile
         except (Exception, SystemExit) as error:  # sys.exit() in a plug-in of the lab's
             self._refuse(request, error)
         else:

@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from streamtrack.control.requests import MOST_KEPT, MOST_WAITING, VALID_S, Asked
 from streamtrack.errors import ConfigError, ControlRefused, StreamtrackError
 from streamtrack.session import Session
 from streamtrack.testing import FakeClock
+from streamtrack.types import Stream
 
 pytestmark = pytest.mark.usefixtures("lab_plugins")
 
@@ -49,9 +51,9 @@ class Adjustable:
     """The brightest pixels, above a threshold in counts that can be set."""
 
     def __new__(cls):
-        plugin = sys.modules["lab_plugins"].BrightestPixels
+        import lab_plugins
 
-        class Engine(plugin):
+        class Engine(lab_plugins.BrightestPixels):
             @property
             def threshold(self):
                 return self._threshold
@@ -314,3 +316,48 @@ def test_the_report_lists_so_many_changes_and_says_how_many_more_there_are():
     assert len(written) == MOST_KEPT + 5
     assert len(changes.outcome()["changes"]) == MOST_KEPT
     assert changes.outcome()["changes_left_out"] == 5
+
+
+class TwoStreams:
+    """The lab's camera at one position, and from its tenth frame on at another one, too, which nobody announced."""
+
+    def __init__(self):
+        import lab_plugins
+
+        self._one, self._other = (lab_plugins.LabCamera(frames=n) for n in (20, 10))
+        self.info = replace(self._one.info, n_frames=30, streams=())
+
+    def frames(self):
+        others = self._other.frames()
+        for frame in self._one.frames():
+            yield replace(frame, stream=Stream(position=0))
+            if frame.index >= 10:
+                yield replace(next(others), stream=Stream(position=1))
+
+    def close(self):
+        self._one.close()
+
+
+def test_what_was_changed_holds_for_streams_that_begin_later(tmp_path):
+    engine = Adjustable()
+    config = {"engine": {"kind": "brightest"}, "sinks": [{"kind": "memory"}], "triggers": [EVERY_FRAME]}
+    session = Session(RunConfig.model_validate(config), tmp_path / "out", source=TwoStreams(), engine=engine)
+    at = {
+        3: lambda control: (control.pause("every"), control.set_threshold(150.0)),
+        21: lambda control: control.resume("every"),
+    }
+    report, given = run(session, at)
+    assert [request.wait()["stream"]["position"] for request in given[3]] == [0, 0]
+    assert [result.frame.index for result in kept() if result.commands and result.frame.stream.position == 0][:3] == [
+        0,
+        1,
+        2,
+    ]
+    of_other = [result for result in kept() if result.frame.stream.position == 1]
+    assert len(of_other) == 10
+    assert [len(result.detections) for result in of_other] == [0] * 10
+    fired = [result.frame.index for result in of_other if result.commands]
+    assert fired == list(range(fired[0], 10))
+    assert fired[0] > 3
+    assert report["rules"]["every"]["held_back_paused"] == 21 - 3
+    assert session.snapshot()["rules"]["every"]["paused"] is False
