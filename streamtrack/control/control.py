@@ -224,8 +224,8 @@ class Control:
                 failed = self._modes.settle() if made.after != "armed" else []
             except Exception as error:  # whatever it is, whoever asked hears of it
                 failed = [described(error)]
-            error = {"error": "; ".join(failed)} if failed else {}
-            request.set_result(self.changes.add(asked, where, "done", **made._asdict(), **error))
+            unsafe = {"error": "; ".join(failed)} if failed else {}
+            request.set_result(self.changes.add(asked, where, "done", **made._asdict(), **unsafe))
 
         if not started(threading.Thread(target=settle, name="streamtrack-lower", daemon=True)):
             settle()

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from streamtrack.config import RunConfig
-from streamtrack.errors import ControlRefused
+from streamtrack.errors import ControlRefused, MicroscopeError
 from streamtrack.session import Session
 from streamtrack.testing.microscope import SimulatedMicroscope
 
@@ -310,3 +310,31 @@ def test_two_callers_that_arm_and_disarm_at_once_leave_guard_and_actuators_in_on
         wait_for(lambda: run.session.snapshot()["frames"]["processed"] > before + 20)
         assert len(microscope.calls) == n_calls
         assert not microscope.shutters["Shutter"]
+
+
+class Stuck(SimulatedMicroscope):
+    """A shutter that opens, and does not close until it is mended."""
+
+    mended = False
+
+    def set_shutter(self, device, opened):
+        if not opened and not self.mended:
+            raise MicroscopeError("the shutter sticks")
+        super().set_shutter(device, opened)
+
+
+def test_what_cannot_be_switched_off_is_said_keeps_the_run_from_being_armed_and_is_tried_again_at_the_end(tmp_path):
+    microscope = Stuck()
+    with Run(tmp_path / "out", microscope, triggers=(OPENS,)) as run:
+        run.arm().wait(WAIT_S)
+        wait_for(lambda: microscope.shutters["Shutter"])
+        lowered = run.control.set_mode("observe").wait(WAIT_S)
+        assert "shutter 'Shutter' could not be closed: MicroscopeError: the shutter sticks" in lowered["error"]
+        assert run.session.snapshot()["mode"] == "observe"
+        with pytest.raises(ControlRefused, match="commands have switched on Shutter, and it is not off yet"):
+            run.arm().wait(WAIT_S)
+        assert run.session.snapshot()["light"]["on"] == ["Shutter"], "it goes on to count"
+        microscope.mended = True
+        run.control.set_mode("observe").wait(WAIT_S)
+        assert not microscope.shutters["Shutter"]
+        assert run.arm().wait(WAIT_S)["after"] == "armed"
