@@ -35,10 +35,22 @@ def ctl(
     if bool(needed) != (value is not None):
         raise ConfigError(f"{what} {'needs ' + needed[0] if needed else 'needs nothing else'}")
     settings = {"who": "terminal", **{name: _read(name, value) for name in needed[:1]}}
+    if (what, value) == ("mode", "armed"):
+        settings["confirmed"] = _confirmed(folder)
     answer = _ask(folder, what, None if what == "state" else settings)
     if "error" in answer:
         raise ConfigError(str(answer["error"]))
     say(json.dumps(answer["state"] if what == "state" else answer["done"]))
+
+
+def _confirmed(folder: Path) -> str:
+    """Return what an armed run may move, once somebody at the terminal has agreed to it."""
+    answer = _ask(folder, "may_move", {"who": "terminal"})
+    if "error" in answer:
+        raise ConfigError(str(answer["error"]))
+    say("armed, this run may:", str(answer["done"]))
+    typer.confirm("arm it?", abort=True)
+    return str(answer["done"])
 
 
 def _read(name: str, value: str | None) -> Any:

@@ -158,6 +158,7 @@ class ViewSink:
 
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = plain(dict(self._run.snapshot())) if self._run is not None else {}
+        state.pop("changes", None)  # the newest are in the log
         with suppress(OSError):
             state["disk_free_bytes"] = shutil.disk_usage(self._folder).free
         return state

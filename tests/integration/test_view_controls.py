@@ -76,6 +76,16 @@ def test_each_control_does_what_it_says(run, tmp_path, cli):
         code, out, _ = cli("ctl", run, "state")
         assert code == 0
         assert json.loads(out)["threshold"] == pytest.approx(0.7)
+        tab.click("#mode")
+        tab.until("document.querySelector('#modes').open")
+        assert "LED.State" in tab.of("document.querySelector('#may-move').textContent")
+        tab.screenshot(tmp_path / "armed.png")
+        tab.click("[data-mode=armed]")
+        tab.until("document.querySelector('#mode').textContent === 'armed'")
+        tab.click("#disarm")
+        tab.until("document.querySelector('#mode').textContent === 'rehearse'")
+        assert cli("ctl", run, "mode", "observe")[0] == 0
+        assert cli("ctl", run, "mode", "armed")[0] != 0, "nobody has agreed"
         assert cli("ctl", run, "follow", "12")[0] == 0
         assert cli("ctl", run, "follow", "none")[0] == 0
         assert cli("ctl", run, "threshold", "0.6")[0] == 0
@@ -94,6 +104,9 @@ def test_each_control_does_what_it_says(run, tmp_path, cli):
         ("mark", "page", "done", "drug added"),
         ("threshold", "page", "refused", None),
         ("paused", "terminal", "done", False),
+        ("mode", "page", "done", "armed"),
+        ("mode", "page", "done", "rehearse"),
+        ("mode", "terminal", "done", "observe"),
         ("following", "terminal", "done", 12),
         ("following", "terminal", "done", None),
         ("threshold", "terminal", "done", pytest.approx(0.6)),

@@ -38,7 +38,9 @@ function tell(message) {
 
 function hear(news) {
   if (news.over) return end(news.over);
-  if (news.outcome) return news.outcome.error && alarm(news.outcome.error);
+  if (news.outcome?.error) return alarm(news.outcome.error);
+  if (news.of?.do === "may_move") { $("may-move").textContent = news.outcome.done; return $("modes").showModal(); }
+  if (news.outcome) return;
   run.about = news.about;
   run.state = news.state;
   run.history.push(...news.history);
@@ -228,6 +230,8 @@ function showState({ stream, denoised, contrast }) {
   said("name", about.name ?? "");
   document.title = `${about.name} - streamtrack`;
   said("mode", state.mode ?? "", state.mode === "armed" ? "armed" : "");
+  $("disarm").hidden = state.mode !== "armed";
+  $("exposures").hidden = !state.limits?.exposure_ms;
   const frames = state.frames ?? {};
   said("frame", `frame ${frames.processed ?? 0}${about.n_frames ? ` of ${about.n_frames}` : ""}`);
   said("rate", `${(run.history.at(-1)?.rate ?? 0).toFixed(1)} frames/s`);
@@ -466,6 +470,15 @@ function listen() {
   $("freeze").addEventListener("click", freeze);
   $("stop").addEventListener("click", stop);
   $("threshold").addEventListener("change", (event) => tell({ do: "threshold", value: Number(event.target.value) }));
+  $("exposure").addEventListener("change", (event) => tell({ do: "exposure", value: Number(event.target.value) }));
+  $("mode").addEventListener("click", () => tell({ do: "may_move" }));
+  $("disarm").addEventListener("click", () => tell({ do: "mode", mode: "rehearse" }));
+  $("modes").addEventListener("click", (event) => {
+    const mode = event.target.dataset?.mode;
+    if (mode === undefined) return;
+    $("modes").close();
+    if (mode) tell({ do: "mode", mode, confirmed: $("may-move").textContent });
+  });
   $("follow").addEventListener("click", () => tell({ do: "follow", particle: run.state.following === shown.chosen ? null : shown.chosen }));
   $("marking").addEventListener("submit", (event) => { event.preventDefault(); tell({ do: "mark", text: $("mark").value }); $("mark").value = ""; $("mark").blur(); });
   document.addEventListener("keydown", key);
@@ -486,6 +499,7 @@ function sliders() {
 }
 
 function key(event) {
+  if ($("modes").open && event.key !== "s") return;
   if (event.target.matches("input:not([type=checkbox], [type=range]), select") || event.ctrlKey || event.metaKey || event.altKey) return;
   const press = { s: stop, f: freeze, 0: fit, c: () => step($("colour")), p: () => $("circles").click(), n: () => $("denoised").click(), m: () => { $("mark").focus(); event.preventDefault(); } }[event.key.toLowerCase()];
   if (press) { press(); dirty = true; }

@@ -98,6 +98,7 @@ ELSEWHERE = {
     "streamtrack track https://host/movie.ome.zarr": "test_remote_movies",
     "streamtrack track movie.ome.zarr --out results --view": "test_view",
     "streamtrack ctl results state": "test_view_controls",
+    "streamtrack ctl results mode rehearse": "test_view_controls",
     "streamtrack ctl results pause centre": "test_view_controls",
     "streamtrack ctl results resume centre": "test_view_controls",
     "streamtrack ctl results threshold 0.6": "test_view_controls",
