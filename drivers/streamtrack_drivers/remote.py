@@ -64,10 +64,12 @@ _REASONS = (
     ("kind: Timeout", "no answer in time"),
     ("TimedOut", "no answer in time"),
     ("MissingContentLength", "it does not say how long its files are"),
+    ("source: Missing", "its answers lack what they need to have"),
     ("RangeNotSupported", "it gives no parts of files, which shards need"),
     ("kind: Connect", "no connection comes about"),
 )
 """What is in an error of obstore's, and what that means."""
+_LASTING = ("MissingContentLength", "source: Missing", "RangeNotSupported")
 
 T = TypeVar("T")
 
@@ -297,7 +299,7 @@ def _reason(error: Exception, scheme: str) -> tuple[str, bool]:
         return said, status < 500 and status not in _FOR_A_WHILE
     for mark, meaning in _REASONS:
         if mark in text:
-            return meaning, mark in ("MissingContentLength", "RangeNotSupported")
+            return meaning, mark in _LASTING
     return f"the connection broke off ({type(error).__name__})", False
 
 
