@@ -195,8 +195,11 @@ def _named(source: SourceInfo, stream: Stream | None) -> SourceInfo:
 
 
 def _save(figure: "Figure", path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(_DPI)
     with replacing(path) as partial, sink_errors(path):
-        figure.savefig(partial, dpi=_DPI)
+        FigureCanvasAgg(figure).print_png(partial)  # savefig would draw it twice
 
 
 def _linked(frames: list[_Frame], revision: Revision) -> PointSample:
