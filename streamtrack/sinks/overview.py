@@ -199,7 +199,7 @@ def _save(figure: "Figure", path: Path) -> None:
 
     figure.set_dpi(_DPI)
     with replacing(path) as partial, sink_errors(path):
-        FigureCanvasAgg(figure).print_png(partial)  # savefig would draw it twice
+        FigureCanvasAgg(figure).print_png(partial)  # type: ignore[no-untyped-call]  # savefig would draw it twice
 
 
 def _linked(frames: list[_Frame], revision: Revision) -> PointSample:

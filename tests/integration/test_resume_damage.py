@@ -20,17 +20,33 @@ QUICK_TO_LOAD = {**ENGINE, "backend": "onnxruntime"}
 DETECTIONS, FRAMES = "detections.partial.arrows", "frames.partial.arrows"
 
 
+WITHOUT_PICTURE = {"sinks": [{"kind": "tables"}]}
+"""Which takes longer to draw than all the rest."""
+
+
 def config(movie, **settings):
-    return config_of(movie, engine=QUICK_TO_LOAD, **settings)
+    return config_of(movie, engine=QUICK_TO_LOAD, **{**WITHOUT_PICTURE, **settings})
+
+
+WITH_PICTURE = {"sinks": [{"kind": "tables"}, {"kind": "overview"}]}
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Two movies, a whole run of each and what a kill leaves of it, and a run of the first that was stopped."""
-    folder = tmp_path_factory.mktemp("runs")
+    return made(tmp_path_factory.mktemp("runs"), {"movie": 3, "other": 4})
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory):
+    """The same of the first movie, with a picture."""
+    return made(tmp_path_factory.mktemp("pictured"), {"movie": 3}, **WITH_PICTURE)
+
+
+def made(folder, seeds, **settings):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("streamtrack.sinks.tables._FLUSH_NS", 0)
-        for name, seed in (("movie", 3), ("other", 4)):
+        for name, seed in seeds.items():
             zarr.create_array(folder / f"{name}.zarr", data=simulated(N_FRAMES, seed), chunks=(1, 96, 96))
             whole, killed = folder / f"{name}-whole", folder / f"{name}-killed"
 
@@ -38,14 +54,14 @@ def runs(tmp_path_factory):
                 if progress.processed == 16:
                     shutil.copytree(whole, killed, ignore=shutil.ignore_patterns("run.lock"))
 
-            Session(config(folder / f"{name}.zarr"), whole).run(keep)
-    stopped = Session(config(folder / "movie.zarr"), folder / "movie-stopped")
+            Session(config(folder / f"{name}.zarr", **settings), whole).run(keep)
+    stopped = Session(config(folder / "movie.zarr", **settings), folder / "movie-stopped")
     stopped.run(lambda progress: stopped.stop() if progress.processed == 16 else None)
     return folder
 
 
-def resumed(runs, out):
-    return Session(config(runs / "movie.zarr"), out, resume=True).run()
+def resumed(runs, out, **settings):
+    return Session(config(runs / "movie.zarr", **settings), out, resume=True).run()
 
 
 def assert_same(runs, out):
@@ -182,20 +198,20 @@ def test_a_folder_of_such_a_name_is_not_touched(runs, tmp_path):
 
 @pytest.mark.parametrize("base", ["movie-killed", "movie-stopped"])
 @pytest.mark.parametrize("spare", [0, 4096, 8192, 32768])
-def test_a_full_disk_takes_neither_rows_nor_report(runs, disk, base, spare):
+def test_a_full_disk_takes_neither_rows_nor_report(pictured, disk, base, spare):
     out = disk("4m") / "out"
-    shutil.copytree(runs / base, out)
+    shutil.copytree(pictured / base, out)
     free = os.statvfs(out).f_bavail * os.statvfs(out).f_frsize
     (out.parent / "full").write_bytes(bytes(max(free - spare, 0)))
     with suppress(StreamtrackError):
-        assert resumed(runs, out)["status"] in ("completed", "failed")
+        assert resumed(pictured, out, **WITH_PICTURE)["status"] in ("completed", "failed")
     assert read_report(out)["config"]["engine"]["kind"] == "denodet"
     if read_report(out)["status"] == "completed":  # but for the picture, perhaps
-        assert (out / "tracks.csv").read_bytes() == (runs / "movie-whole" / "tracks.csv").read_bytes()
+        assert (out / "tracks.csv").read_bytes() == (pictured / "movie-whole" / "tracks.csv").read_bytes()
         return
     (out.parent / "full").unlink()
-    assert searched_before(resumed(runs, out)) >= 14
-    assert_same(runs, out)
+    assert searched_before(resumed(pictured, out, **WITH_PICTURE)) >= 14
+    assert_same(pictured, out)
 
 
 @pytest.mark.parametrize("name", ["detections.resumed.arrows", "frames.resumed.parquet"])
