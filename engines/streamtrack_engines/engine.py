@@ -24,6 +24,9 @@ from streamtrack_engines.weights import about_weights, half_precision_of
 SEE_LOCALLY = ("denodet-local", "compact")
 """Networks that see each place on the scale of the noise around it."""
 
+OWN_IMAGES = ("clicks", "folder")
+"""Kinds of training data that are somebody's own images."""
+
 _MANY_FRAMES = 5
 """From so many on it is odd if there is no particle in any."""
 
@@ -45,7 +48,8 @@ class GraphEngine:
         Score from which a peak is a detection; by default the one in the weights' file.
     spot_size
         Full width at half maximum of the spots in px. From 7 px on the frame is binned, as the network knows no larger
-        spots; smaller ones it finds whatever their size, and need not be told.
+        spots; smaller ones it finds whatever their size, and need not be told. By default the one in the weights' file,
+        where they learnt from images at some size.
     polarity
         ``"dark"`` for dark spots on bright ground.
     localise
@@ -86,6 +90,7 @@ class GraphEngine:
         if backend != "auto" and (reason := get_backend(backend).reason_against()):
             raise EngineError(f"engine back end {backend}: {reason}")
         self._file = self._read(weights)
+        spot_size = self._file.metadata.spot_size if spot_size is None else spot_size
         self._binning, self._polarity, self._min_mass = binning_for(spot_size), polarity, min_mass
         self._spots = Spots(spot_size, is_dark=polarity == "dark") if localise == "gaussian" else None
         self._threads = threads
@@ -175,7 +180,7 @@ class GraphEngine:
             said.append(f"{self._full_tables} frames have {most}: particles may be missing")
         if self._n_frames >= _MANY_FRAMES and self._n_found == 0:
             said.append(f"no particle in any of {self._n_frames} frames")
-        if self._first is not None and self._looks is None:
+        if self._first is not None and self._looks is None and not self._knows_own_images:
             self._looks = doubts_about(
                 self._first,
                 is_dark=self._polarity == "dark",
@@ -183,6 +188,11 @@ class GraphEngine:
                 sees_locally=self._file.metadata.network.kind in SEE_LOCALLY,
             )
         return said + (self._looks or [])
+
+    @property
+    def _knows_own_images(self) -> bool:
+        """Whether the weights learnt from images of somebody's own: what looks odd to ours is usual to them."""
+        return self._file.metadata.training_data.get("kind") in OWN_IMAGES
 
     def prepare(self, shape: tuple[int, int], dtype: str) -> None:
         """Open a back end for frames of this shape and dtype, and warm it up; one that is warm forgets only.

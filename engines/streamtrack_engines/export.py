@@ -111,7 +111,11 @@ def read_checkpoint(path: Path) -> Trained:
 
 
 def describe(trained: Trained, settings: ExportSettings) -> DeployMetadata:
-    """Return what an exported file says about itself."""
+    """Return what an exported file says about itself; of files that it learnt from their names only."""
+    recipe = trained.recipe.model_dump(mode="json")
+    for key in ("path", "points"):
+        if isinstance(recipe["data"].get(key), str):
+            recipe["data"][key] = Path(recipe["data"][key]).name
     return DeployMetadata(
         network=trained.recipe.network,
         head=trained.recipe.head,
@@ -123,9 +127,10 @@ def describe(trained: Trained, settings: ExportSettings) -> DeployMetadata:
         tile_px=TILE_PX,
         n_frames=trained.network.n_frames,
         precision=settings.precision,
+        spot_size=recipe["data"].get("spot_size"),
         calibration=trained.calibration,
-        recipe=trained.recipe.model_dump(),
-        training_data=trained.recipe.data.model_dump(),
+        recipe=recipe,
+        training_data=recipe["data"],
         training_steps=trained.steps,
         checkpoint_sha256=trained.checkpoint_sha256,
     )

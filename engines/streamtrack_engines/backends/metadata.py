@@ -46,6 +46,8 @@ class DeployMetadata(BaseModel):
     """That the graph takes at once: the current one, last, and those before it; an unknown one is all zeros."""
     precision: Literal["float32", "float16"] = "float32"
     """In which the network computes; the table and the image are float32 always."""
+    spot_size: float | None = Field(default=None, gt=0)
+    """At which the network learnt to see particles, px; None where it finds them in frames as they are."""
     calibration: tuple[float, ...] = ()
     """Of the head; in the graph as constants, too."""
     recipe: dict[str, Any] = {}

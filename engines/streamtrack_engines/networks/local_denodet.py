@@ -1,6 +1,6 @@
 """DENODET that sees each place on the scale of its own noise."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +47,13 @@ class LocalDenodet(Denodet):
             network.encoder[0].convs[0].weight.mul_(network.unit)  # type: ignore[index, union-attr]
         network.unit = 1.0
         return network
+
+    @torch.no_grad()
+    def take_folded(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights of a folded network: of this kind, in which the unit is one of them, or of DENODET."""
+        super().take_folded(weights)
+        if "texture.weight" in weights:
+            self.encoder[0].convs[0].weight.div_(self.unit)  # type: ignore[index, union-attr]
 
     def _encode(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         """Return features at full, half and quarter size."""

@@ -4,7 +4,7 @@ import copy
 import math
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,7 +56,7 @@ def train(
     resume
         Go on from the checkpoint in ``out_dir``.
     weights
-        Learn on from these, packaged or a deploy file, rather than from random ones.
+        Learn on from these, packaged or a deploy file; by default from the recipe's.
     console
         Where progress is shown; nowhere by default.
 
@@ -69,23 +69,35 @@ def train(
         The checkpoint or the weights cannot be read, or the loss is no longer a number.
     """
     device = _device(recipe)
+    weights = weights or recipe.weights
     path = out_dir / CHECKPOINT_NAME
-    taken = [name for name in (CHECKPOINT_NAME, *NAMES) if (out_dir / name).exists()]
-    if taken and not resume:
-        raise ConfigError(f"{out_dir} already holds {taken[0]}: go on with --resume, or choose another folder")
+    if not resume:
+        check_new(out_dir)
     if resume:
         state = resume_state(recipe, path, device)
     else:
         state = state_from(recipe, weights, device) if weights else new_state(recipe, device)
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make the folder {out_dir}: {error.strerror}") from error
+    make_folder(out_dir)
     stop = threading.Event()
     with _progress(console) as progress, on_ctrl_c(stop.set):
         run = _Run(recipe, state, data_of(recipe), device, path, progress)
         run.go(stop)
     return Outcome(state.step, run.fraction >= 1, path)
+
+
+def check_new(out_dir: Path, besides: Sequence[str] = ()) -> None:
+    """Raise ConfigError where a folder holds files of a training, or of some names besides."""
+    taken = [name for name in (CHECKPOINT_NAME, *NAMES, *besides) if (out_dir / name).exists()]
+    if taken:
+        raise ConfigError(f"{out_dir} already holds {taken[0]}: go on with --resume, or choose another folder")
+
+
+def make_folder(out_dir: Path) -> None:
+    """Make a folder if it is missing; raises ConfigError."""
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {out_dir}: {error.strerror}") from error
 
 
 @dataclass(slots=True, eq=False)

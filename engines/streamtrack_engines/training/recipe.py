@@ -68,6 +68,8 @@ class Recipe(BaseModel):
     """So much of the run batch norms take the statistics of each batch; then they keep those of the data."""
     average_decay: float = Field(default=0.999, ge=0, lt=1)
     """The weights that are evaluated and shipped are this exponential moving average of the trained ones."""
+    weights: str | None = None
+    """Learn on from these, packaged or a deploy file, rather than from random ones; ``--from`` goes before."""
     teacher: str | None = None
     """Packaged weights, or a deploy file, with the head ``presence``: what they say counts beside the truth in crops
     where it is nearer to that than the network's own."""
@@ -118,4 +120,12 @@ def read_recipe(path: Path, *, minutes: float | None = None) -> Recipe:
     if minutes is not None:
         recipe.pop("steps", None)
         recipe["minutes"] = minutes
+    _find_beside(recipe.get("data"), path.parent)
     return recipe_of(recipe, str(path))
+
+
+def _find_beside(data: Any, folder: Path) -> None:
+    """Make the paths of what is learnt from those from the recipe's folder."""
+    for key in ("path", "points"):
+        if isinstance(data, dict) and isinstance(data.get(key), str):
+            data[key] = (folder / Path(data[key]).expanduser()).as_posix()

@@ -31,8 +31,10 @@ def train_step(recipe: Recipe, state: TrainingState, batch: Batch, fraction: flo
     with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16(recipe, device)):
         image, found = state.network(batch.seen) if joint else (None, state.network.find(batch.seen))
     terms = state.head.loss(found.float(), batch.points, fraction)
-    if batch.image is not None:
-        terms[DENOISING] = found.new_zeros(()) if image is None else denoising_loss(image.float(), batch.image)
+    if state.network.image is not None:  # 0 where nobody knows the image, or it is not its turn yet
+        terms[DENOISING] = found.new_zeros(())
+        if image is not None and batch.image is not None:
+            terms[DENOISING] = denoising_loss(image.float(), batch.image)
     state.optimizer.zero_grad(set_to_none=True)
     total_loss({**state.head.weights, DENOISING: recipe.denoising}, terms).backward()
     torch.nn.utils.clip_grad_norm_(state.network.parameters(), recipe.largest_gradient)

@@ -74,3 +74,13 @@ def turned(truth: Truth, symmetry: int) -> Truth:
     points = np.column_stack((crop, y, x)).astype(np.float32)
     signal, presence = (None if each is None else moved(each) for each in (truth.signal, truth.presence))
     return Truth(moved(truth.noisy), points, signal, truth.known, presence)
+
+
+def joined(crops: Sequence[Truth]) -> Truth:
+    """Return crops of one size as one batch; of what else is known that stays which all know, but no image."""
+    numbers = np.repeat(np.arange(len(crops)), [len(crop.points) for crop in crops])
+    points = np.concatenate([crop.points for crop in crops])
+    points[:, 0] = numbers
+    names = set.intersection(*(set(crop.known) for crop in crops))
+    known = {name: np.concatenate([crop.known[name] for crop in crops]) for name in names}
+    return Truth(np.concatenate([crop.noisy for crop in crops]), points, known=known)

@@ -1,0 +1,1 @@
+"""What in a movie a simulation must have to look like it."""

@@ -1,0 +1,171 @@
+"""Finds images and the marks that belong to them, in a folder or as two files."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from streamtrack import registry
+from streamtrack.config import PluginConfig
+from streamtrack.errors import ConfigError, SourceError, foreign_errors
+from streamtrack.types import Frame
+from streamtrack_engines.training_data.images import MarkedImage, Reading, read_image
+from streamtrack_engines.training_data.marks import TABLE_ENDINGS, marks_of_labels, read_marks
+
+_IMAGES, _MARKS = "images", ("points", "tables", "annotations", "masks", "labels")
+_IS_MASK = re.compile(r"(.+?)[_.-](?:cp_)?(?:masks?|labels?|seg)", re.IGNORECASE)
+_BETWEEN = "_.- "
+_MASK_FOLDERS = ("masks", "labels")
+Stamp = tuple[tuple[str, int, int], ...]
+"""Names, times and sizes of files: what was read before is still right if they are the same."""
+
+_HOW = "NAME.csv with columns y, x (and frame), or NAME_masks.tif"
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Return the stamp of a file, or of what is in a folder and in its folders; nothing where there is none."""
+    if not path.is_dir():
+        return ((path.name, path.stat().st_mtime_ns, path.stat().st_size),) if path.is_file() else ()
+    folders = [path, *(each for each in path.iterdir() if each.is_dir() and each.suffix.lower() != ".zarr")]
+    inside = sorted(each for folder in folders for each in folder.iterdir())
+    return tuple((each.name, each.stat().st_mtime_ns, each.stat().st_size) for each in inside)
+
+
+def read_clicks(path: Path, points: Path, pixel_size_um: float | None, reading: Reading) -> Sequence[MarkedImage]:
+    """Return one movie with its marks; raises StreamtrackError."""
+    marks = read_marks(points, pixel_size_um)
+    _refuse_empty(marks, points.name, reading)
+    return [read_image(path, marks, points.name, reading)]
+
+
+def read_folder(folder: Path, pixel_size_um: float | None, reading: Reading) -> Sequence[MarkedImage]:
+    """Return the images of a folder with their marks; raises StreamtrackError."""
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{folder} is no folder: name the one that holds images and, beside each, its table of points"
+        )
+    inner = folder / _IMAGES
+    images, tables, masks = _sorted(inner if inner.is_dir() else folder)
+    for beside in (
+        [folder, *(folder / name for name in _MARKS)] if inner.is_dir() else [folder / name for name in _MARKS]
+    ):
+        if beside.is_dir():
+            others, more_tables, more_masks = _sorted(beside)
+            tables += more_tables
+            masks |= more_masks | ({each.stem: each for each in others} if beside.name in _MASK_FOLDERS else {})
+    if not images:
+        raise ConfigError(f"{folder} holds no image (TIFF, zarr, npy): name the folder that does")
+    of_all = _table_of_all(tables, images, pixel_size_um)
+    return [_read(image, images, tables, masks, of_all, pixel_size_um, reading) for image in images]
+
+
+def _sorted(folder: Path) -> tuple[list[Path], list[Path], dict[str, Path]]:
+    """Return images, tables, and masks by the name of their image, that lie in a folder."""
+    images, tables, masks = [], [], {}
+    for each in sorted(folder.iterdir()):
+        if each.name.startswith(".") or (each.is_dir() and each.suffix.lower() != ".zarr"):
+            continue
+        if each.suffix.lower() in TABLE_ENDINGS:
+            tables.append(each)
+        elif _opens(each):
+            is_mask = _IS_MASK.fullmatch(each.stem)
+            if is_mask:
+                masks[is_mask[1]] = each
+            else:
+                images.append(each)
+    return images, tables, masks
+
+
+def _opens(path: Path) -> bool:
+    try:
+        registry.source_from_text(str(path))
+    except SourceError:
+        return False
+    return True
+
+
+def _table_of_all(
+    tables: list[Path], images: list[Path], pixel_size_um: float | None
+) -> tuple[Path, pd.DataFrame] | None:
+    """Return the table that names its images in a column, if there is one beside no image of its name."""
+    for table in tables:
+        if not any(_belongs(table, image) for image in images):
+            marks = read_marks(table, pixel_size_um)
+            if marks["image"].notna().any():
+                return table, marks.assign(image=[Path(str(name)).stem for name in marks["image"]])
+    return None
+
+
+def _belongs(table: Path, image: Path) -> bool:
+    rest = table.stem.removeprefix(image.stem)
+    return table.stem.startswith(image.stem) and (not rest or rest[0] in _BETWEEN)
+
+
+def _read(
+    image: Path,
+    images: list[Path],
+    tables: list[Path],
+    masks: dict[str, Path],
+    of_all: tuple[Path, pd.DataFrame] | None,
+    pixel_size_um: float | None,
+    reading: Reading,
+) -> MarkedImage:
+    """Return an image with the marks that belong to it."""
+    nearest = [table for table in tables if _belongs(table, image)]
+    nearest = [
+        each
+        for each in nearest
+        if not any(_belongs(each, other) and len(other.stem) > len(image.stem) for other in images)
+    ]
+    exact = [table for table in nearest if table.stem == image.stem] or nearest
+    if len(exact) > 1:
+        raise ConfigError(f"{image.name} has two tables, {exact[0].name} and {exact[1].name}: leave one in the folder")
+    if exact:
+        marks, name = read_marks(exact[0], pixel_size_um), exact[0].name
+    elif image.stem in masks:
+        marks, name = _marks_of_mask(masks[image.stem]), masks[image.stem].name
+    elif of_all is not None and (of_all[1]["image"] == image.stem).any():
+        marks, name = of_all[1][of_all[1]["image"] == image.stem], of_all[0].name
+    elif of_all is not None and reading.empty_frames:
+        marks, name = of_all[1][:0], of_all[0].name
+    else:
+        raise ConfigError(
+            f"{image.name} has no points beside it: add {_HOW.replace('NAME', image.stem)}, or move it away"
+        )
+    _refuse_empty(marks, name, reading)
+    return read_image(image, marks, name, reading)
+
+
+def _refuse_empty(marks: pd.DataFrame, name: str, reading: Reading) -> None:
+    if marks.empty and not reading.empty_frames:
+        raise ConfigError(
+            f"{name} has no point in it: mark the particles, or say that there are none by --empty-frames"
+        )
+
+
+def _marks_of_mask(path: Path) -> pd.DataFrame:
+    """Return the marks of a label mask, of each frame of its movie; raises ConfigError."""
+    return pd.concat([marks_of_labels(labels, frame) for frame, labels in _labels(path)], ignore_index=True)
+
+
+def _labels(path: Path) -> Iterator[tuple[int, NDArray[Any]]]:
+    with foreign_errors(ConfigError, f"cannot read the mask {path}"):
+        if path.suffix.lower() in (".tif", ".tiff", ".npy"):  # labels may be of types that no camera gives
+            import tifffile
+
+            array = np.load(path, allow_pickle=False) if path.suffix.lower() == ".npy" else tifffile.imread(path)
+            if array.ndim not in (2, 3) or array.dtype.kind not in "biuf":
+                raise ConfigError(
+                    f"{path.name} is {array.shape} {array.dtype}: a mask has a number in each pixel, 0 for none"
+                )
+            yield from enumerate(array if array.ndim == 3 else array[None])
+            return
+        source = registry.build("sources", PluginConfig(**registry.source_from_text(str(path)))).instance
+        try:
+            yield from ((frame.index, frame.pixels) for frame in source.frames() if isinstance(frame, Frame))
+        finally:
+            source.close()

@@ -1,0 +1,58 @@
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from streamtrack.errors import ConfigError
+from streamtrack_engines.training.fine_tuning import as_toml, recipe_for, spot_size_of, write_recipe
+from streamtrack_engines.training.recipe import read_recipe
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        tifffile.imwrite(tmp_path / f"{number}.tif", rng.poisson(100, (160, 160)).astype(np.uint16))
+        marks = pd.DataFrame(rng.uniform(10, 150, (6, 2)), columns=["y", "x"]).assign(radius_px=12.0)
+        marks.to_csv(tmp_path / f"{number}.csv", index=False)
+    return tmp_path
+
+
+def test_a_table_as_toml_reads_the_same():
+    table = {
+        "minutes": 2.5,
+        "weights": 'a "b"\\c',
+        "flag": True,
+        "none": None,
+        "data": {"snr": [1.0, 2.0], "x": {"c": 1}},
+    }
+    read = tomllib.loads(as_toml(table))
+    assert read == {name: value for name, value in table.items() if value is not None}
+
+
+def test_the_recipe_for_images_is_one_that_can_be_read(folder, tmp_path):
+    table = recipe_for({"kind": "folder", "path": folder}, "denodet", 3.0)
+    write_recipe(table, tmp_path / "recipe.toml")
+    recipe = read_recipe(tmp_path / "recipe.toml")
+    assert (recipe.weights, recipe.teacher, recipe.minutes) == ("denodet", "denodet", 3.0)
+    assert recipe.network.kind == "denodet"
+    assert Path(recipe.data.settings["path"]) == folder
+    with pytest.raises(ConfigError, match="is there already"):
+        write_recipe(table, tmp_path / "recipe.toml")
+
+
+def test_wide_objects_are_looked_for_at_their_size(folder):
+    assert spot_size_of({"kind": "folder", "path": folder}) == pytest.approx(16.8)
+    assert recipe_for({"kind": "folder", "path": folder}, "denodet", None)["data"]["spot_size"] == pytest.approx(16.8)
+    for table in folder.glob("*.csv"):
+        pd.read_csv(table).drop(columns="radius_px").to_csv(table, index=False)
+    assert spot_size_of({"kind": "folder", "path": folder}) is None
+
+
+def test_paths_in_a_recipe_are_from_its_folder(folder):
+    recipe = folder / "recipe.toml"
+    recipe.write_text('steps = 1\n[data]\nkind = "folder"\npath = "."\n', encoding="utf-8")
+    assert Path(read_recipe(recipe).data.settings["path"]) == folder
