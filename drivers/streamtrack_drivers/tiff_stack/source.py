@@ -40,7 +40,7 @@ from streamtrack_drivers.tiff_stack.movies import (
 )
 from streamtrack_drivers.tiff_stack.ndtiff_following import GrowingNDTiff, begun, is_data_set
 from streamtrack_drivers.tiff_stack.pixels import LostPageError
-from streamtrack_drivers.tiff_stack.scale import Scale, imagej_scale, mmstack_scale
+from streamtrack_drivers.tiff_stack.scale import TiffScale, imagej_scale, mmstack_scale
 from streamtrack_drivers.tiff_stack.tiff_following import GrowingTiff, begun_file, growing_movie
 from streamtrack_drivers.times import FrameTimes, frame_times
 
@@ -113,7 +113,7 @@ class TiffSource:
             opened.callback(files.close)
             if follow is not None and place.is_file():
                 movie, image = growing_movie(files)
-                scale = imagej_scale(files.first.file) if image is None else Scale.of_ome(image)
+                scale = imagej_scale(files.first.file) if image is None else TiffScale.of_ome(image)
             elif numbered is not None:
                 movie, scale = numbered.movie(files), imagej_scale(files.first.file)
             else:
@@ -208,7 +208,7 @@ class TiffSource:
             last_s = index * interval_s if self._info.clock == "nominal" else image.after(last_s, interval_s)
             yield Frame(index, image.pixels, monotonic_ns(), last_s, written_ns=image.written_ns)
 
-    def _describe(self, name: str, scale: "Scale") -> SourceInfo:
+    def _describe(self, name: str, scale: "TiffScale") -> SourceInfo:
         view, file = self._view, self._movie.reference[0].file
         stored = self._stored.newbyteorder(file.byteorder).str
         return SourceInfo(
@@ -226,7 +226,7 @@ class TiffSource:
     def _time_s(self, index: int) -> float:
         return self._times[index] if self._times else index * (self._info.frame_interval_s or 1.0)
 
-    def _place_um(self, scale: "Scale") -> dict[str, Any]:
+    def _place_um(self, scale: "TiffScale") -> dict[str, Any]:
         """Return where the stage was at the first frame, as OME-XML says it, or the page of Micro-Manager's files."""
         view, index = self._view, self._view.frames.start
         place = scale.places_um.get((index, view.channel, 0 if view.z == "max" else view.z))
@@ -237,7 +237,7 @@ class TiffSource:
         known = {} if y is None or x is None else {"origin_um": (y, x)}
         return known | ({} if z is None or view.z == "max" else {"z_um": z})
 
-    def _times_of(self, scale: "Scale") -> FrameTimes | None:
+    def _times_of(self, scale: "TiffScale") -> FrameTimes | None:
         """Return the times of the frames as OME-XML has them, or the pages of Micro-Manager's files."""
         view = self._view
         plane = 0 if view.z == "max" else view.z
@@ -285,7 +285,7 @@ _Position = int | str | None
 
 def _find_movie(
     files: FileSet, axes: str | None, position: _Position, *, every_position: bool
-) -> tuple[PagedMovie, Scale, _Position]:
+) -> tuple[PagedMovie, TiffScale, _Position]:
     """Return the movie by what its writer says in the first page, and which position is still to be chosen in it.
 
     The user's axes make up for broken OME-XML, and for an index that is not there.
@@ -301,7 +301,7 @@ def _find_movie(
         return shaped(pages), imagej_scale(pages.file), position
     if ndtiff.belongs_to_data_set(files) or (ndtiff.is_ndtiff(pages) and axes is None):
         found = ndtiff.open_movie(files)
-        return found.movie, Scale.of_ndtiff(found), position
+        return found.movie, TiffScale.of_ndtiff(found), position
     if mmstack.is_mmstack(pages) and (movie := mmstack.movie(files, every_position=every_position)) is not None:
         return movie, mmstack_scale(files, of_ome, position), position
     if every_position and (others := mmstack.other_files(files)):
@@ -314,7 +314,7 @@ def _find_movie(
                 raise SourceError(f"{error}; if its pages are time points, pass --axes TYX") from error.__cause__
         else:
             movie, image, left = ome.movie(files, images, position)
-            return movie, Scale.of_ome(image, images), left
+            return movie, TiffScale.of_ome(image, images), left
     scale = imagej_scale(pages.file)
     if of_imagej is not None:
         return imagej(pages, of_imagej), scale, position
