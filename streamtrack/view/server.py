@@ -29,10 +29,11 @@ from streamtrack.view.log import NewestLines
 from streamtrack.view.wire import MOST_PART, packed
 
 PAGE = Path(__file__).with_name("page")
+SCRIPTS = ("view.js", "line.js", "panels.js", "picture.js", "state.js")
 FILES = {
     "": ("index.html", "text/html"),
-    "view.js": ("view.js", "text/javascript"),
     "view.css": ("view.css", "text/css"),
+    **{name: (name, "text/javascript") for name in SCRIPTS},
 }
 MOST_CONNECTIONS = 64
 MOST_MESSAGE = 1 << 16

@@ -80,6 +80,7 @@ def test_each_control_does_what_it_says(run, tmp_path, cli):
         tab.until("document.querySelector('#modes').open")
         assert "LED.State" in tab.of("document.querySelector('#may-move').textContent")
         tab.screenshot(tmp_path / "armed.png")
+        assert tab.of("document.elementFromPoint(innerWidth - 40, 30).id") == "stop", "it is never covered"
         tab.click("[data-mode=armed]")
         tab.until("document.querySelector('#mode').textContent === 'armed'")
         tab.click("#disarm")
