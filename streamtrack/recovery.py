@@ -21,6 +21,7 @@ from streamtrack.sinks.frame_table import FRAMES, make_frames
 from streamtrack.sinks.making import TABLES, Recovered
 from streamtrack.sinks.making import recover as recover_tables
 from streamtrack.sinks.overview import OVERVIEW, draw_tables
+from streamtrack.sinks.row_groups import batches_of
 from streamtrack.sinks.stream import Extent
 from streamtrack.sinks.summary import SUMMARIES, summarise
 from streamtrack.types import SourceInfo, Stream
@@ -167,7 +168,7 @@ def _per_stream(path: Path) -> Counter[tuple[int | None, ...]]:
     """Return how many rows a table has of each stream: position, channel, z plane."""
     counts: Counter[tuple[int | None, ...]] = Counter()
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(columns=["p", "c", "z"]):
+        for batch in batches_of(file, ["p", "c", "z"]):
             rows = pa.Table.from_batches([batch]).group_by(["p", "c", "z"]).aggregate([([], "count_all")])
             counts.update({(p, c, z): n for p, c, z, n in zip(*rows.to_pydict().values(), strict=True)})
     return counts

@@ -30,6 +30,7 @@ from streamtrack.run_folder import KEPT_NAMES, UNFINISHED_NAME
 from streamtrack.search_area import SearchArea, mask_unseen
 from streamtrack.sinks.frame_table import FRAMES, FRAMES_PARTIAL
 from streamtrack.sinks.making import TABLES
+from streamtrack.sinks.row_groups import batches_of
 from streamtrack.sinks.stream import read_batches
 from streamtrack.sinks.table_rows import split
 from streamtrack.step import Detector, Found
@@ -314,7 +315,7 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
         yield from read_batches(path)
         return
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        yield from file.iter_batches()
+        yield from batches_of(file)
 
 
 def _frames(path: Path) -> tuple[dict[int, int], dict[str, NDArray[Any]]]:

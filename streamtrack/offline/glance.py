@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from streamtrack.errors import SinkError, foreign_errors
 from streamtrack.sinks.frame_table import FRAMES
 from streamtrack.sinks.page.pictures import COLOURS
+from streamtrack.sinks.row_groups import batches_of
 from streamtrack.sinks.summary import SUMMARIES, TRACKS, summaries
 
 BINS = 60
@@ -22,7 +23,6 @@ BINS = 60
 PICTURE_PX = 112
 """Longer side of the picture of tracks."""
 _DRAWN_ROWS = 6_000
-_READ_ROWS = 65_536
 _NAMES = ("detections", "mean_speed_um_s", "mean_speed", "diffusion_um2_s", "diffusion")
 
 
@@ -68,7 +68,7 @@ def _curves(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         n_rows, row = file.metadata.num_rows, 0
         n_bins = min(BINS, n_rows)
         sums, counts = np.zeros((2, n_bins)), np.zeros(n_bins)
-        for batch in file.iter_batches(_READ_ROWS, columns=list(names)):
+        for batch in batches_of(file, names):
             at = (row + np.arange(len(batch))) * n_bins // n_rows
             for name, of in zip(names, sums, strict=True):
                 of += np.bincount(at, batch.column(name).to_numpy(), n_bins)

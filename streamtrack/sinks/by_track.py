@@ -11,11 +11,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from streamtrack.files import remove_file
+from streamtrack.sinks.row_groups import batches_of
 
 Columns = dict[str, NDArray[Any]]
 
-_RUN_ROWS = 262_144
-"""Rows that are sorted together, and then stand together in the file."""
 _PAGE_BITS = 8
 """Tracks are counted in pages of 256, whose rows stay together."""
 
@@ -57,7 +56,7 @@ def tracks_of(file: pq.ParquetFile, names: list[str], rows_at_once: int, spilled
 def _firsts(file: pq.ParquetFile, rows_at_once: int) -> NDArray[np.int64]:
     """Return the first track of each part."""
     counts: Counter[int] = Counter()
-    for batch in file.iter_batches(_RUN_ROWS, columns=["particle"]):
+    for batch in batches_of(file, ["particle"]):
         pages, n_rows = np.unique(batch.column("particle").to_numpy() >> _PAGE_BITS, return_counts=True)
         counts.update(dict(zip(pages.tolist(), n_rows.tolist(), strict=True)))
     pages = np.array(sorted(counts), np.int64)
@@ -71,7 +70,7 @@ def _spill(
     """Write all rows in runs that are sorted by track; return where the parts of each run begin and end, in rows."""
     dtype = np.dtype([(name, _kept_as(file.schema_arrow.field(name))) for name in names])
     places, n_rows = [], 0
-    for batch in file.iter_batches(_RUN_ROWS, columns=names):
+    for batch in batches_of(file, names):
         order = np.argsort(batch.column("particle").to_numpy(), kind="stable")
         rows = np.empty(len(batch), dtype)
         for name in names:

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +153,9 @@ def draw_tables(folder: Path, source: SourceInfo, n_frames: int, n_lost: int) ->
     tracks = GatheredTracks()
     stream = source.streams[0] if source.streams else None
     with pq.ParquetFile(folder / "tracks.parquet") as file:
-        for batch in file.iter_batches(_ROWS_AT_ONCE):
+        for batch in chain.from_iterable(
+            file.iter_batches(_ROWS_AT_ONCE, [group]) for group in range(file.num_row_groups)
+        ):  # over all groups at once it keeps what it has read of them
             if source.streams is not None:
                 stream = stream or _stream_of(batch)
                 batch = batch.filter(_is_of(stream))

@@ -1,8 +1,9 @@
 """Rows in groups of one size, as Parquet files have them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 GROUP_ROWS = 32_768
 """Of a Parquet file; some copies of a group are all that is in memory while tables are made."""
@@ -29,3 +30,9 @@ def row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 def _whole(rows: list[pa.RecordBatch]) -> pa.Table:
     """Return rows in one piece: pages of Parquet would end where pieces do."""
     return pa.Table.from_batches(rows).combine_chunks()
+
+
+def batches_of(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a table, a group in memory at a time; ``iter_batches`` keeps what it has read of all."""
+    for group in range(file.num_row_groups):
+        yield from file.read_row_group(group, columns).to_batches()
