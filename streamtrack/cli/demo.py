@@ -1,13 +1,17 @@
 """``streamtrack demo``: one line from nothing to tracks."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamtrack.cli import options
 
+if TYPE_CHECKING:
+    from streamtrack.config import RunConfig
+
 DEMO_FOLDER = Path("streamtrack-demo")
+LIVE = Path(__file__).with_name("demo_live")
 DEMO_SOURCE = "sim:receptor?snr=4&density=500&frames=60&size=256&seed=2026"
 
 
@@ -20,19 +24,36 @@ def demo(
     movie: Annotated[
         Path | None, typer.Option(help="Only write the movie there, as OME-Zarr, and its ground truth beside it.")
     ] = None,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Micro-Manager's demo camera, shown in the browser (extras micromanager, view)."),
+    ] = False,
 ) -> None:
     """Track a simulated movie, score it against its ground truth, and leave the pictures to look at."""
     from streamtrack.cli.evaluate import print_scores, score_run
+    from streamtrack.cli.live import viewed
     from streamtrack.cli.running import EXIT_CODES, make_config, run, under_a_bar
 
     if movie is not None:
         return _write_movie(source, movie)
+    if live:
+        report = run(_live_config, out, overwrite or out == DEMO_FOLDER, viewed)
+        raise typer.Exit(EXIT_CODES[report["status"]])
     report = run(lambda: make_config(source), out, overwrite or out == DEMO_FOLDER, under_a_bar)
     if report["status"] == "completed" and source.startswith("sim:"):
         print_scores(score_run(out))
     if report["status"] in ("completed", "incomplete"):
         print(f"Look at {out / 'overview.png'}")
     raise typer.Exit(EXIT_CODES[report["status"]])
+
+
+def _live_config() -> "RunConfig":
+    """Return a run on the demo devices, wherever this package lies."""
+    from streamtrack.cli.running import make_config
+
+    config = make_config(None, LIVE / "run.toml")
+    microscope = config.microscope and config.microscope.model_copy(update={"config": str(LIVE / "beads.cfg")})
+    return config.model_copy(update={"microscope": microscope})
 
 
 def _write_movie(source: str, path: Path) -> None:

@@ -32,11 +32,11 @@ def live(
     microscope safe. Exit codes are those of 'track'.
     """
     detection = options.detection(engine, weights)
-    report = run(lambda: make_config(None, config, engine=detection, mode=mode, view=view), out, overwrite, _viewed)
+    report = run(lambda: make_config(None, config, engine=detection, mode=mode, view=view), out, overwrite, viewed)
     raise typer.Exit(EXIT_CODES[report["status"]])
 
 
-def _viewed(session: "Session") -> dict[str, Any]:
+def viewed(session: "Session") -> dict[str, Any]:
     """Run with a view in the terminal."""
     from streamtrack.cli.live_view import LiveView
 

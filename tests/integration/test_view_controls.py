@@ -132,3 +132,29 @@ def test_ctl_wants_a_run_that_is_on(cli, tmp_path):
     code, _, err = cli("ctl", tmp_path, "state")
     assert code == 2
     assert "does not answer" in err
+
+
+def test_a_newcomer_sees_beads_arms_the_run_and_the_stage_follows(tmp_path):
+    process = running.start("demo", "--live", "--out", tmp_path / "out")
+    try:
+        running.wait_until(lambda: (tmp_path / "out" / "view.json").exists(), running.WAIT_S, process)
+        time.sleep(0.2)
+        address = json.loads((tmp_path / "out" / "view.json").read_text())["address"]
+        with browsers.tab(tmp_path / "profile") as tab:
+            tab.size(1280, 900)
+            tab.open(address)
+            tab.until("document.querySelector('#rules').innerText.includes('fired')")
+            tab.click("#mode")
+            tab.until("document.querySelector('#modes').open")
+            assert "stage x: -500 to 500" in tab.of("document.querySelector('#may-move').textContent")
+            tab.click("[data-mode=armed]")
+            tab.until("document.querySelector('#commands').innerText.includes(' sent')")
+            tab.screenshot(tmp_path / "demo.png")
+            tab.click("#stop")
+            tab.until("document.querySelector('#message').textContent.includes('The run is over: interrupted')")
+    finally:
+        process.kill()
+        print(*process.communicate())
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["safety"]["writes"]["stage"] > 0
+    assert report["detections"] > 0
