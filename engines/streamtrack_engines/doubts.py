@@ -31,11 +31,16 @@ def part_of(pixels: Pixels) -> Pixels:
     return pixels[top : top + PART_PX, left : left + PART_PX].copy()
 
 
-def doubts_about(pixels: Pixels, *, is_dark: bool, is_binned: bool, sees_locally: bool = False) -> list[str]:
+def doubts_about(
+    pixels: Pixels, *, is_dark: bool, is_binned: bool, sees_locally: bool = False, is_sized: bool = False
+) -> list[str]:
     """Return one line for each thing that looks wrong in a frame, for settings of polarity and size.
 
-    ``sees_locally`` is of a network that knows of the noise around each place.
+    ``sees_locally`` is of a network that knows of the noise around each place, ``is_sized`` of one that knows cells: it
+    bears saturation, and its frames are not judged by their spots.
     """
+    if is_sized:
+        return []
     image = pixels.astype(np.float32)
     doubts = [_saturation(pixels), _polarity(-image if is_dark else image, is_dark)]
     if not sees_locally:

@@ -17,7 +17,7 @@ from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
 from streamtrack_engines.backends.selection import HALF_PRECISION, BackendName, Choice, get_backend, open_first
 from streamtrack_engines.backends.stream_runner import StreamRunner
 from streamtrack_engines.doubts import doubts_about, part_of
-from streamtrack_engines.levels import Levels, Polarity, SpotSize, binning_for
+from streamtrack_engines.levels import CELLS_PX, SPOTS_PX, Levels, Polarity, SpotSize, binning_for
 from streamtrack_engines.localise import Spots
 from streamtrack_engines.weights import about_weights, half_precision_of
 
@@ -26,6 +26,9 @@ SEE_LOCALLY = ("denodet-local", "compact")
 
 OWN_IMAGES = ("clicks", "folder")
 """Kinds of training data that are somebody's own images."""
+
+SIZE = "radius_px"
+"""A column of networks that find what is larger than a spot."""
 
 _MANY_FRAMES = 5
 """From so many on it is odd if there is no particle in any."""
@@ -49,12 +52,14 @@ class GraphEngine:
     spot_size
         Full width at half maximum of the spots in px. From 7 px on the frame is binned, as the network knows no larger
         spots; smaller ones it finds whatever their size, and need not be told. By default the one in the weights' file,
-        where they learnt from images at some size.
+        where they learnt from images at some size. For a network that tells the size of what it finds, as ``cells``:
+        the diameter, and from 40 px on.
     polarity
         ``"dark"`` for dark spots on bright ground.
     localise
         ``"gaussian"``: the places of bright round spots are those of a fit to the frame, which is nearer to the truth
-        than any network, and what was found twice counts once. ``"network"``: all places are the network's.
+        than any network, and what was found twice counts once. ``"network"``: all places are the network's, as they
+        always are where it tells the size of what it finds.
     min_mass
         Detections with less intensity (counts above the local background) are left out.
     threads
@@ -91,8 +96,11 @@ class GraphEngine:
             raise EngineError(f"engine back end {backend}: {reason}")
         self._file = self._read(weights)
         spot_size = self._file.metadata.spot_size if spot_size is None else spot_size
-        self._binning, self._polarity, self._min_mass = binning_for(spot_size), polarity, min_mass
-        self._spots = Spots(spot_size, is_dark=polarity == "dark") if localise == "gaussian" else None
+        self._is_sized = any(each.name == SIZE for each in self._file.metadata.columns)
+        self._binning = binning_for(spot_size, CELLS_PX if self._is_sized else SPOTS_PX)
+        self._polarity, self._min_mass = polarity, min_mass
+        is_fitted = localise == "gaussian" and not self._is_sized
+        self._spots = Spots(spot_size, is_dark=polarity == "dark") if is_fitted else None
         self._threads = threads
         self._choice: Choice = backend
         self._threshold = self._file.metadata.threshold if threshold is None else threshold
@@ -186,6 +194,7 @@ class GraphEngine:
                 is_dark=self._polarity == "dark",
                 is_binned=self._binning > 1,
                 sees_locally=self._file.metadata.network.kind in SEE_LOCALLY,
+                is_sized=self._is_sized,
             )
         return said + (self._looks or [])
 
@@ -327,3 +336,10 @@ class UnetEngine(GraphEngine):
 
     default_weights = "unet"
     networks = ("unet",)
+
+
+class CellEngine(GraphEngine):
+    """Finds cells and nuclei of 6 to 48 px, larger ones with ``spot_size``, and tells their size; denoises nothing."""
+
+    default_weights = "cells"
+    networks = ("cells",)

@@ -22,13 +22,15 @@ Extra = Mapping[str, NDArray[np.float32]]
 _ITEMSIZE = {"uint8": 1, "uint16": 2, "float32": 2}
 """Bytes of a pixel for the graph, for frames of each dtype."""
 _MAX_LEVEL = 65535
-_WIDEST_PX = 7.0  # full width at half maximum that the network finds as well as smaller ones
-_BINNED_PX = 3.5  # larger ones are brought to between this and twice this
+
+SPOTS_PX, CELLS_PX = 3.5, 20.0
+"""A network knows what is up to twice as wide as this, for spots and for cells; larger ones are brought to between this
+and twice this."""
 
 
-def binning_for(spot_size: float | None) -> int:
-    """Return how many pixels along each axis become one, for a full width at half maximum in px."""
-    return 1 if spot_size is None or spot_size < _WIDEST_PX else int(spot_size / _BINNED_PX)
+def binning_for(spot_size: float | None, known_px: float = SPOTS_PX) -> int:
+    """Return how many pixels along each axis become one, for a full width in px and a network's `SPOTS_PX` or so."""
+    return 1 if spot_size is None or spot_size < 2 * known_px else int(spot_size / known_px)
 
 
 class Levels:

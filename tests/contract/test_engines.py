@@ -15,6 +15,7 @@ class TestRegisteredEngines(EngineTests):
     @pytest.fixture(autouse=True)
     def _of_kind(self, kind):
         self.kind = kind
+        self.sigma_px, self.denoises = (4.0, False) if kind == "cells" else (1.2, True)
 
     def make_engine(self):
         return registry.build("engines", PluginConfig(kind=self.kind)).instance

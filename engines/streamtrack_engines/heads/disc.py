@@ -19,8 +19,8 @@ from streamtrack.settings import Positive
 from streamtrack_engines.heads.calibration import GATE_PX, UNCALIBRATED, Calibration, calibrated
 from streamtrack_engines.heads.head import Head, Points
 from streamtrack_engines.heads.peaks import (
-    NOTHING,
     best,
+    is_top,
     mean_place,
     offsets,
     spot_intensity,
@@ -88,7 +88,7 @@ class Disc(Head):
     def _peaks(self, p: Tensor) -> Tensor:
         """Return how much of a disc is filled where that is most around, 0 elsewhere, (1, 1, H, W)."""
         filled = F.conv2d(p, self.disc, padding=self._radius_px)
-        return torch.where(_is_top(filled), filled, 0.0)
+        return torch.where(is_top(filled), filled, 0.0)
 
     def _density(self, p: Tensor) -> Tensor:
         """Return how many particles per pixel the map tells of."""
@@ -115,17 +115,6 @@ class Disc(Head):
             errors.append(match(truth.points[:, 1:], sure, GATE_PX)[2])
         distances = np.concatenate(errors)
         return float(np.sqrt(np.mean(distances**2) / 2)) if len(distances) else _UNKNOWN_SIGMA_PX
-
-
-def _is_top(filled: Tensor) -> Tensor:
-    """Return where a map (1, 1, H, W) is larger than all within 2 px; of equal ones the first in reading order."""
-    border = F.pad(filled, (2,) * 4, value=NOTHING)
-    rows, inner = F.max_pool2d(border, (1, 5), 1), border[..., 2:-2, :]
-    above = torch.maximum(rows[..., :-4, :], rows[..., 1:-3, :])
-    below = torch.maximum(rows[..., 3:-1, :], rows[..., 4:, :])
-    left = torch.maximum(inner[..., :-4], inner[..., 1:-3])
-    right = torch.maximum(inner[..., 3:-1], inner[..., 4:])
-    return (filled > torch.maximum(above, left)) & (filled >= torch.maximum(below, right))
 
 
 def render_discs(points: Tensor, radius_px: int, n_frames: int, height: int, width: int) -> Tensor:

@@ -38,6 +38,17 @@ def is_peak(padded: Tensor) -> Tensor:
     return (inner[..., 1:-1] > before) & (inner[..., 1:-1] >= after)
 
 
+def is_top(filled: Tensor) -> Tensor:
+    """Return where a map (1, 1, H, W) is larger than all within 2 px; of equal ones the first in reading order."""
+    border = F.pad(filled, (2,) * 4, value=NOTHING)
+    rows, inner = F.max_pool2d(border, (1, 5), 1), border[..., 2:-2, :]
+    above = torch.maximum(rows[..., :-4, :], rows[..., 1:-3, :])
+    below = torch.maximum(rows[..., 3:-1, :], rows[..., 4:, :])
+    left = torch.maximum(inner[..., :-4], inner[..., 1:-3])
+    right = torch.maximum(inner[..., 3:-1], inner[..., 4:])
+    return (filled > torch.maximum(above, left)) & (filled >= torch.maximum(below, right))
+
+
 def sum_3x3(padded: Tensor) -> Tensor:
     """Return the sums of 3x3 pixels, (1, 1, H + 2, W + 2) -> (1, 1, H, W): ten times as fast as pooling on a CPU."""
     rows = padded[..., :-2] + padded[..., 1:-1] + padded[..., 2:]
@@ -114,13 +125,13 @@ def spot_intensity(frame: Tensor, y: Tensor, x: Tensor, ring: Tensor | None = No
     return intensity
 
 
-def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+def best(scores: Tensor, k: int, tile: int = TILE_PX) -> tuple[Tensor, Tensor, Tensor]:
     """Return row, column (int64) and score of the `k` best peaks of each tile of a (1, 1, H, W) map, 0 elsewhere.
 
-    Tiles are as large as each other and at most `TILE_PX` high and wide, in reading order, the best of each first: a
+    Tiles are as large as each other and at most `tile` high and wide, in reading order, the best of each first: a
     large frame has as many rows for its particles as a small one for its own, and TensorRT sorts no more than 3840.
     """
-    rows, columns = (_tiles_and_blocks(size) for size in scores.shape[-2:])
+    rows, columns = (_tiles_and_blocks(size, tile) for size in scores.shape[-2:])
     (n_rows, tile_rows), (n_columns, tile_columns) = rows, columns
     height, width = n_rows * tile_rows * _BLOCK_PX, n_columns * tile_columns * _BLOCK_PX
     even = F.pad(scores, (0, width - scores.shape[-1], 0, height - scores.shape[-2]))
@@ -129,25 +140,25 @@ def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     # TopK needs k candidates, also in the smallest tile: k that are no peaks follow the real ones.
     best, block = F.pad(blocks.amax(2), (0, k)).topk(k)
     block = block.clamp(max=tile_rows * tile_columns - 1)
-    tile = torch.arange(n_rows * n_columns, device=scores.device)[:, None]
-    within = blocks.argmax(2).reshape(-1).index_select(0, (tile * (tile_rows * tile_columns) + block).reshape(-1))
+    number = torch.arange(n_rows * n_columns, device=scores.device)[:, None]
+    within = blocks.argmax(2).reshape(-1).index_select(0, (number * (tile_rows * tile_columns) + block).reshape(-1))
     # Not %, which torch's exporter refuses for a size that is known at run time only.
-    tile_row, row = tile // n_columns, block // tile_columns
-    column = (tile - tile_row * n_columns) * tile_columns + block - row * tile_columns
+    tile_row, row = number // n_columns, block // tile_columns
+    column = (number - tile_row * n_columns) * tile_columns + block - row * tile_columns
     row = tile_row * tile_rows + row
     y, x = row.reshape(-1) * _BLOCK_PX + within // _BLOCK_PX, column.reshape(-1) * _BLOCK_PX + within % _BLOCK_PX
     return y, x, best.reshape(-1)
 
 
-def n_tiles(size: int) -> int:
+def n_tiles(size: int, tile: int = TILE_PX) -> int:
     """Return how many tiles there are along an axis of a frame."""
-    return (size + TILE_PX - 1) // TILE_PX
+    return (size + tile - 1) // tile
 
 
-def _tiles_and_blocks(size: int) -> tuple[int, int]:
+def _tiles_and_blocks(size: int, tile: int) -> tuple[int, int]:
     """Return how many tiles there are along an axis, and how many blocks along each."""
     blocks = (size + _BLOCK_PX - 1) // _BLOCK_PX
-    tiles = n_tiles(size)
+    tiles = n_tiles(size, tile)
     return tiles, (blocks + tiles - 1) // tiles
 
 

@@ -36,10 +36,13 @@ def untrained(exported):
 @pytest.mark.parametrize("size", [FrameSize(32, 32, 1), FrameSize(97, 133, 2), FrameSize(520, 1030, 2)])
 @pytest.mark.parametrize("name", packaged_weights())
 def test_packaged_weights_build(rtx, name, size):
-    started = time.monotonic()
-    plans = both_plans(rtx, read_deploy_file(name), size)
+    started, file = time.monotonic(), read_deploy_file(name)
+    if file.metadata.image is None:
+        assert 1e6 < len(build_plan(rtx, file, size, quiet, denoise=False)) < 2e7
+    else:
+        plans = both_plans(rtx, file, size)
+        assert 1e6 < len(plans[False]) < len(plans[True]) < 2e7
     assert time.monotonic() - started < 120
-    assert 1e6 < len(plans[False]) < len(plans[True]) < 2e7
 
 
 @pytest.mark.parametrize("name", packaged_weights())
@@ -50,19 +53,21 @@ def test_what_the_parser_makes_of_packaged_weights(rtx, name):
     parser = rtx.OnnxParser(network, log.sink)
     file = read_deploy_file(name)
     assert parser.parse(file.content)
-    network.get_input(0).shape = (1, 3, 512, 512, 2)
+    network.get_input(0).shape = (1, file.metadata.n_frames, 512, 512, 2)
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     assert [(tensor.name, tensor.dtype) for tensor in inputs] == [("frame", rtx.DataType.UINT8)]
     assert [(tensor.name, tuple(tensor.shape), tensor.dtype) for tensor in outputs] == [
-        ("detections", (file.metadata.max_detections, 5), rtx.DataType.FLOAT),
+        ("detections", (file.metadata.max_detections, len(file.metadata.columns)), rtx.DataType.FLOAT),
         ("denoised", (512, 512), rtx.DataType.FLOAT),
-    ]
+    ][: 1 if file.metadata.image is None else 2]
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     kinds = Counter(layer.type.name for layer in layers)
     assert (
         kinds["CONVOLUTION"]
-        == {"denodet": 29, "denodet-local": 31, "unet": 19, "unet-disc": 20}[name.removesuffix(".half")]
+        == {"denodet": 29, "denodet-local": 31, "unet": 19, "unet-disc": 20, "cells": 18, "cells-simulated": 18}[
+            name.removesuffix(".half")
+        ]
     )
     assert not kinds.keys() & {"PLUGIN", "PLUGIN_V2", "PLUGIN_V3", "NON_ZERO", "NMS", "LOOP_OUTPUT", "CONDITION"}
     assert not kinds["NORMALIZATION"]  # batch norm is in the convolutions

@@ -3,7 +3,7 @@ import pytest
 
 from streamtrack.errors import EngineError
 from streamtrack_engines.engine import DenodetEngine
-from streamtrack_engines.levels import Levels, binning_for
+from streamtrack_engines.levels import CELLS_PX, Levels, binning_for
 
 
 def written(frame, binning=1, polarity="bright"):
@@ -47,6 +47,11 @@ def test_places_and_intensities_are_those_of_the_frame():
     assert found.sigma[0] == 3
     assert found.mass[0] == pytest.approx(frame[:192, :198].sum(dtype=float), rel=0.01)
     assert all(getattr(found, name).dtype == np.float32 for name in ("y", "x", "mass", "sigma"))
+
+
+@pytest.mark.parametrize(("spot_size", "binning"), [(None, 1), (39.0, 1), (40.0, 2), (60.0, 3)])
+def test_only_cells_that_the_network_does_not_know_are_binned(spot_size, binning):
+    assert binning_for(spot_size, CELLS_PX) == binning
 
 
 @pytest.mark.parametrize(("spot_size", "binning"), [(None, 1), (3.0, 1), (6.9, 1), (8.2, 2), (14.0, 4)])

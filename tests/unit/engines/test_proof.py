@@ -35,7 +35,8 @@ class PlainRunner:
 
     def run(self, *, denoise):
         raw = self.frames.view(np.uint8).reshape(1, *self.frames.shape, self.frames.itemsize)
-        table, denoised = self.fault(*self.session.run(["detections", "denoised"], {"frame": raw}))
+        table, *image = self.session.run(None, {"frame": raw})
+        table, denoised = self.fault(table, image[0] if image else None)
         self.advance()
         return table, denoised if denoise else None
 
