@@ -57,8 +57,8 @@ def recipe_for(data: Mapping[str, Any], weights: str, minutes: float | None) -> 
         The images cannot be learnt from, or the weights be learnt on from.
     """
     network, head = network_and_head(weights)
-    data = dict(data)
-    if data.get("spot_size") is None and (size := spot_size_of(data)) is not None:
+    data = {key: value for key, value in data.items() if value is not None}
+    if "spot_size" not in data and (size := spot_size_of(data)) is not None:
         data["spot_size"] = size
     parts = {"network": network, "head": head, "data": data, **_SMALL}
     teacher = {"teacher": weights} if head["kind"] == "presence" else {}  # of what it knows it is to forget nothing
@@ -160,7 +160,8 @@ def said(outcome: HeldOut, data: OwnImages, recipe: Recipe, weights: Path) -> li
     if not data.is_split_by_image:
         lines.append("  all marks are of one movie, whose frames are alike: in another movie it may do worse")
     if outcome.before is not None and after.f1 < outcome.before.f1 - _WORSE:
-        lines.append(f"Training made it worse: keep the old weights, {recipe.weights}; more marked images help most")
+        cure = "more minutes, or more marked images, help"
+        lines.append(f"Training made it worse: keep the old weights, {recipe.weights}; {cure}")
         return lines
     lines.append(f"streamtrack track MOVIE --weights {weights}")
     lines.append(f"{weights.name} carries a part of your images, 128 x 128 px, on which back ends are tried")

@@ -34,7 +34,8 @@ def test_a_table_as_toml_reads_the_same():
 
 
 def test_the_recipe_for_images_is_one_that_can_be_read(folder, tmp_path):
-    table = recipe_for({"kind": "folder", "path": folder}, "denodet", 3.0)
+    not_said = {"spot_size": None, "pixel_size_um": None, "empty_frames": None, "source": None}
+    table = recipe_for({"kind": "folder", "path": folder, **not_said}, "denodet", 3.0)
     write_recipe(table, tmp_path / "recipe.toml")
     recipe = read_recipe(tmp_path / "recipe.toml")
     assert (recipe.weights, recipe.teacher, recipe.minutes) == ("denodet", "denodet", 3.0)
