@@ -24,6 +24,7 @@ from streamtrack.files import remove_file
 from streamtrack.plain import plain
 from streamtrack.protocols import Attended
 from streamtrack.report import COMMANDS_NAME
+from streamtrack.settings import checks_settings
 from streamtrack.sinks.files import check_folder
 from streamtrack.types import MOTION_MODES, FrameResult, SourceInfo, Stream
 from streamtrack.view.actions import act
@@ -44,6 +45,7 @@ DENOISED_EVERY_S = 1 / 15
 """As often as a page shows a frame."""
 
 
+@checks_settings
 class ViewSink:
     """Shows the run in the browser while it is on: newest frame, particles, tracks, losses, commands; and stops it.
 

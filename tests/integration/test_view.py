@@ -270,6 +270,10 @@ def test_in_a_browser(tmp_path):
         tab.until("document.querySelectorAll('#colour option').length > 5")
         tab.until("document.querySelector('#latency').innerText.includes('detect')")
         assert tab.of("document.querySelector('#name').textContent") == "sim:receptor"
+        for chart in ("rate", "found", "latency"):
+            canvas = f"document.querySelector('#chart-{chart}')"
+            pixels = f"{canvas}.getContext('2d').getImageData(0, 0, {canvas}.width, {canvas}.height).data"
+            tab.until(f"{pixels}.filter(value => value).length > 200")
         tab.screenshot(tmp_path / "page.png")
         pixels = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).astype(int)
         assert pixels[5, 5].max() < 40, "dark"

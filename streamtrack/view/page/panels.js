@@ -4,7 +4,7 @@ import { tell } from "./line.js";
 import { column } from "./picture.js";
 import { $, element, item, run, said, short, shown, showList, titled, written } from "./state.js";
 
-export function showState({ stream, denoised, contrast }) {
+export function showState({ stream, denoised }) {
   const { state, about } = run;
   said("name", about.name ?? "");
   document.title = `${about.name} - streamtrack`;
@@ -36,7 +36,6 @@ export function showState({ stream, denoised, contrast }) {
   if ($("stream").options.length !== streams.length) $("stream").replaceChildren(...streams.map((name, i) => new Option(name, i)));
   if (document.activeElement !== $("stream")) $("stream").value = stream;
   $("denoised").checked = denoised;
-  shown.asked.contrast = contrast;
   ["rate", "found", "latency"].forEach(drawChart);
 }
 
