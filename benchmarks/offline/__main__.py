@@ -24,6 +24,9 @@ batch with one worker.
 *tables*: 50 million detections, 500 a frame, of which the linker revises 5 % later, in the stream that a run writes:
 how much more memory is resident while tables, and the summary of tracks, are made of it, and the processor's time. A
 million have to take the same.
+
+*model*: what a frame takes a core, and the process that links, and what a task takes a scheduler, all in time of
+processors; and from these, what 1 PB would take (``docs/cluster.md``).
 """
 
 import json
@@ -34,6 +37,7 @@ from typing import Any
 
 from benchmarks.offline.far import far
 from benchmarks.offline.memory import memory
+from benchmarks.offline.model import model
 from benchmarks.offline.movies import FULL, QUICK, far_away, pixels_of, simulated, store, truth_of
 from benchmarks.offline.peer import peer
 from benchmarks.offline.reading import reading
@@ -47,7 +51,7 @@ from streamtrack.report import versions
 def main() -> None:
     """Run the benchmark, print its figures and write its file."""
     parser = command_parser(__doc__, "two short movies, one pair, 2,000 frames for memory: under a minute")
-    names = ("scaling", "peer", "reading", "memory", "tables")
+    names = ("scaling", "peer", "reading", "memory", "tables", "model")
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="measure these only")
     arguments = parser.parse_args()
     size = QUICK if arguments.quick else FULL
@@ -64,6 +68,7 @@ def main() -> None:
                 "far": far(far_away(size), place, size.pairs),
             },
             "memory": lambda: memory(place, size.memory_frames),
+            "model": lambda: model(paths[:1], pixels[0], place),
             "tables": lambda: tables(place, size.table_rows),
         }
         for name in arguments.only:

@@ -49,7 +49,7 @@ def tracked(movies: Sequence[Path], out: Path, client: Client) -> Took:
     watch = Watch()
     rows = BatchRun(list(movies), out, config, {}, BatchPlan(scheduler=client)).run()
     took = watch.took()
-    if errors := [f"{row.movie}: {row.error}" for row in rows if row.status != "completed"]:
+    if errors := [f"{row.movie} {row.status}: {row.error}" for row in rows if row.status != "completed"]:
         raise RuntimeError("; ".join(errors))
     return took
 
