@@ -86,11 +86,25 @@ def _frozen():
         yield
 
 
+@pytest.fixture(scope="module")
+def engines_as_elsewhere():
+    """Let runs take what a run in a process of its own takes: for comparison with one."""
+    from streamtrack_engines.backends import selection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "ORDER", _ORDER[0])
+        yield
+
+
+_ORDER: list[tuple[str, ...]] = []
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _onnxruntime_first():
     """Let runs take ONNX Runtime, as without the extra openvino: that compiles the graphs for seconds in each run."""
     from streamtrack_engines.backends import selection
 
+    _ORDER.append(selection.ORDER)
     others = tuple(name for name in selection.ORDER if name != "onnxruntime")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selection, "ORDER", ("onnxruntime", *others))

@@ -31,7 +31,7 @@ from streamtrack.simulation.render import add_spots, amplitude_from_snr, round_s
 from streamtrack.simulation.scenarios import Scenario
 from streamtrack_engines.engine import GraphEngine
 from streamtrack_engines.export import ExportSettings, export
-from streamtrack_engines.likeness.camera import Measured
+from streamtrack_engines.likeness.camera import Estimate
 from streamtrack_engines.likeness.command import recipe_table
 from streamtrack_engines.likeness.measure import MovieMeasures, measure_movie
 from streamtrack_engines.training.loop import train
@@ -119,7 +119,7 @@ def measure(name: str, setting: Setting, seed: int) -> tuple[Row, MovieMeasures]
     return row, measures
 
 
-def _share(measured: Measured | None, true: float) -> float | None:
+def _share(measured: Estimate | None, true: float) -> float | None:
     return None if measured is None else measured.value / true
 
 

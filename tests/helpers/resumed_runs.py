@@ -3,7 +3,7 @@
 import streamtrack
 from streamtrack.config import RunConfig
 
-ENGINE = {"kind": "denodet", "threads": 1}
+ENGINE = {"kind": "denodet", "backend": "onnxruntime", "threads": 1}
 SIZE = 96
 TABLES = ("tracks.csv", "tracks.parquet", "detections.parquet")
 

@@ -31,7 +31,7 @@ def movies(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def single(movies, tmp_path_factory):
+def single(movies, tmp_path_factory, engines_as_elsewhere):
     """The folders of what `track` finds in each."""
     folder = tmp_path_factory.mktemp("single")
     for name in NAMES:

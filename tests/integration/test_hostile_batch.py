@@ -18,7 +18,7 @@ from streamtrack.offline.plan import BatchPlan
 
 cluster = pytest.importorskip("streamtrack.offline.cluster", reason="needs the extra 'offline'")
 
-ENGINE = {"kind": "denodet", "threads": 1}
+ENGINE = {"kind": "denodet", "backend": "onnxruntime", "threads": 1}
 N_FRAMES, SIZE = 12, 64
 
 

@@ -136,7 +136,7 @@ def test_a_stream_finds_what_it_finds_by_itself(tmp_path, movie):
     assert list(alone.columns) == [name for name in together.columns if name not in "tczp"]
 
 
-def test_a_killed_run_of_several_streams_is_recovered(tmp_path, movie):
+def test_a_killed_run_of_several_streams_is_recovered(tmp_path, movie, engines_as_elsewhere):
     write_zarr(tmp_path / "m.ome.zarr", movie)
     out = tmp_path / "out"
     whole = streamtrack.track(tmp_path / "m.ome.zarr", source={"channel": "all", "z": "all"}, progress=False)

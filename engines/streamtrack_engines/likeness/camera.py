@@ -33,7 +33,7 @@ Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Estimate:
     """A number with its standard error."""
 
     value: float
@@ -60,9 +60,9 @@ class CameraMeasures:
         Why something could not be measured: by ``gain``, ``offset``, ``read noise``.
     """
 
-    gain: Measured | None
-    offset_counts: Measured | None
-    read_noise_e: Measured | None
+    gain: Estimate | None
+    offset_counts: Estimate | None
+    read_noise_e: Estimate | None
     electron_multiplying: bool
     noise_alike: float
     reasons: Mapping[str, str]
@@ -93,10 +93,10 @@ def _unknown(alike: float, why: str) -> CameraMeasures:
     return CameraMeasures(None, None, None, False, alike, dict.fromkeys(_KNOWN, why))
 
 
-def _known(gain: Measured, offset: Measured, read_variance: Measured, is_em: bool, alike: float) -> CameraMeasures:
+def _known(gain: Estimate, offset: Estimate, read_variance: Estimate, is_em: bool, alike: float) -> CameraMeasures:
     """Return the numbers that are known well enough."""
     read = sqrt(max(read_variance.value, 0.0))
-    read_noise = Measured(read, read_variance.error / (2 * max(read, 1e-6)))
+    read_noise = Estimate(read, read_variance.error / (2 * max(read, 1e-6)))
     measured = dict(zip(_KNOWN, (gain, offset, read_noise), strict=True))
     known = {
         name: each for name, each in measured.items() if gain.value > 0 and each.error <= _KNOWN[name] * abs(each.value)
@@ -106,7 +106,7 @@ def _known(gain: Measured, offset: Measured, read_variance: Measured, is_em: boo
     return CameraMeasures(next(numbers), next(numbers), next(numbers), is_em, alike, reasons)
 
 
-def _why(name: str, gain: Measured) -> str:
+def _why(name: str, gain: Estimate) -> str:
     if name == "read noise" and gain.value > 0:
         return "shot noise outweighs it"
     return "the background is too even, or the movie too short, for the noise to be compared at several brightnesses"
@@ -162,11 +162,11 @@ def _of_window(counts: NDArray[Any], clear: NDArray[np.bool_]) -> tuple[NDArray[
     return where, np.stack([mean, variance, third, n])
 
 
-def _solved(sums: Numbers, again: Sequence[Numbers], factor: int) -> tuple[Measured, Measured, Measured]:
+def _solved(sums: Numbers, again: Sequence[Numbers], factor: int) -> tuple[Estimate, Estimate, Estimate]:
     """Return gain, offset and the variance of the read noise, electrons squared; ``factor`` is 2 for an EMCCD."""
     values = _solve(sums, factor)
     errors = np.std([_solve(each, factor) for each in again], axis=0)
-    gain, offset, read_variance = map(Measured, map(float, values), map(float, errors))
+    gain, offset, read_variance = map(Estimate, map(float, values), map(float, errors))
     return gain, offset, read_variance
 
 

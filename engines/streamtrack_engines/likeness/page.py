@@ -13,7 +13,7 @@ from PIL import Image
 from streamtrack.sinks.contrast import stretch
 from streamtrack.sinks.page.charts import Series, chart
 from streamtrack.sinks.page.html import POLICY, STYLE
-from streamtrack_engines.likeness.camera import Measured
+from streamtrack_engines.likeness.camera import Estimate
 from streamtrack_engines.likeness.measure import MovieMeasures
 
 PAGE = "likeness.html"
@@ -111,7 +111,7 @@ def facts_of(measures: MovieMeasures) -> list[tuple[str, str]]:
     return facts
 
 
-def _said(measured: Measured | None) -> str:
+def _said(measured: Estimate | None) -> str:
     return "not measured" if measured is None else f"{measured.value:.4g} ± {measured.error:.2g}"
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from streamtrack_engines.likeness.camera import Measured
+from streamtrack_engines.likeness.camera import Estimate
 
 AREA_PX = 512
 """Densities are particles per image of this side."""
@@ -54,7 +54,7 @@ class ParticleMeasures:
         On how many spots width and heights are based.
     """
 
-    sigma_px: Measured | None
+    sigma_px: Estimate | None
     amplitude_counts: tuple[float, ...] | None
     amplitude_log_sd: float | None
     density: float
@@ -75,7 +75,7 @@ def measure_particles(movie: NDArray[Any], detections: pd.DataFrame, tracks: pd.
     if fits is None:
         return ParticleMeasures(None, None, None, density, steps, speeds, share, 0)
     sigma, height, height_error = fits
-    width = Measured(float(np.median(sigma)), float(1.25 * np.std(sigma) / np.sqrt(len(sigma))))
+    width = Estimate(float(np.median(sigma)), float(1.25 * np.std(sigma) / np.sqrt(len(sigma))))
     spread = float(np.var(np.log(height)) - np.mean((height_error / height) ** 2))
     quantiles = tuple(np.quantile(height, (0.05, 0.25, 0.5, 0.75, 0.95)).tolist())
     return ParticleMeasures(width, quantiles, sqrt(max(spread, 0.0)), density, steps, speeds, share, len(sigma))

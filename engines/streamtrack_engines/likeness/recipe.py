@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from streamtrack_engines.likeness.camera import Measured
+from streamtrack_engines.likeness.camera import Estimate
 from streamtrack_engines.likeness.measure import MovieMeasures
 
 MINUTES = 20.0
@@ -89,7 +89,7 @@ def weights_for(measures: MovieMeasures) -> str:
     return "denodet-local" if uneven else "denodet"
 
 
-def _around(measured: Measured | None, share: float) -> Range | None:
+def _around(measured: Estimate | None, share: float) -> Range | None:
     """Return what a number may be: its error, and a share of it to either side."""
     if measured is None:
         return None

@@ -30,7 +30,7 @@ _DARKEST = -7.5  # noise units
 _LEAST_NOISE_COUNTS = 0.3  # the rounding to whole counts alone
 
 
-class Rise(nn.Module):
+class CellRise(nn.Module):
     """To twice the size, each feature repeated, added to the encoder's there, and a block."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
@@ -71,7 +71,7 @@ class CellNetwork(Network):
         steps = zip((_BLOCK_PX**2 * n_frames, *widths[:-1]), widths, strict=True)
         self.down = nn.ModuleList(Convolutions(n_in, n_out) for n_in, n_out in steps)
         rises = zip(widths[:0:-1], widths[-2::-1], strict=True)
-        self.up = nn.ModuleList(Rise(n_in, n_out) for n_in, n_out in rises)
+        self.up = nn.ModuleList(CellRise(n_in, n_out) for n_in, n_out in rises)
         self.found_head = nn.Conv2d(widths[0], 4 * len(head_bias), 1)
         with torch.no_grad():
             self.found_head.bias.copy_(torch.tensor(head_bias).repeat_interleave(4))  # type: ignore[union-attr]

@@ -57,6 +57,11 @@ def recipe_for(data: Mapping[str, Any], weights: str, minutes: float | None) -> 
         The images cannot be learnt from, or the weights be learnt on from.
     """
     network, head = network_and_head(weights)
+    if head["kind"] not in ("presence", "disc"):
+        raise ConfigError(
+            f"weights {weights} find what simulated spots do not teach (head {head['kind']!r}): begin with --from "
+            f"{DEFAULT_WEIGHTS}, with --spot-size for large particles"
+        )
     data = {key: value for key, value in data.items() if value is not None}
     if "spot_size" not in data and (size := spot_size_of(data)) is not None:
         data["spot_size"] = size

@@ -53,7 +53,7 @@ class Marks:
 
 
 class OwnImages:
-    """What `Folder` and `Clicks` have in common; both are frozen dataclasses with these settings."""
+    """What `ImageFolder` and `Clicks` have in common; both are frozen dataclasses with these settings."""
 
     path: Path
     spot_size: float | None
@@ -174,7 +174,7 @@ class OwnImages:
 
 @checks_settings
 @dataclass(frozen=True, slots=True)
-class Folder(OwnImages):
+class ImageFolder(OwnImages):
     """Images in a folder, each with a table of points or a label mask beside it, mixed with simulated crops.
 
     Of ``cell.tif`` the table is ``cell.csv`` or ``cell_points.csv`` (napari, TrackMate, Fiji, streamtrack; also

@@ -90,6 +90,7 @@ ELSEWHERE = {
     "streamtrack stop results": "test_stopping",
     "streamtrack bench --fps 100": "bench/",
     "streamtrack train recipe.toml --out run": "training/",
+    "streamtrack track nuclei.tif --engine cells": "test_cell_weights",
     "streamtrack train my_images --out my_weights": "training/test_own_images_command",
     "streamtrack train movie.tif --points points.csv --out my_weights": "training/test_own_images_command",
     "streamtrack track movie.tif --weights my_weights/weights.onnx": "training/test_own_images_command",
