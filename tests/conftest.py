@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import gc
 import itertools
 import math
 import os
@@ -84,6 +85,13 @@ def _frozen():
     """Keep the collector away from all tests and libraries: each run would look through them, for half a second."""
     with frozen_gc():
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected(_frozen):
+    """What a module leaves is garbage; of what all of them leave, memory would be full."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

@@ -44,8 +44,10 @@ def is_tiff(path: str) -> bool:
     if is_address(path):
         return False
     if file.is_dir():
+        if is_zarr(path) or any(is_zarr(str(each)) for each in folders(file)):
+            return False  # one movie, or several
         inside = (each for folder in (file, *folders(file)) for each in folder.iterdir())
-        return not is_zarr(path) and any(each.suffix.lower() in TIFF_ENDINGS for each in inside)
+        return any(each.suffix.lower() in TIFF_ENDINGS for each in inside)
     return file.name == NDTIFF_INDEX or file.suffix.lower() in TIFF_ENDINGS or _first_bytes(file) in TIFF_MARKS
 
 

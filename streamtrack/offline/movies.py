@@ -5,7 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -96,22 +96,41 @@ def _tables(text: str) -> Iterator[dict[str, Any]]:
 
 
 def _in_place(path: str) -> Iterator[dict[str, Any]]:
-    """Yield the table of a movie, or those of the movies in a folder that is none itself."""
+    """Yield the table of a movie, or those of the movies in a folder that is none itself.
+
+    A folder that a source opens by its name, and then cannot read as one movie, is one of the files in it.
+    """
+    whole: dict[str, Any] | None = None
     try:
-        yield _absolute(source_from_text(path))
-        return
+        whole = _absolute(source_from_text(path))
     except SourceError:
         if not os.path.isdir(path):
             raise
-    inside = []
-    for child in sorted(Path(path).iterdir()):
-        try:
-            inside.append(_absolute(source_from_text(str(child))))
-        except SourceError:  # what else lies there
-            continue
-    if not inside:
+    if whole is not None and (not os.path.isdir(path) or _opens(whole)):
+        yield whole
+        return
+    inside = list(_inside(Path(path)))
+    if whole is not None and not any(os.path.isfile(table["path"]) and _opens(table) for table in inside):
+        yield whole  # its error will be said
+    elif inside:
+        yield from inside
+    else:
         raise ConfigError(f"no movie that an installed source opens lies in {path}")
-    yield from inside
+
+
+def _inside(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the table of each movie that lies in a folder."""
+    for child in sorted(folder.iterdir()):
+        with suppress(SourceError):  # what else lies there
+            yield _absolute(source_from_text(str(child)))
+
+
+def _opens(table: Mapping[str, Any]) -> bool:
+    try:
+        with foreign_errors(SourceError, str(table.get("path"))), closing(_open(table)):
+            return True
+    except StreamtrackError:
+        return False
 
 
 def _absolute(table: dict[str, Any]) -> dict[str, Any]:

@@ -162,7 +162,8 @@ class Hub:
             elif not asleep:
                 asleep = True
                 await self._ask({"ask": "nothing"})
-            await asyncio.sleep(max(0.001, PICTURE_EVERY_S - (time.monotonic() - began_s)))
+            pause_s = PICTURE_EVERY_S if self.pages else STATE_EVERY_S / 2
+            await asyncio.sleep(max(0.001, pause_s - (time.monotonic() - began_s)))
 
     def _take(self, news: Message) -> None:
         if "streams" in news.head:

@@ -1,3 +1,5 @@
+import pytest
+
 from streamtrack.sinks.denoised import DenoisedSink
 from streamtrack.sinks.overview import OverviewSink
 from streamtrack.sinks.page import ReportSink
@@ -27,5 +29,10 @@ class TestReportSink(SinkTests):
 
 
 class TestViewSink(SinkTests):
+    @pytest.fixture(autouse=True)
+    def _soon_over(self, monkeypatch):
+        """Its server does not wait for a report that never comes."""
+        monkeypatch.setattr("streamtrack.view.sink.TOLD_S", 0.0)
+
     def make_sink(self):
         return ViewSink()

@@ -31,6 +31,23 @@ def test_patterns_folders_and_paths(tmp_path):
     assert (simulated.name, simulated.error, simulated.info.n_frames) == ("sim_vesicle_8_64", "", 8)
 
 
+def test_a_folder_of_movies_is_not_taken_for_one(tmp_path):
+    """Of several kinds, or a stack a file: none is left out."""
+    write(tmp_path / "mixed" / "c1.ome.zarr")
+    write(tmp_path / "mixed" / "c2.ome.zarr")
+    stack = np.ones((4, 32, 32), np.uint16)
+    tifffile.imwrite(tmp_path / "mixed" / "nuclei.tif", stack, photometric="minisblack")
+    assert names(find([tmp_path / "mixed"], {})) == ["c1", "c2", "nuclei"]
+    (tmp_path / "stacks").mkdir()
+    for name in ("m1", "m2"):
+        tifffile.imwrite(tmp_path / "stacks" / f"{name}.tif", stack, photometric="minisblack")
+    assert names(find([tmp_path / "stacks"], {})) == ["m1", "m2"]
+    (tmp_path / "frames").mkdir()
+    for index in range(3):
+        tifffile.imwrite(tmp_path / "frames" / f"t{index:03}.tif", stack[0])
+    assert [(movie.name, movie.info.n_frames) for movie in find([tmp_path / "frames"], {})] == [("frames", 3)]
+
+
 def test_files_of_one_name_take_their_folders_names(tmp_path):
     for day in ("monday", "tuesday"):
         write(tmp_path / day / "cell.zarr")
