@@ -65,6 +65,14 @@ def _read(name: str, value: str | None) -> Any:
         raise ConfigError(f"{name} is a number, and not {value!r}") from None
 
 
+def _said(refusal: HTTPError) -> dict[str, Any]:
+    try:
+        said: dict[str, Any] = json.load(refusal)
+    except ValueError:
+        return {"error": f"the view is too busy ({refusal.code}): use 'streamtrack stop' to end the run"}
+    return said
+
+
 def _ask(folder: Path, what: str, settings: dict[str, Any] | None) -> dict[str, Any]:
     try:
         address, _, token = json.loads((folder / VIEW_NAME).read_text(encoding="utf-8"))["address"].partition("#token=")
@@ -76,7 +84,7 @@ def _ask(folder: Path, what: str, settings: dict[str, Any] | None) -> dict[str, 
         with build_opener(ProxyHandler({})).open(request, timeout=ANSWER_S) as answer:
             said: dict[str, Any] = json.load(answer)
     except HTTPError as error:
-        said = json.load(error)
+        said = _said(error)
     except (OSError, ValueError) as error:
         raise ConfigError(f"the run in {folder} does not answer ({one_line(error)}): is it over?") from error
     return said

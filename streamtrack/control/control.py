@@ -327,6 +327,8 @@ class Control:
     def _mark(self, text: str, last: FrameResult | None) -> Made:
         if not isinstance(text, str) or not 0 < len(text) <= LONGEST_MARK:
             raise ControlRefused(f"a mark is a text of 1 to {LONGEST_MARK} characters")
+        if any(0xD800 <= ord(letter) < 0xE000 for letter in text):
+            raise ControlRefused("a mark is a text that can be written as UTF-8")
         return Made(None, text)
 
     def _now_threshold(self) -> float | None:

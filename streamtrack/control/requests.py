@@ -1,5 +1,6 @@
 """Requests to change a run while it runs: where they wait, how they are answered, and where that is written down."""
 
+import reprlib
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
@@ -18,6 +19,8 @@ VALID_S = 30.0
 """A request that the loop has not come to by then is not carried out any more: nobody expects it."""
 WAIT_S = 10.0
 """How long a caller waits unless he says otherwise."""
+LONGEST_KEPT = 1000
+"""Characters of what was asked for."""
 MOST_KEPT = 1000
 """Changes that the report lists; ``commands.jsonl`` has all."""
 
@@ -151,10 +154,11 @@ class Changes:
 
     def add(self, asked: Asked, where: Mapping[str, Any], fate: str, **more: Any) -> dict[str, Any]:
         """Add a change, or one that was refused, and return its line."""
+        more = {key: _kept(value) if key == "wanted" else value for key, value in more.items()}
         line = {
             "fate": fate,
             "change": asked.change,
-            **({"rule": asked.rule} if asked.rule else {}),
+            **({"rule": _kept(asked.rule)} if asked.rule else {}),
             **where,
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "who": asked.who,
@@ -180,3 +184,11 @@ class Changes:
         """Return the changes for the report, and how many there are besides."""
         with self._lock:
             return {"changes": [*self._kept], "changes_left_out": self._left_out}
+
+
+def _kept(wanted: object) -> int | float | str | None:
+    """Return what is written down of something that may be anything: a number, or a text that is not too long."""
+    if wanted is None or isinstance(wanted, bool | float) or (isinstance(wanted, int) and abs(wanted) < 2**63):
+        return wanted
+    text = wanted if isinstance(wanted, str) else reprlib.repr(wanted)
+    return text[:LONGEST_KEPT].encode("utf-8", "backslashreplace").decode()

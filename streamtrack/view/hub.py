@@ -25,6 +25,8 @@ ANSWER_S = 10.0
 PAGE_S = 10.0
 """How long a page may take for one message before it is left out."""
 TAIL_FRAMES = 200
+MOST_POINTS = 100_000
+"""Of the tails that a page is given at a time."""
 
 
 class Onlooker:
@@ -36,6 +38,8 @@ class Onlooker:
         """Newest frame that it got."""
         self.news = asyncio.Event()
         self.state_due = True
+        self.doing: set[asyncio.Task[None]] = set()
+        """What it waits for."""
         self.told = 0
         """How many points of the history it has."""
 
@@ -48,11 +52,27 @@ class Line:
         self._turn = asyncio.Lock()
 
     async def ask(self, question: Mapping[str, Any]) -> Message:
-        """Return the answer; raises OSError, EOFError or TimeoutError where none comes."""
-        async with self._turn, asyncio.timeout(ANSWER_S):
-            self._writer.write(packed(question, ()))
-            await self._writer.drain()
-            return await receive_soon(self._reader)
+        """Return the answer; raises OSError, EOFError or TimeoutError where none comes.
+
+        Whoever asked may go: the answer is read all the same, or the next one would be given his.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._ask(question)))
+
+    async def _ask(self, question: Mapping[str, Any]) -> Message:
+        async with self._turn:
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    self._writer.write(packed(question, ()))
+                    await self._writer.drain()
+                    return await receive_soon(self._reader)
+            except BaseException:
+                self._writer.close()
+                raise
+
+
+def _is_urgent(what: Mapping[str, Any]) -> bool:
+    """Return whether this makes the run do less."""
+    return what.get("do") == "stop" or (what.get("do") == "mode" and what.get("mode") != "armed")
 
 
 class Over(Exception):
@@ -64,16 +84,17 @@ class Hub:
 
     Parameters
     ----------
-    line
-        To the run.
+    look, act, urgent
+        Lines to the run: for news, for changes, and for what must not wait for these.
     about
         What there is to know of the movie.
     log
         The commands of the run.
     """
 
-    def __init__(self, line: Line, about: Mapping[str, Any], log: NewestLines) -> None:
-        self._line, self.about, self._log = line, dict(about), log
+    def __init__(self, look: Line, act: Line, urgent: Line, about: Mapping[str, Any], log: NewestLines) -> None:
+        self._line, self._act, self._urgent = look, act, urgent
+        self.about, self._log = dict(about), log
         self.pages: set[Onlooker] = set()
         self.state: dict[str, Any] = {}
         self.ending: dict[str, Any] | None = None
@@ -114,9 +135,9 @@ class Hub:
         if self.ending is not None:
             return {"error": "the run is over"}
         try:
-            return (await self._ask(what)).head
-        except (Over, OSError, EOFError, TimeoutError):
-            return {"error": "the run is over"}
+            return (await (self._urgent if _is_urgent(what) else self._act).ask(what)).head
+        except (OSError, EOFError, TimeoutError):
+            return {"error": "the run does not answer: Ctrl-C in its terminal, or 'streamtrack stop', ends it"}
 
     def show(self, wishes: Mapping[str, Any]) -> None:
         """Take what a page wants to see: stream, denoised, contrast; raises ValueError."""
@@ -249,6 +270,8 @@ class Hub:
 
     def _picture_for(self, page: Onlooker) -> bytes:
         tail = [each for each in self._tail if page.index < each[0] <= self._index]
+        while len(tail) > 1 and sum(len(ids) for _, _, ids in tail) > MOST_POINTS:
+            tail = tail[len(tail) // 2 :]
         page.index = self._index
         yx = np.concatenate([each[1] for each in tail], axis=1) if tail else np.empty((2, 0), np.float32)
         ids = np.concatenate([each[2] for each in tail]) if tail else np.empty(0, np.int32)

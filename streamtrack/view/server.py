@@ -23,10 +23,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from streamtrack.view.hub import Hub, Line, Onlooker
 from streamtrack.view.log import NewestLines
-from streamtrack.view.wire import MOST_PART, packed
+from streamtrack.view.wire import ACT, LOOK, MOST_PART, URGENT, packed
 
 PAGE = Path(__file__).with_name("page")
 SCRIPTS = ("view.js", "line.js", "panels.js", "picture.js", "state.js")
@@ -38,6 +39,8 @@ FILES = {
 MOST_CONNECTIONS = 64
 MOST_MESSAGE = 1 << 16
 """Bytes of a message from a page."""
+MOST_AT_ONCE = 4
+"""Changes that a page may wait for."""
 MOST_PER_S = 50
 """Messages from one page in a second; what it has drawn counts."""
 TOKEN_S = 5.0
@@ -53,6 +56,19 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 DENIED, TOO_MUCH = 4401, 4429
+
+
+class Impatient(H11Protocol):
+    """HTTP that closes a connection which asks for nothing: other users of this computer would keep its owner out."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait."""
+        super().connection_made(transport)
+        self.loop.call_later(TOKEN_S, self._close_if_silent)
+
+    def _close_if_silent(self) -> None:
+        if self.cycle is None and self.transport.get_protocol() is self:
+            self.transport.close()
 
 
 class PageServer:
@@ -119,7 +135,7 @@ class PageServer:
         except ValueError as error:
             return JSONResponse({"error": str(error)}, 400, HEADERS)
         who = {"who": settings.get("who", "python")}
-        outcome = await self._hub.do({**settings, **who, "do": request.path_params["what"]})
+        outcome = await self._hub.do({**settings, **who, "ask": None, "do": request.path_params["what"]})
         return JSONResponse(outcome, 409 if "error" in outcome else 200, HEADERS)
 
     async def _page(self, socket: WebSocket) -> None:
@@ -161,8 +177,17 @@ class PageServer:
                 with suppress(ValueError, TypeError, LookupError):
                     self._hub.show(said["show"])
             if isinstance(said.get("do"), str):
-                outcome = await self._hub.do({**said, "ask": None, "who": "page"})
-                await page.socket.send_text(json.dumps({"outcome": outcome, "of": said}))
+                if len(page.doing) >= MOST_AT_ONCE and said["do"] != "stop":
+                    await page.socket.send_text(json.dumps({"outcome": {"error": "wait for what was asked before"}}))
+                    continue
+                task = asyncio.create_task(self._do(page, said))
+                page.doing.add(task)
+                task.add_done_callback(page.doing.discard)
+
+    async def _do(self, page: Onlooker, said: dict[str, Any]) -> None:
+        outcome = await self._hub.do({**said, "ask": None, "who": "page"})
+        with suppress(RuntimeError, OSError):  # the page is gone
+            await page.socket.send_text(json.dumps({"outcome": outcome, "of": said}))
 
     async def _heard(self, socket: WebSocket) -> dict[str, Any]:
         try:
@@ -184,8 +209,12 @@ def _table(text: str | bytes) -> dict[str, Any]:
 
 async def serve(settings: dict[str, Any]) -> None:
     """Serve the view until its run is over."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", settings["line"], limit=MOST_PART)
-    writer.write(packed({"key": settings["key"]}, ()))
+    lines = []
+    for purpose in (LOOK, ACT, URGENT):
+        reader, writer = await asyncio.open_connection("127.0.0.1", settings["line"], limit=MOST_PART)
+        writer.write(settings["key"].encode() + purpose)
+        lines.append((reader, writer))
+    writer = lines[0][1]
     try:
         door = socket.create_server(("127.0.0.1", settings["port"]))
     except OSError as error:
@@ -193,9 +222,11 @@ async def serve(settings: dict[str, Any]) -> None:
         await writer.drain()
         return
     port = door.getsockname()[1]
-    hub = Hub(Line(reader, writer), settings["about"], NewestLines(Path(settings["log"])))
+    look, act, urgent = (Line(*each) for each in lines)
+    hub = Hub(look, act, urgent, settings["about"], NewestLines(Path(settings["log"])))
     config = uvicorn.Config(
         PageServer(hub, settings["token"], port).app,
+        http=Impatient,
         log_level="critical",
         limit_concurrency=MOST_CONNECTIONS,
         ws_max_size=MOST_MESSAGE,

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import os
 import secrets
 import shutil
 import socket
@@ -29,7 +30,7 @@ from streamtrack.sinks.files import check_folder
 from streamtrack.types import MOTION_MODES, FrameResult, SourceInfo, Stream
 from streamtrack.view.actions import act
 from streamtrack.view.recent import Recent, measured
-from streamtrack.view.wire import Message, receive, send
+from streamtrack.view.wire import ACT, KEY_BYTES, LOOK, URGENT, Message, hello, receive, send
 from streamtrack.waiting import STEP_S, joined_within, within
 
 VIEW_NAME = "view.json"
@@ -71,6 +72,7 @@ class ViewSink:
         self._server: _Server | None = None
         self._shows_denoised = False
         self._denoise_next_s = 0.0
+        self._gives_denoised = False
         self._folder = Path()
         self._live = False
 
@@ -118,8 +120,9 @@ class ViewSink:
     def write(self, result: FrameResult) -> None:
         """Keep a result until it is asked for, or the next one comes."""
         if result.denoised is not None:
+            self._gives_denoised = True
             self._denoise_next_s = time.monotonic() + DENOISED_EVERY_S
-        elif self._shows_denoised:
+        elif self._shows_denoised and self._gives_denoised:
             return self._of(result).add_places(result)
         self._of(result).add(result)
         return None
@@ -134,8 +137,8 @@ class ViewSink:
         """Take the address away; the pages see the run until its report is there."""
         if self._server is not None:
             self._server.lasts_for(TOLD_S)
-        with suppress(OSError):
-            remove_file(self._folder / VIEW_NAME)
+            with suppress(OSError):
+                remove_file(self._folder / VIEW_NAME)
 
     def tell(self, report: Mapping[str, Any]) -> None:
         """Tell the pages how the run ended, and end the server."""
@@ -187,7 +190,7 @@ class ViewSink:
         values = np.stack([*columns.values()]) if columns else np.empty((0, len(result.detections)), np.float32)
         here = np.stack([result.detections.y, result.detections.x]).astype(np.float32)
         parts = [frame.pixels, here, result.tracks.particle.astype(np.int32), values, places, particles]
-        said["picture"] = {
+        picture = {
             "index": frame.index,
             "time_s": frame.time_s,
             "since_ns": frame.grabbed_ns if self._live else result.stamps.decided,
@@ -198,6 +201,7 @@ class ViewSink:
             "denoised": result.denoised is not None,
             "commands": [{"rule": each.rule, **_place(asdict(each.event))} for each in result.commands],
         }
+        said["picture"] = plain(picture)
         return said, parts if result.denoised is None else [*parts, np.ascontiguousarray(result.denoised)]
 
 
@@ -228,23 +232,28 @@ class _Server:
         self._answer = answer
         self._over = threading.Event()
         self._end_s = math.inf
-        token = secrets.token_urlsafe(24)
+        token, key = secrets.token_urlsafe(24), secrets.token_hex(KEY_BYTES // 2)
         with socket.create_server(("127.0.0.1", 0)) as door:
             door.settimeout(STEP_S)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "streamtrack.view.server"],
+                [sys.executable, "-P", "-m", "streamtrack.view.server"],  # not what lies in the current folder
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 **_apart(),
             )
-            key = secrets.token_hex(16)
             settings = {"line": door.getsockname()[1], "key": key, "token": token, "port": port, "about": about}
             settings["log"] = str(log.absolute())
-            self._line = self._called_back(door, json.dumps(settings).encode(), key)
+            self._tell(json.dumps(settings).encode())
+            self._lines = self._called_back(door, key.encode())
         self.address = f"http://127.0.0.1:{self._served_at()}/#token={token}"
-        self._thread = threading.Thread(target=self._listen, name="streamtrack-view", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._listen, args=(line,), name="streamtrack-view", daemon=True)
+            for line in self._lines.values()
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def pid(self) -> int:
@@ -258,10 +267,12 @@ class _Server:
     def close(self, ending: Mapping[str, Any]) -> None:
         """Say how the run ended, and leave; a server that stays is killed."""
         self._over.set()
-        joined_within(self._thread, LEAVE_S)
+        for thread in self._threads:
+            joined_within(thread, LEAVE_S)
         with suppress(OSError):
-            send(self._line, {"over": ending})
-        self._line.close()
+            send(self._lines[LOOK], {"over": ending})
+        for line in self._lines.values():
+            line.close()
         if not within(LEAVE_S, self._has_ended):
             self._process.kill()
         if self._process.stderr is not None:
@@ -271,27 +282,35 @@ class _Server:
         time.sleep(min(step_s, LOOK_S))
         return self._process.poll() is not None
 
-    def _called_back(self, door: socket.socket, settings: bytes, key: str) -> socket.socket:
-        """Return the line to the server, once it has begun and said the key; raises SinkError."""
+    def _tell(self, settings: bytes) -> None:
         stdin = self._process.stdin
         if stdin is not None:
             with suppress(OSError):  # it died; its exit code says so
                 stdin.write(settings)
                 stdin.close()
+        self._process.stdin = None
+
+    def _called_back(self, door: socket.socket, key: bytes) -> dict[bytes, socket.socket]:
+        """Return the lines to the server, once it has begun and said the key on each; raises SinkError."""
+        lines: dict[bytes, socket.socket] = {}
         end_s = time.monotonic() + START_S
         while time.monotonic() < end_s and self._process.poll() is None:
             with suppress(TimeoutError):
                 line, _ = door.accept()
-                with suppress(OSError, ValueError):
-                    hello = receive(line, START_S)
-                    if hello is not None and secrets.compare_digest(str(hello.head.get("key")), key):
-                        return line
-                line.close()
+                said = b""
+                with suppress(OSError):
+                    said = hello(line)
+                if secrets.compare_digest(said[:-1], key) and said[-1:] in (LOOK, ACT, URGENT):
+                    lines[said[-1:]] = line
+                else:  # somebody else on this computer
+                    line.close()
+            if len(lines) == len((LOOK, ACT, URGENT)):
+                return lines
         raise SinkError(f"the view could not begin: {self._last_words()}")
 
     def _served_at(self) -> int:
         with suppress(OSError, ValueError):
-            said = receive(self._line, START_S)
+            said = receive(self._lines[LOOK], START_S)
             if said is not None and "port" in said.head:
                 return int(said.head["port"])
             if said is not None and "error" in said.head:
@@ -304,13 +323,13 @@ class _Server:
         lines = said.decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"its server gave no sign within {START_S:g} s"
 
-    def _listen(self) -> None:
+    def _listen(self, line: socket.socket) -> None:
         """Answer until the run is over, or the server gone: that ends the view, and nothing else."""
         with suppress(OSError, ValueError):
             while not self._over.is_set() and time.monotonic() < self._end_s:
-                asked = receive(self._line, STEP_S)
+                asked = receive(line, STEP_S)
                 if asked is not None:
-                    send(self._line, *self._safely(asked))
+                    send(line, *self._safely(asked))
 
     def _safely(self, asked: Message) -> tuple[dict[str, Any], list[Any]]:
         try:

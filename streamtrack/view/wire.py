@@ -16,6 +16,11 @@ MOST_HEAD = 1 << 24
 """Bytes of JSON in one message."""
 MOST_PART = 1 << 31
 _LENGTH = struct.Struct("<I")
+KEY_BYTES = 32
+LOOK, ACT, URGENT = b"l", b"a", b"u"
+"""What a line is for: pictures and states; changes, which may take seconds; stop and disarm, which wait for none."""
+HELLO_S = 1.0
+"""How long a caller may take to say who it is."""
 
 
 class Message(NamedTuple):
@@ -51,6 +56,12 @@ async def receive_soon(line: asyncio.StreamReader) -> Message:
         raise ConnectionError(f"a message begins with {length} bytes of text")
     head = json.loads(await line.readexactly(length))
     return Message(head, [bytearray(await line.readexactly(size)) for size in head.pop("parts")])
+
+
+def hello(line: socket.socket) -> bytes:
+    """Return key and purpose, the first that a line has to say; raises OSError."""
+    line.settimeout(HELLO_S)
+    return bytes(_exactly(line, KEY_BYTES + 1))
 
 
 def receive(line: socket.socket, wait_s: float) -> Message | None:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import browsers
@@ -17,6 +18,7 @@ import pytest
 import running
 from PIL import Image
 
+from streamtrack.control.requests import Asked, Request
 from streamtrack.errors import SinkError
 
 views = pytest.importorskip("views", reason="needs the extra 'view'")
@@ -216,6 +218,88 @@ def test_a_page_that_takes_nothing_keeps_nobody_waiting(tmp_path):
 
 
 # ---- what the run and the view do to each other
+
+
+class Busy(views.Run):
+    """A run in which no frame comes: what was asked for waits."""
+
+    def mark(self, text, who):
+        request = Request(Asked("mark", text, who), lambda last: None)
+        self.asked = request
+        return request
+
+
+def test_stop_waits_for_nothing_that_was_asked_before(tmp_path):
+    run = Busy()
+    with views.viewed(tmp_path, run) as sink, views.guest(sink) as one, views.guest(sink) as other:
+        for guest in (one, one, one, other):
+            guest.say(do="mark", text="never answered")
+        began_s = time.monotonic()
+        one.say(do="stop")
+        assert run.stopped.wait(30)
+        assert time.monotonic() - began_s < 2
+        run.stopped.clear()
+        assert views.ask(sink, "POST", "/api/stop", bearer(sink))[0] == 200
+        assert run.stopped.is_set()
+
+
+def test_answers_stay_with_who_asked(tmp_path):
+    """Also where a page goes while it waits, or takes nothing."""
+    run = Busy()
+    with views.viewed(tmp_path, run) as sink:
+        for _ in range(3):
+            with views.guest(sink) as guest:
+                guest.until(lambda heard: isinstance(heard, dict) and "state" in heard)
+                guest.say(do="mark", text="gone")
+                time.sleep(0.1)
+        status, _, said = views.ask(sink, "POST", "/api/nonsense", bearer(sink))
+        assert (status, "unknown: nonsense" in said) == (409, True)
+        with views.guest(sink) as guest:
+            assert guest.until(lambda heard: isinstance(heard, dict) and "frames" in heard.get("state", {}))
+
+
+def test_connections_that_ask_for_nothing_are_closed(sink, monkeypatch):
+    port, _ = views.parts_of(sink)
+    lines = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(70)]
+    began_s = time.monotonic()
+    assert lines[0].recv(1) == b""
+    assert time.monotonic() - began_s < 15
+    give_up_s = time.monotonic() + 15
+    while views.ask(sink, "GET", "/")[0] != 200:
+        assert time.monotonic() < give_up_s
+    for line in lines:
+        line.close()
+
+
+def test_an_engine_that_denoises_nothing_is_shown_all_the_same(tmp_path):
+    results = [replace(result, denoised=None) for result in views.example_results()]
+    with views.viewed(tmp_path, results=results[:1]) as sink, views.guest(sink) as guest:
+        guest.say(show={"denoised": True})
+        guest.until(lambda heard: isinstance(heard, dict) and heard.get("shown", {}).get("denoised"))
+        give_up_s = time.monotonic() + 30
+        while not sink.wants_denoised(1):
+            assert time.monotonic() < give_up_s
+        for result in results[1:]:
+            sink.write(result)
+        last = f'"index": {results[-1].frame.index}'.encode()
+        guest.until(lambda heard: isinstance(heard, bytes) and last in heard[:2000])
+
+
+def test_a_time_that_is_no_number_is_null(tmp_path):
+    result = views.example_results()[0]
+    result = replace(result, frame=replace(result.frame, time_s=float("nan")))
+    with views.viewed(tmp_path, results=[result]) as sink, views.guest(sink) as guest:
+        picture = guest.until(lambda heard: isinstance(heard, bytes))
+    length = int.from_bytes(picture[:4], "little")
+    assert json.loads(picture[4 : 4 + length], parse_constant=pytest.fail)["time_s"] is None
+
+
+def test_files_in_the_current_folder_are_not_run(tmp_path, monkeypatch):
+    (tmp_path / "random.py").write_text("import pathlib; pathlib.Path('ran').touch()")
+    monkeypatch.chdir(tmp_path)
+    with views.viewed(tmp_path) as sink:
+        assert sink.address
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_address_is_for_its_user_only_and_goes_with_the_run(tmp_path):

@@ -1,6 +1,6 @@
 // The line to the server.
 
-import { alarm, run, said } from "./state.js";
+import { alarm, run, said, shown } from "./state.js";
 
 const AGAIN_MS = 1500;
 const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? "";
@@ -10,7 +10,12 @@ let socket = null;
 export function connect(hear, take) {
   socket = new WebSocket(`ws://${location.host}/pages`);
   socket.binaryType = "arraybuffer";
-  socket.onopen = () => { socket.send(JSON.stringify({ token })); said("line", ""); };
+  socket.onopen = () => {
+    run.history.length = 0; // the server tells all of it, and the tails, anew
+    shown.tails.clear();
+    socket.send(JSON.stringify({ token }));
+    said("line", "");
+  };
   socket.onmessage = (event) => (typeof event.data === "string" ? hear(JSON.parse(event.data)) : take(event.data));
   socket.onclose = (event) => {
     if (run.over) return;
@@ -20,6 +25,12 @@ export function connect(hear, take) {
   };
 }
 
+// Returns whether it was sent.
 export function tell(message) {
-  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+  if (socket?.readyState !== WebSocket.OPEN) {
+    if (message.do) alarm(`NOT sent, there is no connection: ${message.do}. Ctrl-C in the terminal ends the run, and so does 'streamtrack stop'.`);
+    return false;
+  }
+  socket.send(JSON.stringify(message));
+  return true;
 }

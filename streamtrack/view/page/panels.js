@@ -6,6 +6,8 @@ import { $, element, item, run, said, short, shown, showList, titled, written } 
 
 export function showState({ stream, denoised }) {
   const { state, about } = run;
+  if (shown.stream !== stream) shown.tails.clear(); // another movie
+  shown.stream = stream;
   said("name", about.name ?? "");
   document.title = `${about.name} - streamtrack`;
   said("mode", state.mode ?? "", state.mode === "armed" ? "armed" : "");

@@ -101,7 +101,7 @@ function listen() {
   new ResizeObserver(() => { shown.dirty = true; }).observe(screen);
 }
 
-function stop() { tell({ do: "stop" }); said("line", "stopping", "bad"); }
+function stop() { if (tell({ do: "stop" })) said("line", "stopping", "bad"); }
 function fit() { place.zoom = 0; shown.dirty = true; }
 function freeze() {
   shown.frozen = !shown.frozen;
