@@ -32,7 +32,7 @@ COMMANDS = (
 )
 """Modules here, each with a function of its name, or with an app of several."""
 PLUGIN_HELP = {
-    "train": "Train a network on simulated crops, from a TOML recipe.",
+    "train": "Train a network: on your own marked images, on simulations like a movie, or by a recipe.",
     "export": "Turn a training checkpoint into one ONNX file with everything inside.",
     "pack": "Make an engine of anyone's network: image in, heat map or table out.",
 }

@@ -103,7 +103,8 @@ def _say_rows(rows: "list[MovieRow]", out: Path) -> None:
     done = sum(row.status in ("completed", "incomplete") for row in rows)
     skipped = sum(row.skipped for row in rows)
     before = f", {skipped} of them by an earlier batch" if skipped else ""
-    say(f"{done} of {len(rows)} movies tracked{before} -> {out}, compared in {PAGE}")
+    compared = f" -> {out}, compared in {PAGE}" if (out / PAGE).is_file() else ""
+    say(f"{done} of {len(rows)} movies tracked{before}{compared}")
     for row in rows:
         if row.error:
             say_error(f"{row.movie}: {row.error}")

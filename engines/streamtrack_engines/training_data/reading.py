@@ -137,7 +137,11 @@ def _read(
             f"{image.name} has no points beside it: add {_HOW.replace('NAME', image.stem)}, or move it away"
         )
     _refuse_empty(marks, name, reading)
-    return read_image(image, marks, name, reading)
+    read = read_image(image, marks, name, reading)
+    if (size := marks.attrs.get("mask_shape", read.raw_shape)) != read.raw_shape:
+        theirs, ours = ("x".join(map(str, shape)) for shape in (size, read.raw_shape))
+        raise ConfigError(f"the mask {name} is of {theirs} px, its image {image.name} of {ours} px: they must be alike")
+    return read
 
 
 def _refuse_empty(marks: pd.DataFrame, name: str, reading: Reading) -> None:
@@ -149,7 +153,13 @@ def _refuse_empty(marks: pd.DataFrame, name: str, reading: Reading) -> None:
 
 def _marks_of_mask(path: Path) -> pd.DataFrame:
     """Return the marks of a label mask, of each frame of its movie; raises ConfigError."""
-    return pd.concat([marks_of_labels(labels, frame) for frame, labels in _labels(path)], ignore_index=True)
+    shapes, marks = [], []
+    for frame, labels in _labels(path):
+        shapes.append(labels.shape)
+        marks.append(marks_of_labels(labels, frame))
+    together = pd.concat(marks, ignore_index=True)
+    together.attrs["mask_shape"] = shapes[0]
+    return together
 
 
 def _labels(path: Path) -> Iterator[tuple[int, NDArray[Any]]]:

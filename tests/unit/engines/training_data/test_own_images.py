@@ -253,3 +253,13 @@ def test_frames_are_numbered_from_0(tmp_path):
     pd.DataFrame({"frame": [1, 8], "y": 20.0, "x": 30.0}).to_csv(tmp_path / "a.csv", index=False)
     with pytest.raises(ConfigError, match=r"marks in frame 8, a\.npy is frames 0 to 7: number the frames from 0"):
         make_data(PluginConfig(kind="clicks", path=tmp_path / "a.npy", points=tmp_path / "a.csv"))
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path):
+    labels = np.zeros((64, 64), np.int32)
+    labels[10:20, 10:20] = 1
+    for name in "ab":
+        tifffile.imwrite(tmp_path / f"{name}.tif", (100 * (labels > 0) + 20).astype(np.uint8))
+        tifffile.imwrite(tmp_path / f"{name}_masks.tif", labels[::2, ::2])
+    with pytest.raises(ConfigError, match=r"mask a_masks\.tif is of 32x32 px, its image a\.tif of 64x64 px"):
+        _folder(tmp_path).read()
