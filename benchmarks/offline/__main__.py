@@ -60,6 +60,7 @@ def main() -> None:
         place, movies = Path(folder), simulated(size)
         pixels, truth = [pixels_of(movie) for movie in movies], [truth_of(movie) for movie in movies]
         paths, long = store(place, pixels)
+        (of_model := place / "of_model").mkdir()
         parts: dict[str, Callable[[], dict[str, Any]]] = {
             "scaling": lambda: scaling(paths, long, place, size.pairs),
             "peer": lambda: peer(paths, truth, place),
@@ -68,7 +69,7 @@ def main() -> None:
                 "far": far(far_away(size), place, size.pairs),
             },
             "memory": lambda: memory(place, size.memory_frames),
-            "model": lambda: model(paths[:1], pixels[0], place),
+            "model": lambda: model(paths[:1], pixels[0], of_model),
             "tables": lambda: tables(place, size.table_rows),
         }
         for name in arguments.only:
