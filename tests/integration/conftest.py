@@ -64,4 +64,4 @@ def disk(tmp_path):
 
     yield of_size
     if mounted:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "-l", str(folder)], check=True)  # the last file may still be being closed

@@ -181,6 +181,7 @@ def test_a_file_that_another_program_holds_is_tried_again(tmp_path, monkeypatch)
     assert outcome(source.frames()) == ([0, 1, 2], {})
 
 
+@pytest.mark.filterwarnings("ignore:Object at .* is not recognized as a component")  # one that is being written
 def test_an_image_that_is_described_after_it_was_made_is_waited_for(tmp_path):
     path = tmp_path / "m.ome.zarr"
 
