@@ -2,8 +2,9 @@
 
 Cameras and drivers that lose frames do not say so. The core numbers the images of a sequence; a number that is not the
 one before plus one is a loss. Cores before MMCore 12.5 start again at 0 when the buffer is cleared: in a sequence of
-our own (`FrameCounter`) a number that goes back is a loss, too, whose extent only the time can tell. An acquisition of
-somebody else's (`Numbering`) is many sequences, and single snaps that have no number.
+our own (`FrameCounter`) a number that goes back is a loss, too, whose extent only the time can tell; a buffer cleared
+before the third image was taken need not go back, and is not seen. An acquisition of somebody else's (`Numbering`) is
+many sequences, and single snaps that have no number.
 """
 
 import ctypes

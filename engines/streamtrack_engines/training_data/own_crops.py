@@ -55,12 +55,15 @@ class OwnCrop:
 def cut(
     rng: np.random.Generator, image: MarkedImage, window: Window, n_before: int, *, always_known: bool = False
 ) -> OwnCrop:
-    """Return what a window shows of its frame and those before; a frame that is not known is all zeros."""
+    """Return what a window shows of its frame and those before; one that is not known is all zeros.
+
+    If ``always_known``, the frame itself stands for it, a little elsewhere and with more noise.
+    """
     marked = image.marked[window.frame]
     shape = image.frames[window.frame].shape
     noisy = np.zeros((n_before + 1, window.side, window.side), np.float32)
     noisy[-1] = _seen(image.frames[window.frame], window)
-    if n_before and image.is_still and (always_known or rng.random() < _STILL_SEEN_BEFORE):
+    if n_before and (always_known or (image.is_still and rng.random() < _STILL_SEEN_BEFORE)):
         noisy[:-1] = [_again(rng, image, window, noisy[-1]) for _ in range(n_before)]
     for before in range(1, n_before + 1):
         if window.frame - before in image.frames:

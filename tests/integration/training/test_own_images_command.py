@@ -101,7 +101,6 @@ def test_a_mistake_is_one_line_and_makes_no_folder(folder, arguments, message):
     assert not (folder / "out").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="weights learnt from so few steps find nothing in their own example frames")
 def test_points_of_a_movie_are_learnt_from(folder, tmp_path):
     movie = Movie(MovieSettings("vesicle", 7.0, 400.0, 8, height_px=96, width_px=96, seed=9))
     np.save(tmp_path / "movie.npy", np.stack([movie.noisy(t) for t in range(8)]))
