@@ -128,6 +128,10 @@ class SafetyConfig(BaseModel):
     y_um: Limits | None = None
     z_um: Limits | None = None
     exposure_ms: Limits | None = None
+    pulse_ms: Limits | None = None
+    """How long a pulse may last that a device makes by itself."""
+    autofocus: bool = False
+    """Whether the autofocus may search the focus, and is told to let go while the stage moves."""
     light: tuple[str, ...] = ()
     """What makes light besides shutters: properties, ``"Device.Property"``; devices, of which then each property does;
     configuration groups."""
@@ -136,7 +140,7 @@ class SafetyConfig(BaseModel):
     close_shutter: str | None = None
     """Shutter that is closed in an emergency and when the run ends."""
 
-    @field_validator("x_um", "y_um", "z_um", "exposure_ms")
+    @field_validator("x_um", "y_um", "z_um", "exposure_ms", "pulse_ms")
     @classmethod
     def _low_before_high(cls, limits: Limits | None) -> Limits | None:
         if limits and not limits[0] <= limits[1]:

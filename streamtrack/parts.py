@@ -119,7 +119,7 @@ def build_parts(
         engine = given.engine or builder.one("engine", "engines", config.engine)
         measures = builder.several("measures", "measures", config.measures)
         triggers = builder.several("triggers", "triggers", config.triggers)
-        sinks = builder.several("sinks", "sinks", config.sinks)
+        sinks = builder.several("sinks", "sinks", config.sinks, guard)
         actuators = builder.several("actuators", "actuators", config.actuators.values(), guard)
         source = given.source or builder.source(config.source, microscope)
         if source is None:
@@ -129,7 +129,7 @@ def build_parts(
                 opened.callback(ready_made.close)
         _check_calibration(source.info)
         by_kind = {table.kind: measure for table, measure in zip(config.measures, measures, strict=True)}
-        stage = guard.stage_moves if guard is not None and _watches_stage(config, source.info, guard) else None
+        stage = guard.stage_moves if guard is not None and _watches_stage(config, source.info, sinks, guard) else None
         info = _searched(measured_by(source.info, engine, by_kind, STAGE_COLUMNS if stage else ()), config)
         rules = [Rule(trigger, rule) for trigger, rule in zip(triggers, config.triggers, strict=True)]
         parts = Parts(
@@ -189,10 +189,11 @@ def _searched(source: SourceInfo, config: RunConfig) -> SourceInfo:
     return replace(source, details={**source.details, **said}) if said else source
 
 
-def _watches_stage(config: RunConfig, source: SourceInfo, guard: Guard) -> bool:
-    """Return whether the run may move the stage, or its frames say where it is; and that is known now."""
+def _watches_stage(config: RunConfig, source: SourceInfo, sinks: Iterable[Sink], guard: Guard) -> bool:
+    """Return whether the run may move the stage, or its frames or a sink speak of it; and that is known now."""
+    asked = any(getattr(sink, "needs_stage", False) for sink in sinks)
     said = set(STAGE_COLUMNS) <= set(source.frame_columns)
-    return (bool(config.actuators) or said) and guard.stage_moves.locate()
+    return (bool(config.actuators) or said or asked) and guard.stage_moves.locate()
 
 
 def _check_calibration(source: SourceInfo) -> None:

@@ -103,7 +103,7 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Remarking(Protocol):
-    """What a source or an engine may have besides: what it says of the movie."""
+    """What a source, an engine or a sink may have besides: what it says of the movie."""
 
     def remarks(self) -> Sequence[str]:
         """Return what a reader of the results has to know, a line each; for summary and report, after the run."""
@@ -310,6 +310,30 @@ class Microscope(Protocol):
         ...
 
 
+@runtime_checkable
+class HasAutofocus(Protocol):
+    """What a microscope may have besides: a device that focuses."""
+
+    def autofocus(self, *, full: bool, timeout_s: float) -> None:
+        """Focus and wait until it has: from wherever it is, or (not ``full``) from nearly in focus.
+
+        Raises MicroscopeError where it does not find the focus, or takes longer than ``timeout_s``.
+        """
+        ...
+
+    def continuous_focus(self) -> bool:
+        """Return whether the device is told to hold the focus all the time; raises MicroscopeError without one."""
+        ...
+
+    def set_continuous_focus(self, held: bool) -> None:
+        """Tell it to hold the focus, or to let go; does not wait until it has it."""
+        ...
+
+    def is_focus_locked(self) -> bool:
+        """Return whether it holds the focus now."""
+        ...
+
+
 class Actuator(Protocol):
     """Carries out commands. Group ``streamtrack.actuators``. Each has a worker thread of its own."""
 
@@ -343,7 +367,9 @@ class Actuator(Protocol):
 class Sink(Protocol):
     """Writes results down. Group ``streamtrack.sinks``. Each has a worker thread of its own.
 
-    One that looks at no frame's pixels says so by ``needs_pixels = False``: a batch need not send them then.
+    One that looks at no frame's pixels says so by ``needs_pixels = False``: a batch need not send them then. One that
+    needs ``stage_x_um, stage_y_um`` among a result's values (`streamtrack.stage_moves.STAGE_COLUMNS`) says so by
+    ``needs_stage = True``.
     """
 
     critical: bool

@@ -199,6 +199,8 @@ class RunRecord:
         engines = [self._parts.engine, *(self._steps.engines.values() if self._steps else ())]
         for engine in dict.fromkeys(engines):
             said += _remarks_of("engine", engine)
+        for kind, sink in self._parts.sinks.items():
+            said += _remarks_of(f"sink {kind}", sink)
         yield from dict.fromkeys(said)
 
     def _of_streams(self) -> list[dict[str, Any]]:

@@ -82,6 +82,12 @@ class Checks:
             wanted[name] = here[name] if still else self.within(name, value)
         return wanted["x_um"], wanted["y_um"]
 
+    def autofocus(self, z: object) -> float:
+        """Return where the focus drive is, um: the autofocus may begin there."""
+        if not self._safety.autofocus:
+            raise CommandRefused("safety.autofocus is not set; set it to true to allow it")
+        return self.within("z_um", z)
+
     def event(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Return an event of plain values; what it leaves out is left out."""
         given = {str(key): value for key, value in event.items() if value is not None}

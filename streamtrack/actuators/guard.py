@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from streamtrack.actuators.alarm import Alarm
 from streamtrack.actuators.checks import Checks
 from streamtrack.actuators.darkness import Darkness, by_name
+from streamtrack.actuators.focus_lock import FocusLock
 from streamtrack.actuators.light import CLOSED, OPEN, Light, Source, Switch, at_rest, makes_light, name_of
 from streamtrack.actuators.moves import Moves
-from streamtrack.actuators.names import Names
+from streamtrack.actuators.names import NO_AUTOFOCUS, Names
 from streamtrack.actuators.trial import Trial
 from streamtrack.clock import Clock, monotonic_ns
 from streamtrack.config import Mode, SafetyConfig
-from streamtrack.errors import CommandRefused
+from streamtrack.errors import CommandRefused, MicroscopeError
 from streamtrack.protocols import Microscope
 from streamtrack.stage_moves import SETTLE_MS, StageMoves
 from streamtrack.types import NameKind
@@ -60,6 +61,7 @@ class Guard:
         self._light = Light(safety.max_dose_ms)
         self._alarm = Alarm(self._light_ends_in_s, self.enforce_dose)
         self._moves = Moves(microscope.halt)
+        self._focus_lock = FocusLock(microscope, lambda: self._stopped or self._mode != "armed")
         self.stage_moves = StageMoves(microscope, clock)
         self._lock = threading.Lock()
         self._darkness = Darkness(microscope, self._light, self._lock, clock)
@@ -122,13 +124,22 @@ class Guard:
         """Compare the names in ``[safety]`` with the microscope's; raises ConfigError."""
         self._names.check(self._safety)
 
-    def set_property(self, device: str, name: str, value: str) -> None:
-        """Set a property that ``safety.properties`` lists."""
+    def set_property(
+        self, device: str, name: str, value: str, *, off: str | None = None, for_ms: float | None = None
+    ) -> None:
+        """Set a property that ``safety.properties`` lists.
+
+        ``off`` is the value that ends what any other begins: the property counts as light then, whether
+        ``safety.light`` names it or not, and goes back to ``off`` whenever light is switched off. ``for_ms`` says that
+        the caller sets it back after so long; it has to be within ``safety.pulse_ms``, and the light that is left.
+        """
         with self._command():
             device, name, value = self._checks.property(device, name, value)
+            if for_ms is not None:
+                for_ms = self._checks.within("pulse_ms", for_ms)
             call = partial(self._microscope.set_property, device, name, value)
-            if makes_light(self._safety, device, name):
-                self._switch("property", ("property", device, name), value, call)
+            if off is not None or makes_light(self._safety, device, name):
+                self._switch("property", ("property", device, name), value, call, for_ms, off)
             else:
                 self._write("property", call)
 
@@ -174,7 +185,7 @@ class Guard:
         with self._command():
             self._check_running()
             x, y = self._checks.position(x, y)
-            move = partial(self._microscope.move_stage_um, x, y)
+            move = partial(self._move_stage, x, y)
             self._move("stage", partial(self.stage_moves.during, move, (x, y), from_um, settle_ms))
 
     def move_focus_um(self, z: float) -> None:
@@ -182,6 +193,20 @@ class Guard:
         with self._command():
             z = self._checks.within("z_um", z)
             self._move("focus", partial(self._microscope.move_focus_um, z))
+
+    def autofocus(self, *, full: bool = True, timeout_s: float = 30.0) -> None:
+        """Have the autofocus search the focus, if ``safety.autofocus`` says so, from within ``safety.z_um``.
+
+        A focus drive that ends outside of them, or finds nothing, is brought back to where it was. The continuous focus
+        is held after that if it was before.
+        """
+        with self._command():
+            self._check_running()
+            if self._focus_lock.device is None:
+                raise MicroscopeError(NO_AUTOFOCUS)
+            begin_um = self._checks.autofocus(self.focus_um())
+            search = partial(self._focus_lock.device.autofocus, full=full, timeout_s=timeout_s)
+            self._move("autofocus", partial(self._focus, search, begin_um))
 
     def add_event(self, event: Mapping[str, Any]) -> None:
         """Add an event to the running acquisition if all that it sets is allowed.
@@ -266,6 +291,7 @@ class Guard:
         self._darkness.darken_all(dict.fromkeys([always, *lit] if always else lit), always)
         self._alarm.look_again()
         self._moves.settle()
+        self._focus_lock.give_back()
         with self._lock:
             return by_name(self._darkness.outcomes)
 
@@ -290,6 +316,7 @@ class Guard:
                 "shutters": by_name(self._darkness.outcomes, "shutter"),
                 "lamps": by_name(self._darkness.outcomes, "property", "preset"),
                 "moves": self._moves.outcome,
+                "continuous_focus": self._focus_lock.outcome,
             }
 
     def light(self) -> dict[str, Any]:
@@ -340,11 +367,41 @@ class Guard:
 
         self._write(what, partial(self._moves.during, call), begin)
 
+    def _move_stage(self, x: float, y: float) -> None:
+        if not self._safety.autofocus:
+            self._microscope.move_stage_um(x, y)
+            return
+        with self._focus_lock.kept(pause=True):
+            self._go_on()
+            self._microscope.move_stage_um(x, y)
+
+    def _focus(self, search: Callable[[], None], begin_um: float) -> None:
+        with self._focus_lock.kept(pause=False):
+            self._go_on()
+            try:
+                search()
+                self._checks.within("z_um", self.focus_um())
+            except (CommandRefused, MicroscopeError):
+                if not self._stopped:
+                    self._microscope.move_focus_um(begin_um)
+                raise
+
+    def _go_on(self) -> None:
+        """Refuse what a stop came before while it waited."""
+        if self._stopped:
+            raise CommandRefused(STOPPED, "stopped")
+
     def _switch(
-        self, what: str, source: Source, value: str, call: Callable[[], None], for_ms: float | None = None
+        self,
+        what: str,
+        source: Source,
+        value: str,
+        call: Callable[[], None],
+        for_ms: float | None = None,
+        off: str | None = None,
     ) -> None:
         """Set a source of light. What makes it darker is never refused: not at the limit, not after a stop."""
-        self._note_rest(source)
+        self._note_rest(source, off)
         with self._lock:
             adds = self._light.adds(source, value)
             really = self._mode == "armed" or (not adds and source in self._darkness.real)
@@ -385,13 +442,13 @@ class Guard:
         elif lowered:
             self.settle()
 
-    def _note_rest(self, source: Source) -> None:
+    def _note_rest(self, source: Source, off: str | None) -> None:
         with self._lock:
             if self._light.knows(source):
                 return
-        rest = at_rest(self._microscope, source, self._safety)
+        rest = at_rest(self._microscope, source, self._safety) if off is None else off
         with self._lock:
-            self._light.note(source, rest)
+            self._light.note(source, rest, is_exact=off is not None)
 
     def _light_ends_in_s(self) -> float:
         with self._lock:

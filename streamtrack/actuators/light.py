@@ -41,6 +41,11 @@ class _Lamp:
     until_ns: int | None = None
     """When the caller means to switch it off; None if he did not say."""
     turn: int = 0
+    is_exact: bool = False
+    """Nothing but ``rest`` is off."""
+
+    def is_as_dark(self, source: Source, value: str, other: str) -> bool:
+        return value == other if self.is_exact else is_as_dark(source, value, other)
 
 
 class Light:
@@ -61,9 +66,12 @@ class Light:
         """Return whether a source's state at rest was noted."""
         return source in self._lamps
 
-    def note(self, source: Source, rest: str) -> None:
-        """Note what a source is set to before the first command to it; what was noted already stays."""
-        self._lamps.setdefault(source, _Lamp(rest, rest))
+    def note(self, source: Source, rest: str, *, is_exact: bool = False) -> None:
+        """Note what a source is set to before the first command to it; what was noted already stays.
+
+        With ``is_exact`` every other value is on, zero and ``off`` included.
+        """
+        self._lamps.setdefault(source, _Lamp(rest, rest, is_exact=is_exact))
 
     def rest_of(self, source: Source) -> str:
         """Return what sets a source to rest."""
@@ -71,7 +79,8 @@ class Light:
 
     def adds(self, source: Source, value: str) -> bool:
         """Return whether a source set to ``value`` is on."""
-        return not is_as_dark(source, value, self._lamps[source].rest)
+        lamp = self._lamps[source]
+        return not lamp.is_as_dark(source, value, lamp.rest)
 
     def begin(self, source: Source, value: str, now_ns: int, for_ms: float | None = None) -> Switch:
         """Note that a call sets a source: from now on it counts as on, if the value is a brighter one.
@@ -88,7 +97,7 @@ class Light:
         """
         lamp = self._lamps[source]
         brighter = self.adds(source, value)
-        if brighter and not is_as_dark(source, value, lamp.value):
+        if brighter and not lamp.is_as_dark(source, value, lamp.value):
             self._check(source, now_ns, for_ms)
         if brighter:
             lamp.turn += 1

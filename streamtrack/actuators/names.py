@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 
 from streamtrack.config import SafetyConfig, did_you_mean
-from streamtrack.errors import ConfigError
-from streamtrack.protocols import Microscope
+from streamtrack.errors import ConfigError, MicroscopeError
+from streamtrack.protocols import HasAutofocus, Microscope
 from streamtrack.types import NameKind
 
 MOST_LISTED = 20
+NO_AUTOFOCUS = "this microscope takes no commands for an autofocus: use one of kind 'micromanager', or a Tap"
 ONE_OF: dict[NameKind, str] = {
     "devices": "device",
     "properties": "property",
@@ -48,6 +49,15 @@ class Names:
         """Check a shutter."""
         self._one_of("shutters", device)
 
+    def autofocus(self) -> None:
+        """Check that there is an autofocus."""
+        if not isinstance(self._microscope, HasAutofocus):
+            raise ConfigError(NO_AUTOFOCUS)
+        try:
+            self._microscope.continuous_focus()
+        except MicroscopeError as error:
+            raise ConfigError(str(error)) from error
+
     def check(self, safety: SafetyConfig) -> None:
         """Check every name in ``[safety]``; the error has all that are wrong."""
         tables: dict[str, tuple[Callable[[str], None], Sequence[str]]] = {
@@ -64,6 +74,11 @@ class Names:
                     check(name)
                 except ConfigError as error:
                     mistakes.append(f"safety.{table}: {error}")
+        if safety.autofocus:
+            try:
+                self.autofocus()
+            except ConfigError as error:
+                mistakes.append(f"safety.autofocus: {error}")
         if mistakes:
             raise ConfigError("; ".join(mistakes))
 

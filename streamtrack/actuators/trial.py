@@ -38,13 +38,17 @@ class Trial:
         self.names = names
         """Compares a name without a write."""
 
-    def set_property(self, device: str, name: str, value: str) -> None:
-        """Try to set a property."""
+    def set_property(
+        self, device: str, name: str, value: str, *, off: str | None = None, for_ms: float | None = None
+    ) -> None:
+        """Try to set a property, for so long."""
         self.names.property(device, name)
         with self._mistakes():
             device, name, value = self._checks.property(device, name, value)
-            if makes_light(self._safety, device, name):
-                self._switch(("property", device, name), value)
+            if for_ms is not None:
+                for_ms = self._checks.within("pulse_ms", for_ms)
+            if off is not None or makes_light(self._safety, device, name):
+                self._switch(("property", device, name), value, for_ms, off)
 
     def set_preset(self, group: str, preset: str, *, for_ms: float | None = None) -> None:
         """Try to apply a preset, for so long."""
@@ -96,6 +100,12 @@ class Trial:
             self._microscope.focus_um()
             self._checks.within("z_um", z)
 
+    def autofocus(self) -> None:
+        """Try to search the focus."""
+        self.names.autofocus()
+        with self._mistakes():
+            self._checks.autofocus(self._microscope.focus_um())
+
     def add_event(self, event: Mapping[str, Any]) -> None:
         """Try to add an event to the acquisition."""
         with self._mistakes():
@@ -107,9 +117,10 @@ class Trial:
             if "channel" in event:
                 self.names.preset(event["channel"]["group"], event["channel"]["config"])
 
-    def _switch(self, source: Source, value: str, for_ms: float | None = None) -> None:
+    def _switch(self, source: Source, value: str, for_ms: float | None = None, off: str | None = None) -> None:
         light = Light(self._safety.max_dose_ms)
-        light.note(source, at_rest(self._microscope, source, self._safety))
+        rest = at_rest(self._microscope, source, self._safety) if off is None else off
+        light.note(source, rest, is_exact=off is not None)
         light.begin(source, value, 0, for_ms)
 
     @contextmanager

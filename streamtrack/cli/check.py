@@ -14,7 +14,7 @@ from streamtrack.cli.saying import say
 from streamtrack.config import PluginConfig, RunConfig, read_toml, validate
 from streamtrack.errors import ConfigError, MicroscopeError
 from streamtrack.parts import ReadyMade, build_parts
-from streamtrack.protocols import FrameSource, Microscope
+from streamtrack.protocols import FrameSource, HasAutofocus, Microscope
 from streamtrack.triggers.python import functions_of
 from streamtrack.types import SourceInfo
 
@@ -56,6 +56,10 @@ def limits(run: RunConfig, microscope: Microscope) -> list[str]:
         "exposure_ms": microscope.exposure_ms,
     }
     rows = [(name, _range(getattr(safety, name)), _at(now[name], getattr(safety, name))) for name in AXES]
+    if safety.pulse_ms is not None:
+        rows.append(("pulse_ms", _range(safety.pulse_ms), ""))
+    if safety.autofocus:
+        rows.append(("autofocus", "may search the focus", _at(partial(_focus, microscope))))
     rows += [("property", full, _at(partial(_value_of, microscope, full))) for full in safety.properties]
     rows += [("preset", group, _at(partial(microscope.preset, group)) or "none") for group in safety.presets]
     rows += [("shutter", device, "") for device in safety.shutters]
@@ -134,6 +138,12 @@ def _at(ask: Callable[[], object], bounds: tuple[float, float] | None = None) ->
         return str(error)
     outside = bounds is not None and isinstance(now, float) and not bounds[0] <= now <= bounds[1]
     return (f"{now + 0.0:g}" if isinstance(now, float) else str(now)) + (" (outside)" if outside else "")
+
+
+def _focus(microscope: Microscope) -> str:
+    if not isinstance(microscope, HasAutofocus):
+        return "none"
+    return "focus is held" if microscope.continuous_focus() else "focus is not held"
 
 
 def _value_of(microscope: Microscope, full: str) -> str:

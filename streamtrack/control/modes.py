@@ -143,7 +143,7 @@ class Modes:
 
     def _limits(self) -> list[str]:
         safety = self._config.safety
-        axes = {"x_um": "stage x", "y_um": "stage y", "z_um": "focus", "exposure_ms": "exposure"}
+        axes = {"x_um": "stage x", "y_um": "stage y", "z_um": "focus", "exposure_ms": "exposure", "pulse_ms": "pulses"}
         lines = []
         for name, words in axes.items():
             if limits := getattr(safety, name):
@@ -152,6 +152,7 @@ class Modes:
         lines += [
             f"{words}: {', '.join(getattr(safety, name))}" for name, words in named.items() if getattr(safety, name)
         ]
+        lines += ["search the focus, and let go of it while the stage moves"] * safety.autofocus
         unchecked = [name for name, actuator in self._parts.actuators.items() if not actuator.rehearses]
         lines += [f"without limits: {name} ({self._config.actuators[name].kind})" for name in unchecked]
         return lines or ["nothing: there are no limits"]

@@ -37,6 +37,10 @@ class SimulatedMicroscope:
     ----------
     calls
         Every write that was carried out, as a tuple of the method's name and its arguments.
+    in_focus_um
+        Where the sample is, for the autofocus; None for nowhere.
+    focus_is_held
+        Whether the continuous focus is on.
     events
         The events that were added to the acquisition.
     faults
@@ -60,6 +64,8 @@ class SimulatedMicroscope:
         self.calls: list[tuple[Any, ...]] = []
         self.events: list[dict[str, Any]] = []
         self.faults: deque[Exception] = deque()
+        self.in_focus_um: float | None = 0.0
+        self.focus_is_held = False
         self._exposure_ms = exposure_ms
         self._um_per_px = um_per_px
         self._delay_s = delay_ms / 1e3
@@ -144,6 +150,27 @@ class SimulatedMicroscope:
         self._finite(z)
         self._carry_out("move_focus_um", z)
         self._xyz[2] = z
+
+    def autofocus(self, *, full: bool, timeout_s: float) -> None:
+        """Focus: the drive goes to ``in_focus_um``; not ``full``, only from within 5 um of it."""
+        if self.in_focus_um is None or not (full or abs(self._xyz[2] - self.in_focus_um) <= 5):
+            self._carry_out("autofocus", full)
+            raise MicroscopeError("the focus was not found")
+        self._carry_out("autofocus", full)
+        self._xyz[2] = self.in_focus_um
+
+    def continuous_focus(self) -> bool:
+        """Return whether the focus is held."""
+        return self.focus_is_held
+
+    def set_continuous_focus(self, held: bool) -> None:
+        """Hold the focus, or let go."""
+        self._carry_out("set_continuous_focus", held)
+        self.focus_is_held = held
+
+    def is_focus_locked(self) -> bool:
+        """Return whether the focus is held."""
+        return self.focus_is_held
 
     def stage_um_per_px(self) -> NDArray[np.float64]:
         """Return the matrix (2, 2) from px in the image (x, y) to um of the stage (x, y)."""

@@ -4,11 +4,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from streamtrack.actuators.acquisition import MdaEvent
+from streamtrack.actuators.autofocus import Autofocus
 from streamtrack.actuators.camera import Exposure
 from streamtrack.actuators.devices import Preset, Property, Shutter
+from streamtrack.actuators.pulse import Pulse
 from streamtrack.actuators.stage import Focus, Stage
 from streamtrack.actuators.webhook import Webhook
-from streamtrack.testing.actuators import ActuatorTests
+from streamtrack.testing.actuators import EVERYTHING, ActuatorTests
+from streamtrack.testing.microscope import SimulatedMicroscope
 
 
 class TestProperty(ActuatorTests):
@@ -36,6 +39,20 @@ class TestShutter(ActuatorTests):
 
     def make_actuator(self, microscope):
         return Shutter(microscope=microscope, device="Shutter")
+
+
+class TestPulse(ActuatorTests):
+    names_devices = True
+    actions = ({"pulse_ms": 5}, {})
+    wrong_actions = ({"pulse_ms": 0}, {"pulse_ms": 1e6}, {"pulse_ms": "long"}, {"opened": True})
+    safety = EVERYTHING.model_copy(update={"properties": ("TTL.State", "TTL.Length"), "pulse_ms": (0, 100)})
+
+    def make_actuator(self, microscope):
+        settings = {"device": "TTL", "fire": "State", "on": 1, "off": 0, "length": "Length", "unit": "us"}
+        return Pulse(microscope=microscope, pulse_ms=1, **settings)
+
+    def make_microscope(self):
+        return SimulatedMicroscope(properties={"TTL.State": "0", "TTL.Length": "0"})
 
 
 class TestExposure(ActuatorTests):
@@ -81,6 +98,15 @@ class TestFocus(ActuatorTests):
 
     def make_actuator(self, microscope):
         return Focus(microscope=microscope)
+
+
+class TestAutofocus(ActuatorTests):
+    actions = ({"full": True}, {"incremental": True})
+    wrong_actions = ({}, {"full": 1}, {"full": False}, {"to": 5}, {"full": True, "incremental": True})
+    safety = EVERYTHING.model_copy(update={"autofocus": True})
+
+    def make_actuator(self, microscope):
+        return Autofocus(microscope=microscope, rest_s=0)
 
 
 class TestMdaEvent(ActuatorTests):

@@ -3,7 +3,9 @@ import pytest
 from streamtrack.sinks.denoised import DenoisedSink
 from streamtrack.sinks.overview import OverviewSink
 from streamtrack.sinks.page import ReportSink
+from streamtrack.sinks.position_list import PositionList
 from streamtrack.sinks.tables import TableSink
+from streamtrack.testing.microscope import SimulatedMicroscope
 from streamtrack.testing.sinks import SinkTests
 from streamtrack.view.sink import ViewSink
 
@@ -16,6 +18,11 @@ class TestTableSink(SinkTests):
 class TestOverviewSink(SinkTests):
     def make_sink(self):
         return OverviewSink()
+
+
+class TestPositionList(SinkTests):
+    def make_sink(self):
+        return PositionList(microscope=SimulatedMicroscope())
 
 
 class TestDenoisedSink(SinkTests):

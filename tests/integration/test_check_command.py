@@ -67,6 +67,8 @@ def writes(monkeypatch):
         "set_exposure_ms",
         "move_stage_um",
         "move_focus_um",
+        "autofocus",
+        "set_continuous_focus",
         "halt",
     ):
         monkeypatch.setattr(MicroManager, name, lambda *arguments, name=name: seen.append((name, *arguments[1:])))
@@ -98,6 +100,27 @@ def test_limits_are_shown_beside_how_it_is_now_and_nothing_is_set(run, writes, c
         assert row in printed
     assert printed[-1] == "nothing is amiss: the run may begin"
     assert writes == []
+
+
+def test_pulses_and_the_autofocus_are_shown_too_and_nothing_is_set(run, writes, capsys):
+    allowed = 'presets = ["Channel"]\npulse_ms = [1, 20]\nautofocus = true\nz_um = [-5, 5]'
+    pulse = '[actuators.flash]\nkind = "pulse"\ndevice = "LED"\nfire = "State"\non = 1\noff = 0\n[safety]'
+    rules = '[[triggers]]\nname = "n"\nkind = "appears"\ndo = "flash"\naction = { pulse_ms = 10 }\n'
+    rules += '[[triggers]]\nkind = "disappears"\ndo = "focus"\naction = { full = true }\n'
+    focus = '[actuators.focus]\nkind = "autofocus"\n'
+    check(run(('presets = ["Channel"]', allowed), ("[safety]", rules + focus + pulse)))
+    printed = rows(capsys.readouterr().out)
+    for row in (
+        "pulse_ms 1 to 20",
+        "autofocus may search the focus focus is not held",
+        "n: flash {'pulse_ms': 10}; at most 600 a minute, 0 s apart",
+        "disappears: focus {'full': True}; at most 600 a minute, 0 s apart",
+    ):
+        assert row in printed
+    assert printed[-1] == "nothing is amiss: the run may begin"
+    assert writes == []
+    with pytest.raises(ConfigError, match=r"pulse_ms = 10 is outside safety\.pulse_ms"):
+        check(run(('presets = ["Channel"]', allowed), ("[safety]", rules + focus + pulse), ("[1, 20]", "[1, 9]")))
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,38 @@ class MicroManager:
         drive = self._role("Focus", "focus drive")
         self._move(drive, (z,), lambda: self._core.setPosition(drive, z))
 
+    def autofocus(self, *, full: bool, timeout_s: float) -> None:
+        """Have the autofocus device focus, and wait until it has; one that takes longer has its drive stopped."""
+        device = self._role("AutoFocus", "autofocus")
+
+        def focus() -> None:
+            (self._core.fullFocus if full else self._core.incrementalFocus)()
+            self._core.waitForDevice(device)
+
+        try:
+            self.call(f"focus with {device}", focus, timeout_s)
+        except MicroscopeError as error:
+            try:
+                self.halt()
+            except MicroscopeError as worse:
+                raise MicroscopeError(f"{error}; and it cannot be stopped: {worse}") from error
+            raise
+
+    def continuous_focus(self) -> bool:
+        """Return whether the autofocus device holds the focus; raises MicroscopeError where there is none."""
+        self._role("AutoFocus", "autofocus")
+        return bool(self.call("ask for the continuous focus", self._core.isContinuousFocusEnabled))
+
+    def set_continuous_focus(self, held: bool) -> None:
+        """Have the autofocus device hold the focus from now on, or let go."""
+        device = self._role("AutoFocus", "autofocus")
+        words = "hold the focus" if held else "let go of the focus"
+        self.call(f"have {device} {words}", lambda: self._core.enableContinuousFocus(held))
+
+    def is_focus_locked(self) -> bool:
+        """Return whether the autofocus device has the focus."""
+        return bool(self.call("ask whether the focus is locked", self._core.isContinuousFocusLocked))
+
     def stage_um_per_px(self) -> NDArray[np.float64]:
         """Return the matrix (2, 2) that turns a distance in the image (x, y), px, into one of the stage (x, y), um.
 

@@ -1,5 +1,6 @@
 """Guard and actuators on Micro-Manager's own core with its demo devices."""
 
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -9,13 +10,16 @@ import pytest
 pytest.importorskip("pymmcore")
 pytest.importorskip("mm_test_adapters")
 
+from streamtrack.actuators.autofocus import Autofocus
 from streamtrack.actuators.devices import Preset, Property, Shutter
 from streamtrack.actuators.guard import Guard
+from streamtrack.actuators.pulse import Pulse
 from streamtrack.actuators.stage import Focus, Stage
 from streamtrack.config import SafetyConfig
-from streamtrack.errors import CommandRefused, MicroscopeError
+from streamtrack.errors import CommandRefused, ConfigError, MicroscopeError
 from streamtrack.testing.actuators import example_command
 from streamtrack.types import SourceInfo
+from streamtrack.waiting import joined_within
 from streamtrack_drivers.micromanager.core import MicroManager
 
 SHUTTER = "White Light Shutter"
@@ -67,6 +71,50 @@ def test_light_goes_off_after_a_pulse_and_in_an_emergency(microscope):
     assert microscope.core.getShutterOpen(SHUTTER)
     assert guard.make_safe() == {SHUTTER: "closed"}
     assert not microscope.core.getShutterOpen(SHUTTER)
+
+
+def test_a_pulse_of_a_state_device_is_over_when_it_returns_and_after_a_stop(microscope):
+    safety = SafetyConfig(properties=("LED.State",), pulse_ms=(1, 1000))
+    guard = Guard(microscope, safety, "armed")
+    pulse = Pulse(microscope=guard, device="LED", fire="State", on=4, off=1)
+    pulse.prepare(SourceInfo("camera", (512, 512), "uint8", live=True), [{"pulse_ms": 20}])
+    assert pulse.execute(example_command({"pulse_ms": 20}))["tries"] == 1
+    assert microscope.property_value("LED", "State") == "1"
+    worker = threading.Thread(target=pulse.execute, args=(example_command({"pulse_ms": 900}),), daemon=True)
+    worker.start()
+    while microscope.property_value("LED", "State") != "4":
+        pass
+    assert guard.make_safe() == {"LED.State": "off"}
+    assert microscope.property_value("LED", "State") == "1"
+    pulse.close()
+    assert joined_within(worker, 5)
+
+
+def test_the_autofocus_focuses_and_lets_go_while_the_stage_moves(microscope):
+    safety = SAFETY.model_copy(update={"autofocus": True, "y_um": (-100, 100)})
+    guard = Guard(microscope, safety, "armed")
+    autofocus = Autofocus(microscope=guard, rest_s=0)
+    actions = [{"full": True}, {"incremental": True}]
+    autofocus.prepare(SourceInfo("camera", (512, 512), "uint8", live=True), actions)
+    for action in actions:
+        assert autofocus.execute(example_command(action))["to_um"] == 0
+    microscope.set_continuous_focus(True)
+    held = []
+    move = microscope.move_stage_um
+    microscope.move_stage_um = lambda x, y: (held.append(microscope.continuous_focus()), move(x, y))
+    guard.move_stage_um(10, 5)
+    assert held == [False]
+    assert microscope.is_focus_locked()
+    assert guard.outcome()["continuous_focus"] == "held"
+
+
+def test_without_an_autofocus_it_is_said_before_the_run(microscope):
+    microscope.core.setAutoFocusDevice("")
+    guard = Guard(microscope, SafetyConfig(autofocus=True), "observe")
+    with pytest.raises(ConfigError, match="there is no autofocus: give one the role Core-AutoFocus"):
+        Autofocus(microscope=guard).prepare(SourceInfo("camera", (512, 512), "uint8"), [{"full": True}])
+    with pytest.raises(ConfigError, match=r"safety\.autofocus: there is no autofocus"):
+        guard.check_names()
 
 
 def test_what_the_core_refuses_is_an_error_in_one_line(microscope):

@@ -138,6 +138,14 @@ def test_what_is_confirmed_has_to_be_what_may_move_now(tmp_path):
     assert ("set_shutter", "Shutter", True) not in microscope.calls
 
 
+def test_pulses_and_searches_of_the_focus_are_confirmed_too(tmp_path):
+    safety = {**SAFETY, "pulse_ms": (0.5, 20), "autofocus": True}
+    with Run(tmp_path / "out", SimulatedMicroscope(), triggers=(), safety=safety) as run:
+        said = run.control.what_may_move().splitlines()
+    assert "pulses: 0.5 to 20 ms" in said
+    assert "search the focus, and let go of it while the stage moves" in said
+
+
 def test_less_light_than_was_confirmed_may_be_left(tmp_path):
     with Run(tmp_path / "out", SimulatedMicroscope(), mode="rehearse") as run:
         read = run.control.what_may_move()
