@@ -152,6 +152,9 @@ def build_parts(
         if info.streams is None and (limited := next((rule for rule in config.triggers if rule.stream), None)):
             name = limited.name or limited.kind
             raise ConfigError(f"trigger {name!r}: stream = {limited.stream}, but the movie has only one")
+        if "view" not in parts.sinks and (waiting := next((rule for rule in rules if rule.event), None)):
+            cure = 'begin it with --view, or add [[sinks]] with kind = "view"'
+            raise ConfigError(f"trigger {waiting.name!r}: nobody can post an event to a run without a view; {cure}")
         if prepare_rules:
             for rule in rules:
                 rule.prepare(info)

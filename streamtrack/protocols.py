@@ -27,6 +27,7 @@ from streamtrack.types import (
     Pixels,
     SourceInfo,
     TrackUpdate,
+    Values,
 )
 
 if TYPE_CHECKING:
@@ -219,6 +220,22 @@ class Trigger(Protocol):
 
     def check(self, frame: Frame, tracks: LiveTracks) -> Sequence[Event]:
         """Return what happened in this frame, usually nothing. Called from the loop: must be quick."""
+        ...
+
+
+@runtime_checkable
+class Receiving(Protocol):
+    """What a trigger may have besides: other programs post events to it while it runs, by the run's view."""
+
+    event: str
+    """Name of the events that it takes."""
+
+    def receive(self, particle: int | None, values: Values) -> bool:
+        """Take an event, about a track or about none; return False where there is no room. Called from any thread."""
+        ...
+
+    def counts(self) -> Mapping[str, int]:
+        """Return what became of the events, for the report."""
         ...
 
 

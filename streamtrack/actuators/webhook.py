@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from streamtrack.actuators.actions import Retries, attempt
+from streamtrack.actuators.template import Template
 from streamtrack.deadline import Deadline
 from streamtrack.errors import ConfigError, StreamtrackError
 from streamtrack.plain import plain
@@ -28,8 +29,9 @@ class Webhook:
     """Posts every command as JSON to an address, for example one on this computer; called in armed runs only.
 
     The body has ``rule, frame, action, event`` (``particle, y, x`` in px and ``values``; null where there is no place)
-    and ``time``, the UTC wall clock at sending. Any answer of 200 to 299 is a success; its body is not read. Redirects
-    are not followed and no proxy is used: the request goes to the host that is named, or nowhere.
+    and ``time``, the UTC wall clock at sending; or it is what ``template`` makes of these. Any answer of 200 to 299 is
+    a success; its body is not read. Redirects are not followed and no proxy is used: the request goes to the host that
+    is named, or nowhere.
 
     Parameters
     ----------
@@ -39,17 +41,29 @@ class Webhook:
         Longest time for one request, look-up of the host's name included.
     retries
         How often a request that failed is repeated while the command is valid.
+    template
+        The body, for services that want another one: a text in which ``{rule}``, ``{frame}``, ``{particle}``, ``{y}``,
+        ``{x}``, ``{values}``, ``{action}`` and ``{time}`` stand for those, and ``{{`` and ``}}`` for braces. One that
+        begins with a brace is sent as JSON, with texts escaped; any other as plain text.
     """
 
     rehearses = False
 
     def __init__(
-        self, *, url: str, timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0, retries: Retries = 0
+        self,
+        *,
+        url: str,
+        timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0,
+        retries: Retries = 0,
+        template: str | None = None,
     ) -> None:
         self._host = _checked_host(url)
         self._url = url
         self._timeout_s = timeout_s
         self._retries = retries
+        self._template = None if template is None else Template(template, _fields(_message(_EXAMPLE)))
+        is_text = self._template is not None and not self._template.is_json
+        self._type = "text/plain; charset=utf-8" if is_text else "application/json"
         local = [_LocalHandler()] if self._host == "localhost" else []
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects(), *local)
         cure = "check the address, or raise timeout_s"
@@ -65,7 +79,9 @@ class Webhook:
 
     def execute(self, command: Command) -> Mapping[str, Any]:
         """Post the command; returns the answer's status and the number of tries. Raises StreamtrackError."""
-        body = json.dumps(_message(command), allow_nan=False).encode()
+        message = _message(command)
+        whole = json.dumps(message, allow_nan=False)
+        body = (whole if self._template is None else self._template.fill(_fields(message))).encode()
         status, tries = attempt(lambda: self._post(body), self._retries, command.valid_until_ns)
         return {"status": status, "tries": tries}
 
@@ -82,7 +98,7 @@ class Webhook:
         return self._in_time(f"webhook: {self._host} did not take it", lambda: self._request(body))
 
     def _request(self, body: bytes) -> int:
-        headers = {"Content-Type": "application/json", "User-Agent": "streamtrack"}
+        headers = {"Content-Type": self._type, "User-Agent": "streamtrack"}
         request = urllib.request.Request(self._url, data=body, headers=headers, method="POST")
         try:
             with self._opener.open(request, timeout=self._timeout_s) as answer:
@@ -130,6 +146,18 @@ class _LocalHandler(urllib.request.HTTPHandler):
     def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
         """Open over a connection of our own."""
         return self.do_open(_LocalConnection, request)
+
+
+_EXAMPLE = Command("webhook", {}, 0, 0, 0, "rule")
+
+
+def _fields(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message's parts, as a template names them."""
+    event = message["event"]
+    values = ", ".join(f"{name} {value}" for name, value in event["values"].items())
+    place = {name: event[name] if event[name] is None else round(event[name], 2) for name in ("y", "x")}
+    fields = {"rule": message["rule"], "frame": message["frame"], "particle": event["particle"], **place}
+    return {**fields, "values": values, "action": json.dumps(message["action"]), "time": message["time"]}
 
 
 def _message(command: Command) -> dict[str, Any]:

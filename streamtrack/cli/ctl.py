@@ -15,14 +15,14 @@ from streamtrack.view.actions import ACTIONS
 VIEW_NAME = "view.json"
 ANSWER_S = 15.0
 """How long the run may take."""
-KNOWN = ("state", "stop", *ACTIONS)
+KNOWN = ("state", *(name for name in ACTIONS if name != "may_move"))
 
 
 def ctl(
     folder: Annotated[Path, typer.Argument(help="Folder of a run that was begun with --view.")],
     what: Annotated[str, typer.Argument(help=f"{', '.join(KNOWN[:-1])} or {KNOWN[-1]}.")],
     value: Annotated[
-        str | None, typer.Argument(help="Rule, threshold, track (none lets go) or text, as it needs.")
+        str | None, typer.Argument(help="Rule, threshold, track (none lets go), event or text, as it needs.")
     ] = None,
 ) -> None:
     """Look at a run that is on, or change it: 'ctl results pause centre', 'ctl results threshold 0.6'.
@@ -31,7 +31,7 @@ def ctl(
     """
     if what not in KNOWN:
         raise ConfigError(f"no {what!r}: {', '.join(KNOWN)}")
-    needed = ACTIONS[what][1] if what in ACTIONS else ()
+    needed = [each.name for each in ACTIONS[what].settings if each.required] if what in ACTIONS else []
     if bool(needed) != (value is not None):
         raise ConfigError(f"{what} {'needs ' + needed[0] if needed else 'needs nothing else'}")
     settings = {"who": "terminal", **{name: _read(name, value) for name in needed[:1]}}

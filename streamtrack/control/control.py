@@ -1,5 +1,6 @@
 """What may be changed while a run runs, from any thread: the loop makes each change between two frames."""
 
+import reprlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -18,6 +19,8 @@ from streamtrack.fanout import Fanout
 from streamtrack.interrupts import Stop
 from streamtrack.parts import Parts
 from streamtrack.protocols import Engine, HasThreshold
+from streamtrack.triggers.posted import MOST_WAITING as POSTS_WAITING
+from streamtrack.triggers.posted import values_of
 from streamtrack.triggers.rule import Rule
 from streamtrack.types import ONE_STREAM, Frame, FrameResult
 
@@ -133,6 +136,45 @@ class Control:
     def mark(self, text: str, who: Who = "python") -> Request:
         """Write a remark down, with frame and time."""
         return self._ask(Asked("mark", text, who), partial(self._mark, text))
+
+    def post(self, name: str, value: Any = None, particle: int | None = None) -> list[str]:
+        """Give an event to the rules of kind ``http`` that take events of this name; return those rules.
+
+        They see it in the next frame. Waits for nothing; what is refused is counted in the report, by cause.
+
+        Parameters
+        ----------
+        value
+            A number, or a table of numbers.
+        particle
+            Track that it is about.
+
+        Raises
+        ------
+        ControlRefused
+            No rule takes it, there is no room, or the run is being stopped.
+        """
+        values = values_of(value)
+        if particle is not None and not _is_track(particle):
+            raise ControlRefused(f"{particle!r} is not the number of a track")
+        because = "the run is being stopped" if self._stop.requested.is_set() else self.mailbox.closed_because
+        rules = [rule for rule in [*self._rules()] if rule.event == name]
+        if not because and not rules:
+            known = sorted({rule.event for rule in [*self._rules()] if rule.event})
+            why = did_you_mean(str(name), known) or f" (known: {', '.join(known) or 'none'})"
+            self.refuse_events("no rule takes its name")
+            raise ControlRefused(f"no rule takes the event {reprlib.repr(name)}{why}")
+        if because:
+            self.refuse_events(because)
+            raise ControlRefused(because)
+        taken = [rule.name for rule in rules if rule.receive(particle, values)]
+        if not taken:
+            raise ControlRefused(f"{POSTS_WAITING} events wait for the next frame already: it is dropped")
+        return [*dict.fromkeys(taken)]
+
+    def refuse_events(self, cause: str, n: int = 1) -> None:
+        """Count events that no rule was given."""
+        self.changes.count_refused(cause, n)
 
     def snapshot(self) -> dict[str, Any]:
         """Return how what can be changed stands."""
@@ -293,8 +335,7 @@ class Control:
         return Made(before, self._threshold)
 
     def _follow(self, particle: int | None, last: FrameResult | None) -> Made:
-        is_id = isinstance(particle, int | np.integer) and not isinstance(particle, bool) and particle >= 0
-        if particle is not None and not is_id:
+        if particle is not None and not _is_track(particle):
             raise ControlRefused(f"{particle!r} is not the number of a track")
         before = self._following
         self._choose(None if particle is None else int(particle))
@@ -334,6 +375,10 @@ class Control:
     def _now_threshold(self) -> float | None:
         engine = next(iter(self._engines()), None)
         return engine.threshold if isinstance(engine, HasThreshold) else None
+
+
+def _is_track(particle: object) -> bool:
+    return isinstance(particle, int | np.integer) and not isinstance(particle, bool) and int(particle) >= 0
 
 
 def _with_threshold(engine: Engine) -> HasThreshold:

@@ -2,6 +2,7 @@
 
 import reprlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from datetime import UTC, datetime
@@ -129,6 +130,11 @@ class Mailbox:
             taken, self._waiting, self.asked = self._waiting, [], False
             return taken
 
+    @property
+    def closed_because(self) -> str:
+        """Why nothing is taken any more; empty while it is."""
+        return self._closed_because
+
     def close(self, because: str) -> list[Request]:
         """Take nothing any more; return what waited."""
         with self._lock:
@@ -143,6 +149,7 @@ class Changes:
         self._lock = threading.Lock()
         self._kept: list[dict[str, Any]] = []
         self._left_out = 0
+        self._events_refused: Counter[str] = Counter()
         self._write: Callable[[Mapping[str, Any]], None] | None = None
 
     def write_to(self, write: Callable[[Mapping[str, Any]], None]) -> None:
@@ -180,10 +187,16 @@ class Changes:
         self.add(request.asked, where, "refused", wanted=request.asked.wanted, error=error)
         request.set_exception(ControlRefused(f"{request.asked.change}: {error}"))
 
-    def outcome(self) -> dict[str, Any]:
-        """Return the changes for the report, and how many there are besides."""
+    def count_refused(self, cause: str, n: int) -> None:
+        """Count events of other programs that no rule was given."""
         with self._lock:
-            return {"changes": [*self._kept], "changes_left_out": self._left_out}
+            self._events_refused[cause] += n
+
+    def outcome(self) -> dict[str, Any]:
+        """Return the changes for the report, how many there are besides, and what other programs posted in vain."""
+        with self._lock:
+            refused = dict(self._events_refused)
+            return {"changes": [*self._kept], "changes_left_out": self._left_out, "events_refused": refused}
 
 
 def _kept(wanted: object) -> int | float | str | None:

@@ -12,11 +12,11 @@ import numpy as np
 from streamtrack.config import RuleConfig
 from streamtrack.errors import ConfigError, described
 from streamtrack.plain import plain_number
-from streamtrack.protocols import Trigger
+from streamtrack.protocols import Receiving, Trigger
 from streamtrack.triggers.conditions import Condition, conditions
 from streamtrack.triggers.frame_time import FrameTime, has_passed
 from streamtrack.triggers.view import only
-from streamtrack.types import Command, Event, Frame, LiveTracks, SourceInfo
+from streamtrack.types import Command, Event, Frame, LiveTracks, SourceInfo, Values
 
 MOST_EVENTS = 100
 """Events of one frame that are looked at; more are counted as held back."""
@@ -117,6 +117,15 @@ class Rule:
             self._last_fired = frame.index
         return [self._command(frame, event, now_ns) for event in allowed]
 
+    @property
+    def event(self) -> str:
+        """Name of the events that other programs may post to it; empty where its trigger takes none."""
+        return self._trigger.event if isinstance(self._trigger, Receiving) else ""
+
+    def receive(self, particle: int | None, values: Values) -> bool:
+        """Take an event that another program posts; return False where there is no room. Called from any thread."""
+        return isinstance(self._trigger, Receiving) and self._trigger.receive(particle, values)
+
     def outcome(self) -> dict[str, Any]:
         """Return what became of the events, for the report; the counts say how often."""
         return {
@@ -130,6 +139,7 @@ class Rule:
             "failures": self._counts["failures"],
             "last_error": self._last_error,
             "switched_off": self._is_off,
+            **(self._trigger.counts() if isinstance(self._trigger, Receiving) else {}),
         }
 
     @property

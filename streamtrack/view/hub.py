@@ -70,7 +70,7 @@ class Line:
                 raise
 
 
-def _is_urgent(what: Mapping[str, Any]) -> bool:
+def is_urgent(what: Mapping[str, Any]) -> bool:
     """Return whether this makes the run do less."""
     return what.get("do") == "stop" or (what.get("do") == "mode" and what.get("mode") != "armed")
 
@@ -84,16 +84,20 @@ class Hub:
 
     Parameters
     ----------
-    look, act, urgent
-        Lines to the run: for news, for changes, and for what must not wait for these.
+    look, act, urgent, events
+        Lines to the run: for news, for changes, for what must not wait for these, and for events of other programs.
     about
         What there is to know of the movie.
     log
         The commands of the run.
     """
 
-    def __init__(self, look: Line, act: Line, urgent: Line, about: Mapping[str, Any], log: NewestLines) -> None:
-        self._line, self._act, self._urgent = look, act, urgent
+    def __init__(
+        self, look: Line, act: Line, urgent: Line, events: Line, about: Mapping[str, Any], log: NewestLines
+    ) -> None:
+        self._line, self._act, self._urgent, self._events = look, act, urgent, events
+        self.events_refused = 0
+        """Events that came too many in a second, since the run was told last."""
         self.about, self._log = dict(about), log
         self.pages: set[Onlooker] = set()
         self.state: dict[str, Any] = {}
@@ -135,7 +139,8 @@ class Hub:
         if self.ending is not None:
             return {"error": "the run is over"}
         try:
-            return (await (self._urgent if _is_urgent(what) else self._act).ask(what)).head
+            line = self._urgent if is_urgent(what) else self._events if what.get("do") == "event" else self._act
+            return (await line.ask(what)).head
         except (OSError, EOFError, TimeoutError):
             return {"error": "the run does not answer: Ctrl-C in its terminal, or 'streamtrack stop', ends it"}
 
@@ -219,7 +224,9 @@ class Hub:
     async def _states(self) -> None:
         before: tuple[float, int] | None = None
         while True:
-            self.state = (await self._ask({"ask": "state"})).head.get("state", {})
+            n_refused, self.events_refused = self.events_refused, 0
+            question = {"ask": "state", "events_refused": n_refused}
+            self.state = (await self._ask(question)).head.get("state", {})
             now_s, done = time.monotonic(), self.state.get("frames", {}).get("processed", 0)
             rate = 0.0 if before is None else (done - before[1]) / max(now_s - before[0], 1e-3)
             before = now_s, done

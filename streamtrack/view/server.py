@@ -25,9 +25,10 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from streamtrack.view.hub import Hub, Line, Onlooker
+from streamtrack.view.hub import Hub, Line, Onlooker, is_urgent
 from streamtrack.view.log import NewestLines
-from streamtrack.view.wire import ACT, LOOK, MOST_PART, URGENT, packed
+from streamtrack.view.openapi import document
+from streamtrack.view.wire import MOST_PART, PURPOSES, packed
 
 PAGE = Path(__file__).with_name("page")
 SCRIPTS = ("view.js", "line.js", "panels.js", "picture.js", "state.js")
@@ -42,7 +43,7 @@ MOST_MESSAGE = 1 << 16
 MOST_AT_ONCE = 4
 """Changes that a page may wait for."""
 MOST_PER_S = 50
-"""Messages from one page in a second; what it has drawn counts."""
+"""Messages from one page in a second, what it has drawn included; requests of all other programs together."""
 TOKEN_S = 5.0
 """How long a page may take to show its token."""
 GOODBYE_S = 1.0
@@ -56,6 +57,21 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 DENIED, TOO_MUCH = 4401, 4429
+
+
+class Recently:
+    """What came in the last second."""
+
+    def __init__(self) -> None:
+        self._times_s: deque[float] = deque(maxlen=MOST_PER_S)
+
+    def is_too_much(self) -> bool:
+        """Count one more, unless there are too many; return whether there are."""
+        now_s = time.monotonic()
+        if len(self._times_s) == MOST_PER_S and now_s - self._times_s[0] < 1.0:
+            return True
+        self._times_s.append(now_s)
+        return False
 
 
 class Impatient(H11Protocol):
@@ -86,11 +102,13 @@ class PageServer:
 
     def __init__(self, hub: Hub, token: str, port: int) -> None:
         self._hub, self._token = hub, token
+        self._recent = Recently()
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
         self._files = {name: (PAGE / file).read_bytes() for name, (file, _) in FILES.items()}
         routes: list[BaseRoute] = [Route(f"/{name}", self._file(name)) for name in FILES]
         routes += [
             Route("/api/state", self._guarded(self._state)),
+            Route("/api/openapi.json", self._guarded(self._openapi)),
             Route("/api/{what}", self._guarded(self._act), methods=["POST"]),
             WebSocketRoute("/pages", self._page),
         ]
@@ -124,6 +142,9 @@ class PageServer:
     async def _state(self, request: Request) -> Response:
         return JSONResponse({"about": self._hub.about, "state": self._hub.state}, headers=HEADERS)
 
+    async def _openapi(self, request: Request) -> Response:
+        return JSONResponse(document(), headers=HEADERS)
+
     async def _act(self, request: Request) -> Response:
         try:
             content = b""
@@ -134,8 +155,11 @@ class PageServer:
             settings = _table(content or b"{}")
         except ValueError as error:
             return JSONResponse({"error": str(error)}, 400, HEADERS)
-        who = {"who": settings.get("who", "python")}
-        outcome = await self._hub.do({**settings, **who, "ask": None, "do": request.path_params["what"]})
+        what = {**settings, "who": settings.get("who", "python"), "ask": None, "do": request.path_params["what"]}
+        if not is_urgent(what) and self._recent.is_too_much():
+            self._hub.events_refused += what["do"] == "event"
+            return JSONResponse({"error": f"more than {MOST_PER_S} requests in a second: ask later"}, 429, HEADERS)
+        outcome = await self._hub.do(what)
         return JSONResponse(outcome, 409 if "error" in outcome else 200, HEADERS)
 
     async def _page(self, socket: WebSocket) -> None:
@@ -163,14 +187,12 @@ class PageServer:
 
     async def _listen(self, page: Onlooker) -> None:
         """Do what a page asks for, until it goes."""
-        lately: deque[float] = deque(maxlen=MOST_PER_S)
+        recent = Recently()
         while True:
             said = await self._heard(page.socket)
-            now_s = time.monotonic()
-            if len(lately) == MOST_PER_S and now_s - lately[0] < 1.0 and said.get("do") != "stop":
+            if recent.is_too_much() and said.get("do") != "stop":
                 await page.socket.close(TOO_MUCH, "too many messages")
                 raise WebSocketDisconnect(TOO_MUCH)
-            lately.append(now_s)
             if isinstance(said.get("drawn"), int):
                 self._hub.was_drawn(said["drawn"])
             if isinstance(said.get("show"), dict):
@@ -210,7 +232,7 @@ def _table(text: str | bytes) -> dict[str, Any]:
 async def serve(settings: dict[str, Any]) -> None:
     """Serve the view until its run is over."""
     lines = []
-    for purpose in (LOOK, ACT, URGENT):
+    for purpose in PURPOSES:
         reader, writer = await asyncio.open_connection("127.0.0.1", settings["line"], limit=MOST_PART)
         writer.write(settings["key"].encode() + purpose)
         lines.append((reader, writer))
@@ -222,8 +244,8 @@ async def serve(settings: dict[str, Any]) -> None:
         await writer.drain()
         return
     port = door.getsockname()[1]
-    look, act, urgent = (Line(*each) for each in lines)
-    hub = Hub(look, act, urgent, settings["about"], NewestLines(Path(settings["log"])))
+    look, act, urgent, events = (Line(*each) for each in lines)
+    hub = Hub(look, act, urgent, events, settings["about"], NewestLines(Path(settings["log"])))
     config = uvicorn.Config(
         PageServer(hub, settings["token"], port).app,
         http=Impatient,

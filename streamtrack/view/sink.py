@@ -30,7 +30,7 @@ from streamtrack.sinks.files import check_folder
 from streamtrack.types import MOTION_MODES, FrameResult, SourceInfo, Stream
 from streamtrack.view.actions import act
 from streamtrack.view.recent import Recent, measured
-from streamtrack.view.wire import ACT, KEY_BYTES, LOOK, URGENT, Message, hello, receive, send
+from streamtrack.view.wire import KEY_BYTES, LOOK, PURPOSES, Message, hello, receive, send
 from streamtrack.waiting import STEP_S, joined_within, within
 
 VIEW_NAME = "view.json"
@@ -155,7 +155,9 @@ class ViewSink:
             case {"ask": "nothing"}:
                 self._shows_denoised = False
                 return {}, []
-            case {"ask": "state"}:
+            case {"ask": "state", "events_refused": int(n)}:
+                if n and self._run is not None:
+                    self._run.control.refuse_events("too many in a second", n)
                 return {"state": self._state()}, []
             case {"do": str(what), **settings}:
                 return self._do(what, settings), []
@@ -300,11 +302,11 @@ class _Server:
                 said = b""
                 with suppress(OSError):
                     said = hello(line)
-                if secrets.compare_digest(said[:-1], key) and said[-1:] in (LOOK, ACT, URGENT):
+                if secrets.compare_digest(said[:-1], key) and said[-1:] in PURPOSES:
                     lines[said[-1:]] = line
                 else:  # somebody else on this computer
                     line.close()
-            if len(lines) == len((LOOK, ACT, URGENT)):
+            if len(lines) == len(PURPOSES):
                 return lines
         raise SinkError(f"the view could not begin: {self._last_words()}")
 

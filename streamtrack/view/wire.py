@@ -17,8 +17,9 @@ MOST_HEAD = 1 << 24
 MOST_PART = 1 << 31
 _LENGTH = struct.Struct("<I")
 KEY_BYTES = 32
-LOOK, ACT, URGENT = b"l", b"a", b"u"
-"""What a line is for: pictures and states; changes, which may take seconds; stop and disarm, which wait for none."""
+LOOK, ACT, URGENT, EVENTS = PURPOSES = (b"l", b"a", b"u", b"e")
+"""What a line is for: pictures and states; changes, which may take seconds; stop and disarm, which wait for none; and
+events of other programs, which wait for no change."""
 HELLO_S = 1.0
 """How long a caller may take to say who it is."""
 

@@ -9,6 +9,7 @@ from streamtrack.triggers.life import Appears, Disappears, Older
 from streamtrack.triggers.meet import Meet
 from streamtrack.triggers.motion import Displacement, ModeSwitch, Speed
 from streamtrack.triggers.nearest import Nearest
+from streamtrack.triggers.posted import Posted
 from streamtrack.triggers.python import PythonTrigger
 from streamtrack.triggers.region import Region
 from streamtrack.triggers.value import Value
@@ -54,6 +55,13 @@ class TestOlder(TriggerTests):
         return Older(frames=20)
 
 
+class TestPosted(TriggerTests):
+    fires = False  # nobody posts anything
+
+    def make_trigger(self):
+        return Posted(event="drug")
+
+
 class TestPython(TriggerTests):
     @pytest.fixture(autouse=True)
     def _module_of_the_lab(self, tmp_path, monkeypatch):
@@ -92,5 +100,5 @@ class TestValueOfFrames(TriggerTests):
 @pytest.mark.parametrize("kind", registry.names("triggers"))
 def test_every_registered_trigger_is_tested(kind):
     tested = (TestAppears, TestCount, TestDisappears, TestDisplacement, TestMeet, TestModeSwitch, TestNearest)
-    tested += (TestOlder, TestRegion, TestSpeed, TestValueOfTracks)
+    tested += (TestOlder, TestPosted, TestRegion, TestSpeed, TestValueOfTracks)
     assert registry.load("triggers", kind) in {PythonTrigger, *(type(each().make_trigger()) for each in tested)}

@@ -3,9 +3,11 @@
 import http.client
 import json
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+import running
 from websockets.sync.client import connect
 
 from streamtrack.testing.sinks import example_results, example_source
@@ -20,6 +22,7 @@ class Run:
 
     def __init__(self):
         self.stopped = threading.Event()
+        self.posted, self.events_refused = [], Counter()
         self.state = {
             "mode": "observe",
             "source": "example",
@@ -41,6 +44,20 @@ class Run:
 
     def stop(self, who):
         self.stopped.set()
+
+    def post(self, name, value, particle):
+        self.posted.append((name, value, particle))
+        return ["add"]
+
+    def refuse_events(self, cause, n):
+        self.events_refused[cause] += n
+
+
+def shown(process, folder):
+    """Wait until a run that was started is shown; return ``address`` and ``pid`` of its page's server."""
+    path = folder / "view.json"
+    running.wait_until(lambda: path.exists() and path.read_text(encoding="utf-8"), running.WAIT_S, process)
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @contextmanager

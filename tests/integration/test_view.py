@@ -8,10 +8,13 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import browsers
+import jsonschema
 import numpy as np
 import psutil
 import pytest
@@ -25,6 +28,8 @@ views = pytest.importorskip("views", reason="needs the extra 'view'")
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 
+from streamtrack.view import openapi  # noqa: E402
+from streamtrack.view.actions import ACTIONS  # noqa: E402
 from streamtrack.view.server import FILES  # noqa: E402
 
 STOPPED = {"done": {"change": "stop", "after": True}}
@@ -88,6 +93,57 @@ def test_state_for_programs(sink):
         assert time.monotonic() < give_up_s
     assert state["frames"]["processed"] == 12
     assert views.ask(sink, "POST", "/api/fly", bearer(sink))[0] == 409
+
+
+def post(sink, what, **said):
+    """Return status and answer of a request."""
+    status, _, answer = views.ask(sink, "POST", f"/api/{what}", bearer(sink), json.dumps(said))
+    return status, json.loads(answer)
+
+
+def test_events_reach_the_run_at_once_also_where_a_change_waits_for_a_frame(tmp_path):
+    run = Busy()
+    with views.viewed(tmp_path, run) as sink, views.guest(sink) as guest:
+        guest.say(do="mark", text="never answered")
+        began_s = time.monotonic()
+        assert post(sink, "event", name="drug", value={"dose": 2}, particle=7) == (200, {"done": {"rules": ["add"]}})
+        assert time.monotonic() - began_s < 2
+        assert post(sink, "event", value=2) == (409, {"error": "event needs name"})
+    assert run.posted == [("drug", {"dose": 2}, 7)]
+
+
+def test_more_requests_than_may_come_are_refused_and_events_among_them_counted_but_stop_passes(tmp_path):
+    run = views.Run()
+    with views.viewed(tmp_path, run) as sink:
+        with ThreadPoolExecutor(8) as others:
+            statuses = list(others.map(lambda _: post(sink, "event", name="drug")[0], range(200)))
+        assert post(sink, "stop") == (200, STOPPED)
+        refused = statuses.count(429)
+        assert refused > 0
+        give_up_s = time.monotonic() + 30
+        while run.events_refused.total() < refused:
+            assert time.monotonic() < give_up_s
+            time.sleep(0.1)
+    assert set(statuses) == {200, 429}
+    assert len(run.posted) + refused == 200
+    assert run.events_refused == {"too many in a second": refused}
+
+
+def test_what_may_be_asked_is_one_table_for_the_server_the_document_and_the_page_of_the_manual(sink):
+    page = (Path(__file__).parents[2] / "docs" / "view.md").read_text(encoding="utf-8")
+    assert openapi.table() in page
+    status, _, said = views.ask(sink, "GET", "/api/openapi.json", bearer(sink))
+    assert (status, json.loads(said)) == (200, openapi.document())
+    assert views.ask(sink, "GET", "/api/openapi.json")[0] == 403
+    paths = openapi.document()["paths"]
+    assert {path for path, asked in paths.items() if "get" in asked} == {"/api/state", "/api/openapi.json"}
+    for what, action in ACTIONS.items():
+        body = paths[f"/api/{what}"]["post"].get("requestBody", {})
+        needed = body.get("content", {}).get("application/json", {}).get("schema", {}).get("required", [])
+        assert needed == [each.name for each in action.settings if each.required]
+        for each in action.settings:
+            if each.example is not None:
+                jsonschema.validate(each.example, each.kind)
 
 
 # ---- who may do what
@@ -331,9 +387,7 @@ def test_a_port_that_is_taken_is_one_line(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_a_run_that_is_killed_takes_its_server_with_it(tmp_path):
     process = running.start("track", MOVIE, "--out", tmp_path / "out", "--view", stderr=subprocess.DEVNULL)
-    running.wait_until(lambda: (tmp_path / "out" / "view.json").exists(), running.WAIT_S, process)
-    time.sleep(0.2)
-    pid = json.loads((tmp_path / "out" / "view.json").read_text())["pid"]
+    pid = views.shown(process, tmp_path / "out")["pid"]
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     give_up_s = time.monotonic() + 30
@@ -345,9 +399,7 @@ def test_a_run_that_is_killed_takes_its_server_with_it(tmp_path):
 def test_in_a_browser(tmp_path):
     """Frame, tracks and numbers are there; what is clicked happens; Stop stops the run."""
     process = running.start("track", MOVIE, "--out", tmp_path / "out", "--view")
-    running.wait_until(lambda: (tmp_path / "out" / "view.json").exists(), running.WAIT_S, process)
-    time.sleep(0.2)
-    address = json.loads((tmp_path / "out" / "view.json").read_text())["address"]
+    address = views.shown(process, tmp_path / "out")["address"]
     with browsers.tab(tmp_path / "profile") as tab:
         tab.size(1280, 900)
         tab.open(address)

@@ -1,13 +1,12 @@
 """What is done on the page or by ``streamtrack ctl`` happens in the run, on the demo camera, and is written down."""
 
 import json
-import time
 
 import browsers
 import pytest
 import running
 
-pytest.importorskip("views", reason="needs the extra 'view'")
+views = pytest.importorskip("views", reason="needs the extra 'view'")
 pytest.importorskip("pymmcore", reason="needs the extra micromanager")
 pytest.importorskip("mm_test_adapters", reason="needs mm-test-adapters")
 
@@ -46,8 +45,7 @@ def run(tmp_path):
     (tmp_path / "run.toml").write_text(RUN, encoding="utf-8")
     process = running.start("live", tmp_path / "run.toml", "--out", tmp_path / "out", "--view")
     try:
-        running.wait_until(lambda: (tmp_path / "out" / "view.json").exists(), running.WAIT_S, process)
-        time.sleep(0.2)
+        views.shown(process, tmp_path / "out")
         yield tmp_path / "out"
     finally:
         process.kill()
@@ -137,9 +135,7 @@ def test_ctl_wants_a_run_that_is_on(cli, tmp_path):
 def test_a_newcomer_sees_beads_arms_the_run_and_the_stage_follows(tmp_path):
     process = running.start("demo", "--live", "--out", tmp_path / "out")
     try:
-        running.wait_until(lambda: (tmp_path / "out" / "view.json").exists(), running.WAIT_S, process)
-        time.sleep(0.2)
-        address = json.loads((tmp_path / "out" / "view.json").read_text())["address"]
+        address = views.shown(process, tmp_path / "out")["address"]
         with browsers.tab(tmp_path / "profile") as tab:
             tab.size(1280, 900)
             tab.open(address)

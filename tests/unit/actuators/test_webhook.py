@@ -1,11 +1,14 @@
 import json
 import math
+import re
 import socket
 import threading
 import time
+import tomllib
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +24,8 @@ from streamtrack.types import Event, SourceInfo
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.bodies.append((self.path, json.loads(body)))
+        is_json = self.headers["Content-Type"] == "application/json"
+        self.server.bodies.append((self.path, json.loads(body) if is_json else body.decode()))
         status = self.server.answers.pop(0) if self.server.answers else 200
         self.send_response(status)
         if status == 302:
@@ -64,6 +68,58 @@ def one_that_never_answers(drip=b""):
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
         over.set()
         thread.join(10)
+
+
+SLACK = '{{"text": "{rule} in frame {frame}: track {particle} at x {x}, y {y} px, {values}"}}'
+PAGE = (Path(__file__).parents[3] / "docs" / "triggers.md").read_text(encoding="utf-8")
+EXAMPLES = [
+    table["template"]
+    for text in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    for table in tomllib.loads(text).get("actuators", {}).values()
+    if "template" in table
+]
+
+
+def test_a_template_says_what_the_body_is(server):
+    awkward = replace(example_command({"text": "it moves"}), rule='the "fast" one\\')
+    for template, command in (
+        (SLACK, awkward),
+        ("{rule} at {y}: {action}", awkward),
+        (SLACK, replace(awkward, event=Event())),
+    ):
+        assert Webhook(url=server.url, template=template).execute(command)["status"] == 200
+    (_, slack), (_, text), (_, nowhere) = server.bodies
+    assert slack == {"text": 'the "fast" one\\ in frame 123: track 7 at x 30.0, y 40.0 px, speed_px_s 12.5'}
+    assert text == 'the "fast" one\\ at 40.0: {"text": "it moves"}'
+    assert "track -1 at x null, y null px" in nowhere["text"]
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{rule.name}", r"\{rule.name\} is no field \(known: \{rule\}, \{frame\}"),
+        ("{rule[0]}", "is no field"),
+        ("{frame:>1000000000}", "is no field"),
+        ("{rule!r}", "is no field"),
+        ("{}", "is no field"),
+        ("{rules}", "is no field"),
+        ("{rule", "for braces that are no field"),
+        ('{"text": "{rule}"}', "braces of JSON are doubled"),
+        ('{{"text": {rule}}}', "filled in it is not JSON"),
+        ('{{"text": "{rule}"', "filled in it is not JSON"),
+    ],
+)
+def test_a_template_that_cannot_be_is_refused_at_once(template, said):
+    with pytest.raises(ConfigError, match=said) as refused:
+        Webhook(url="http://localhost/x", template=template)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_templates_of_the_page_are_sent(server):
+    assert len(EXAMPLES) == 3
+    for template in EXAMPLES:
+        Webhook(url=server.url, template=template).execute(example_command({}))
+    assert all("a rule" in str(body) for _, body in server.bodies)
 
 
 def test_what_is_sent(server):

@@ -318,6 +318,88 @@ def test_the_report_lists_so_many_changes_and_says_how_many_more_there_are():
     assert changes.outcome()["changes_left_out"] == 5
 
 
+POSTED = {**EVERY_FRAME, "kind": "http", "event": "drug", "name": "add"}
+
+
+class Page:
+    """Stands for the sink of a view."""
+
+    critical, files = False, ()
+
+    def open(self, folder, source): ...
+
+    def wants_denoised(self, frame_index):
+        return False
+
+    def write(self, result): ...
+
+    flush = close = lambda self: None
+
+
+def with_view(folder, *rules, **settings):
+    config = {"engine": {"kind": "brightest"}, "sinks": [{"kind": "memory"}], "triggers": rules, **settings}
+    source = config.pop("source", None)
+    if source is None:
+        config["source"] = {"kind": "lab-camera"}
+    return Session(RunConfig.model_validate(config), folder, source=source, sinks={"view": Page()})
+
+
+def test_an_event_of_another_program_fires_its_rule_at_the_next_frame(tmp_path):
+    def post_two(control):
+        return control.post("drug", {"dose": 2}), control.post("drug", particle=999)
+
+    def post_nonsense(control):
+        for name, settings, said in (
+            ("drugs", {}, "did you mean 'drug'"),
+            ("drug", {"value": "x"}, "no finite number"),
+            ("drug", {"particle": -1}, "not the number of a track"),
+        ):
+            with pytest.raises(ControlRefused, match=said):
+                control.post(name, **settings)
+
+    session = with_view(tmp_path / "out", POSTED)
+    report, given = run(session, {4: post_two, 6: post_nonsense})
+    assert given[4] == (["add"], ["add"])
+    [(index, command)] = [(result.frame.index, each) for result in kept() for each in result.commands]
+    assert (index, command.event.values, command.rule) == (4, {"dose": 2.0}, "add")
+    counts = report["rules"]["add"]
+    assert (counts["fired"], counts["received"], counts["dropped_no_track"], counts["waiting"]) == (1, 2, 1, 0)
+    assert report["events_refused"] == {"no rule takes its name": 1}
+    with pytest.raises(ControlRefused, match="the run is over"):
+        session.control.post("drug")
+
+
+def test_an_event_that_finds_no_room_or_a_run_that_stops_is_refused_and_counted(tmp_path):
+    def flood(control):
+        for _ in range(64):
+            control.post("drug")
+        with pytest.raises(ControlRefused, match="64 events wait"):
+            control.post("drug")
+
+    def stop(control):
+        control.stop()
+        with pytest.raises(ControlRefused, match="being stopped"):
+            control.post("drug")
+
+    report, _ = run(with_view(tmp_path / "out", POSTED), {4: flood, 6: stop})
+    assert report["rules"]["add"]["fired"] == 64
+    assert report["rules"]["add"]["dropped_full"] == 1
+    assert report["events_refused"] == {"the run is being stopped": 1}
+
+
+def test_of_several_streams_the_rule_of_each_takes_the_event(tmp_path):
+    session = with_view(tmp_path / "out", POSTED, source=TwoStreams())
+    report, _ = run(session, {21: lambda control: control.post("drug")})
+    fired = [result.frame.stream.position for result in kept() if result.commands]
+    assert sorted(fired) == [0, 1]
+    assert report["rules"]["add"]["received"] == 2
+
+
+def test_a_rule_that_waits_for_events_needs_a_view(tmp_path):
+    with pytest.raises(ConfigError, match="'add': nobody can post an event to a run without a view; begin it with"):
+        make_session(tmp_path / "out", triggers=[POSTED])
+
+
 class TwoStreams:
     """The lab's camera at one position, and from its tenth frame on at another one, too, which nobody announced."""
 
