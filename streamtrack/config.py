@@ -129,7 +129,13 @@ class SafetyConfig(BaseModel):
     z_um: Limits | None = None
     exposure_ms: Limits | None = None
     pulse_ms: Limits | None = None
-    """How long a pulse may last that a device makes by itself."""
+    """How long a pulse may last that a device makes by itself, or a pattern of an SLM stay."""
+    slms: tuple[str, ...] = ()
+    """Spatial light modulators that may show patterns."""
+    slm_area_px2: float | None = Field(default=None, gt=0)
+    """Most of a modulator's pixels that a pattern lights."""
+    slm_intensity: int | None = Field(default=None, ge=1, le=255)
+    """Highest value of a pattern's pixels."""
     autofocus: bool = False
     """Whether the autofocus may search the focus, and is told to let go while the stage moves."""
     light: tuple[str, ...] = ()

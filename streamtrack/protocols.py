@@ -328,6 +328,22 @@ class Microscope(Protocol):
 
 
 @runtime_checkable
+class HasSlm(Protocol):
+    """What a microscope may have besides: spatial light modulators, which light parts of the image."""
+
+    def slm_shape(self, device: str) -> tuple[int, int]:
+        """Return height and width of a modulator, px; raises MicroscopeError where the device is none."""
+        ...
+
+    def show_on_slm(self, device: str, image: NDArray[np.uint8] | None, for_ms: float | None = None) -> None:
+        """Show an image of that shape until the next one, or nothing at all: None, which has to work at any time.
+
+        ``for_ms`` says after how long nothing will be shown: a device that can, goes dark by itself then.
+        """
+        ...
+
+
+@runtime_checkable
 class HasAutofocus(Protocol):
     """What a microscope may have besides: a device that focuses."""
 

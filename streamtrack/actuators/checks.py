@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamtrack.actuators.actions import text
 from streamtrack.actuators.light import is_dark, makes_light
@@ -81,6 +82,27 @@ class Checks:
             still = name in here and name in free and abs(value - here[name]) <= STILL_UM
             wanted[name] = here[name] if still else self.within(name, value)
         return wanted["x_um"], wanted["y_um"]
+
+    def slm(self, device: object) -> str:
+        """Return a spatial light modulator as a text."""
+        device = as_text("SLM", device)
+        if device not in self._safety.slms:
+            raise CommandRefused(f"SLM {device!r} is not in safety.slms; add it there to allow it")
+        return device
+
+    def pattern(self, device: object, image: object) -> tuple[str, NDArray[np.uint8]]:
+        """Return a modulator as a text, and a copy of what it may show."""
+        device = self.slm(device)
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 2:
+            raise CommandRefused(f"a pattern for {device} is not an image of 8 bit", "not understood")
+        pattern = image.copy()
+        for name, value in (("slm_area_px2", np.count_nonzero(pattern)), ("slm_intensity", pattern.max(initial=0))):
+            limit = getattr(self._safety, name)
+            if limit is None:
+                raise CommandRefused(f"{name} = {value:g}: there is no limit safety.{name}; set it first")
+            if value > limit:
+                raise CommandRefused(f"{name} = {value:g} is above safety.{name} = {limit:g}", "limit")
+        return device, pattern
 
     def autofocus(self, z: object) -> float:
         """Return where the focus drive is, um: the autofocus may begin there."""

@@ -13,7 +13,7 @@ from streamtrack.errors import described
 from streamtrack.protocols import Microscope
 from streamtrack.waiting import joined_within
 
-SAFE = {"shutter": "closed", "property": "off", "preset": "off"}
+SAFE = {"shutter": "closed", "slm": "off", "property": "off", "preset": "off"}
 """What is said of a source of light, by its kind, that was set to rest."""
 DARK_S = 10.0
 """How long to wait for that; a microscope's own time-outs should be shorter."""
@@ -42,6 +42,7 @@ class Darkness:
         self.real: set[Source] = set()
         self.outcomes: dict[Source, str] = {}
         self._at_limit: dict[Source, str] = {}
+        self._late: dict[Source, str] = {}
 
     def forget_dark(self) -> None:
         """Keep only what is on; the lock is held."""
@@ -81,17 +82,27 @@ class Darkness:
                 self._light.done(switch, self._clock())
                 self.forget_dark()
 
-    def enforce_dose(self) -> bool:
-        """Set all that is on to rest if the light of the run is spent; return whether it is dark."""
+    def enforce(self) -> bool:
+        """Set to rest all that is on if the light of the run is spent, and what is on for longer than its command said.
+
+        Returns
+        -------
+        bool
+            Whether that is dark.
+        """
         with self._lock:
-            lit = self._light.lit() if self._light.spent_in_ms(self._clock()) <= 0 else []
+            now_ns = self._clock()
+            lit = self._light.lit() if self._light.spent_in_ms(now_ns) <= 0 else []
+            late = [] if lit else self._light.overdue(now_ns)
         for source in lit:
             self.darken(source, self._at_limit)
+        for source in late:
+            self.darken(source, self._late)
         with self._lock:
-            return not (lit and self._light.lit())
+            return not (lit and self._light.lit()) and not self._light.overdue(self._clock())
 
     def said(self) -> dict[str, Any]:
-        """Return the light used and left, ms, what is on, and what the limit switched off."""
+        """Return the light used and left, ms, what is on, and what went off at the limit, or later than it should."""
         with self._lock:
             now_ns = self._clock()
             left_ms = self._light.left_ms(now_ns)
@@ -100,6 +111,7 @@ class Darkness:
                 "left_ms": None if math.isinf(left_ms) else round(left_ms, 3),
                 "on": [name_of(source) for source in self._light.lit()],
                 "off_at_limit": by_name(self._at_limit),
+                "off_late": by_name(self._late),
             }
 
 

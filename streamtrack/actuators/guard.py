@@ -16,12 +16,12 @@ from streamtrack.actuators.darkness import Darkness, by_name
 from streamtrack.actuators.focus_lock import FocusLock
 from streamtrack.actuators.light import CLOSED, OPEN, Light, Source, Switch, at_rest, makes_light, name_of
 from streamtrack.actuators.moves import Moves
-from streamtrack.actuators.names import NO_AUTOFOCUS, Names
+from streamtrack.actuators.names import NO_AUTOFOCUS, NO_SLM, Names
 from streamtrack.actuators.trial import Trial
 from streamtrack.clock import Clock, monotonic_ns
 from streamtrack.config import Mode, SafetyConfig
 from streamtrack.errors import CommandRefused, MicroscopeError
-from streamtrack.protocols import Microscope
+from streamtrack.protocols import HasSlm, Microscope
 from streamtrack.stage_moves import SETTLE_MS, StageMoves
 from streamtrack.types import NameKind
 
@@ -37,7 +37,7 @@ class Guard:
     emergency stop waiting.
 
     Light is time (`streamtrack.actuators.light`): when the run's dose is spent, whatever commands have switched on is
-    switched off, by a thread that waits for no command.
+    switched off, by a thread that waits for no command; and so is what a command leaves on for longer than it said.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Guard:
         self._checks = Checks(safety, microscope.stage_um)
         self._names = Names(microscope)
         self._light = Light(safety.max_dose_ms)
-        self._alarm = Alarm(self._light_ends_in_s, self.enforce_dose)
+        self._alarm = Alarm(self._light_is_due_in_s, self.enforce)
         self._moves = Moves(microscope.halt)
         self._focus_lock = FocusLock(microscope, lambda: self._stopped or self._mode != "armed")
         self.stage_moves = StageMoves(microscope, clock)
@@ -168,6 +168,26 @@ class Guard:
             call = partial(self._microscope.set_shutter, device, opened)
             self._switch("shutter", ("shutter", device), OPEN if opened else CLOSED, call, for_ms)
 
+    def slm_shape(self, device: str) -> tuple[int, int]:
+        """Return height and width of a spatial light modulator, px."""
+        return self._slm().slm_shape(device)
+
+    def show_on_slm(self, device: str, image: NDArray[np.uint8] | None, for_ms: float = 0.0) -> None:
+        """Show a pattern on a modulator that ``safety.slms`` lists, or (None) nothing.
+
+        Area and intensity have to be within ``safety.slm_area_px2`` and ``safety.slm_intensity``. ``for_ms`` says that
+        the caller shows nothing after so long: it has to be within ``safety.pulse_ms``, and the light that is left.
+        """
+        with self._command():
+            slm = self._slm()
+            if image is None:
+                device = self._checks.slm(device)
+                self._switch("slm", ("slm", device), CLOSED, partial(slm.show_on_slm, device, None))
+                return
+            device, pattern = self._checks.pattern(device, image)
+            for_ms = self._checks.within("pulse_ms", for_ms)
+            self._switch("slm", ("slm", device), OPEN, partial(slm.show_on_slm, device, pattern, for_ms), for_ms)
+
     def set_exposure_ms(self, exposure_ms: float) -> None:
         """Set an exposure within ``safety.exposure_ms``."""
         with self._command():
@@ -229,9 +249,9 @@ class Guard:
         """Stop stage and focus drive; allowed in every mode, as it moves nothing."""
         self._microscope.halt()
 
-    def enforce_dose(self) -> bool:
-        """Switch off what commands have switched on if the light is spent: a thread of the guard's own calls it."""
-        return self._darkness.enforce_dose()
+    def enforce(self) -> bool:
+        """Switch off what is on when the light is spent, or for too long: a thread of the guard's own calls it."""
+        return self._darkness.enforce()
 
     def make_safe(self) -> dict[str, str]:
         """Refuse every write from now on, turn off the light, and stop what moves.
@@ -314,13 +334,13 @@ class Guard:
                 "light": light,
                 "stopped": self._stopped,
                 "shutters": by_name(self._darkness.outcomes, "shutter"),
-                "lamps": by_name(self._darkness.outcomes, "property", "preset"),
+                "lamps": by_name(self._darkness.outcomes, "slm", "property", "preset"),
                 "moves": self._moves.outcome,
                 "continuous_focus": self._focus_lock.outcome,
             }
 
     def light(self) -> dict[str, Any]:
-        """Return the light used and left, ms, what is on, and what the limit switched off."""
+        """Return the light used and left, ms, what is on, and what went off at the limit, or later than it should."""
         return self._darkness.said()
 
     @contextmanager
@@ -366,6 +386,11 @@ class Guard:
                 self._moves.begin()
 
         self._write(what, partial(self._moves.during, call), begin)
+
+    def _slm(self) -> HasSlm:
+        if not isinstance(self._microscope, HasSlm):
+            raise MicroscopeError(NO_SLM)
+        return self._microscope
 
     def _move_stage(self, x: float, y: float) -> None:
         if not self._safety.autofocus:
@@ -450,6 +475,6 @@ class Guard:
         with self._lock:
             self._light.note(source, rest, is_exact=off is not None)
 
-    def _light_ends_in_s(self) -> float:
+    def _light_is_due_in_s(self) -> float:
         with self._lock:
-            return self._light.spent_in_ms(self._clock()) / 1e3
+            return self._light.due_in_ms(self._clock()) / 1e3

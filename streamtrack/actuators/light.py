@@ -1,9 +1,10 @@
 """How long commands have had light on, and how much of it is left.
 
-A source of light is a shutter, a property, or a configuration group; a property or group only if the run's file says
-that it makes light. It is on from the moment before a command sets it to something brighter than it is at rest, until
-the call that sets it back has returned. At rest it is as it was before the run's first command to it: what was on then
-is not the commands' light. Once a command has switched it off, at rest it is off.
+A source of light is a shutter, a spatial light modulator, a property, or a configuration group; a property or group
+only if the run's file, or the actuator, says that it makes light. It is on from the moment before a command sets it to
+something brighter than it is at rest, until the call that sets it back has returned. At rest it is as it was before the
+run's first command to it: what was on then is not the commands' light. Once a command has switched it off, at rest it
+is off.
 """
 
 import math
@@ -13,13 +14,15 @@ from typing import Any
 
 from streamtrack.config import SafetyConfig
 from streamtrack.errors import CommandRefused
-from streamtrack.protocols import Microscope
+from streamtrack.protocols import HasSlm, Microscope
 
 Source = tuple[str, ...]
-"""``("shutter", device)``, ``("property", device, name)`` or ``("preset", group)``."""
+"""``("shutter", device)``, ``("slm", device)``, ``("property", device, name)`` or ``("preset", group)``."""
 DARK_WORDS = frozenset(("off", "closed", "false"))
 OPEN, CLOSED = "1", "0"
-"""What a shutter is set to."""
+"""What a shutter is set to, and a spatial light modulator."""
+LATE_NS = 250_000_000
+"""Later than this after it should be off, a source is not its command's business any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,19 @@ class Light:
         n_lit = len(self.lit())
         return self.left_ms(now_ns) / n_lit if n_lit else math.inf
 
+    def overdue(self, now_ns: int) -> list[Source]:
+        """Return the sources that are on for longer than their commands said."""
+        return [source for source, until_ns in self._ends() if now_ns >= until_ns + LATE_NS]
+
+    def due_in_ms(self, now_ns: int) -> float:
+        """Return when something has to be switched off if its command does not do it: spent, or overdue."""
+        late = (max(0, until_ns + LATE_NS - now_ns) / 1e6 for _, until_ns in self._ends())
+        return min([self.spent_in_ms(now_ns), *late])
+
+    def _ends(self) -> list[tuple[Source, int]]:
+        lamps = self._lamps.items()
+        return [(at, lamp.until_ns) for at, lamp in lamps if lamp.since_ns is not None and lamp.until_ns is not None]
+
     def _check(self, source: Source, now_ns: int, for_ms: float | None) -> None:
         free_ms = self._free_ms(now_ns, source)
         open_ended = sum(
@@ -185,8 +201,11 @@ def in_words(light: Mapping[str, Any]) -> str:
         return ""
     left = "" if light["left_ms"] is None else f", {light['left_ms']:.0f} left"
     on = f"; on: {', '.join(light['on'])}" if light["on"] else ""
-    ended = ", ".join(f"{name} {outcome}" for name, outcome in light["off_at_limit"].items())
-    return f"light: {light['used_ms']:.0f} ms used{left}{on}" + (f"; at the limit: {ended}" if ended else "")
+    said = f"light: {light['used_ms']:.0f} ms used{left}{on}"
+    for key, why in (("off_at_limit", "at the limit"), ("off_late", "later than its command said")):
+        if ended := ", ".join(f"{name} {outcome}" for name, outcome in light[key].items()):
+            said += f"; {why}: {ended}"
+    return said
 
 
 def makes_light(safety: SafetyConfig, device: str, name: str) -> bool:
@@ -202,7 +221,7 @@ def at_rest(microscope: Microscope, source: Source, safety: SafetyConfig) -> str
     CommandRefused
         A group is at none of its presets, and there is a limit: nobody could set it back when that is reached.
     """
-    if source[0] == "shutter":
+    if source[0] in ("shutter", "slm"):
         return CLOSED
     if source[0] == "property":
         return microscope.property_value(*source[1:])
@@ -214,9 +233,12 @@ def at_rest(microscope: Microscope, source: Source, safety: SafetyConfig) -> str
 
 
 def set_source(microscope: Microscope, source: Source, value: str) -> None:
-    """Set a source of light."""
+    """Set a source of light; of a modulator only to nothing."""
     if source[0] == "shutter":
         microscope.set_shutter(source[1], value == OPEN)
+    elif source[0] == "slm":
+        assert isinstance(microscope, HasSlm)
+        microscope.show_on_slm(source[1], None)
     elif source[0] == "property":
         microscope.set_property(source[1], source[2], value)
     else:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 
 from streamtrack.config import SafetyConfig, did_you_mean
 from streamtrack.errors import ConfigError, MicroscopeError
-from streamtrack.protocols import HasAutofocus, Microscope
+from streamtrack.protocols import HasAutofocus, HasSlm, Microscope
 from streamtrack.types import NameKind
 
 MOST_LISTED = 20
+NO_SLM = "this microscope takes no patterns for an SLM: use one of kind 'micromanager', or a Tap"
 NO_AUTOFOCUS = "this microscope takes no commands for an autofocus: use one of kind 'micromanager', or a Tap"
 ONE_OF: dict[NameKind, str] = {
     "devices": "device",
@@ -49,6 +50,16 @@ class Names:
         """Check a shutter."""
         self._one_of("shutters", device)
 
+    def slm(self, device: str) -> None:
+        """Check a spatial light modulator."""
+        self._one_of("devices", device)
+        if not isinstance(self._microscope, HasSlm):
+            raise ConfigError(NO_SLM)
+        try:
+            self._microscope.slm_shape(device)
+        except MicroscopeError as error:
+            raise ConfigError(f"{device!r} is no SLM: {error}") from error
+
     def autofocus(self) -> None:
         """Check that there is an autofocus."""
         if not isinstance(self._microscope, HasAutofocus):
@@ -64,6 +75,7 @@ class Names:
             "properties": (self._full_property, safety.properties),
             "presets": (self.group, safety.presets),
             "shutters": (self.shutter, safety.shutters),
+            "slms": (self.slm, safety.slms),
             "light": (self._light, safety.light),
             "close_shutter": (self.shutter, [safety.close_shutter] if safety.close_shutter else []),
         }

@@ -4,6 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streamtrack.actuators.checks import Checks
 from streamtrack.actuators.light import CLOSED, OPEN, Light, Source, at_rest, makes_light
 from streamtrack.actuators.names import Names
@@ -99,6 +102,13 @@ class Trial:
         with self._mistakes():
             self._microscope.focus_um()
             self._checks.within("z_um", z)
+
+    def show_on_slm(self, device: str, image: NDArray[np.uint8], for_ms: float) -> None:
+        """Try to show a pattern on a spatial light modulator, for so long."""
+        self.names.slm(device)
+        with self._mistakes():
+            self._checks.pattern(device, image)
+            self._switch(("slm", device), OPEN, self._checks.within("pulse_ms", for_ms))
 
     def autofocus(self) -> None:
         """Try to search the focus."""

@@ -1,8 +1,9 @@
 """``streamtrack calibrate``: measures what a run has to know of the microscope."""
 
+import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 
 from streamtrack import registry
 from streamtrack.actuators.guard import Guard
+from streamtrack.actuators.slm_calibration import SAME, SlmCalibration
+from streamtrack.calibration.slm import SlmFit, measure_slm
 from streamtrack.calibration.stage import StageFit, measure_stage
 from streamtrack.cli.helping import PlainCommand, PlainGroup
 from streamtrack.cli.running import EXIT_CODES
 from streamtrack.cli.saying import say, say_error
 from streamtrack.clock import monotonic_ns
-from streamtrack.config import RunConfig, read_toml, validate
+from streamtrack.config import RunConfig, did_you_mean, read_toml, validate
 from streamtrack.errors import ConfigError, MicroscopeError, SourceError, StreamtrackError, described
 from streamtrack.interrupts import Stop
 from streamtrack.protocols import FrameSource, Microscope
@@ -63,6 +66,109 @@ def stage(
             say_error("stopped; the stage is back where it was")
             raise typer.Exit(EXIT_CODES["interrupted"]) from None
     say(*in_words(found, binning))
+
+
+@calibrate.command(cls=PlainCommand)
+def slm(
+    config: Annotated[Path, typer.Argument(help="TOML file of the run: its microscope, source and limits.")],
+    device: Annotated[str | None, typer.Option(help="Which SLM; needed where safety.slms has several.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; by default slm.json beside the run's file.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+) -> None:
+    """Measure where a pixel of the camera's image is on a spatial light modulator (SLM, DMD).
+
+    Lights one spot after another, within the limits of the file, and looks where each is in the image. Nothing moves.
+    There has to be something that shows the light: a mirror, a dye. Writes the file that the actuator 'slm' reads.
+    """
+    path = config.resolve().parent / "slm.json" if out is None else out
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path} is there already: give --overwrite to replace it, or --out another")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: there is no folder {path.parent}: make it first, or give --out another")
+    run = validate(RunConfig, read_toml(config), str(config)).from_file(config)
+    if run.microscope is None:
+        raise ConfigError(f"{config} has no [microscope] table: which SLM shall be calibrated?")
+    with Stop() as stop, ExitStack() as opened:
+        try:
+            with stop.breaks_off():
+                microscope: Microscope = registry.build("microscopes", run.microscope).instance
+                opened.callback(microscope.close)
+            say("lighting spots; Ctrl-C makes it dark")
+            found, calibration = calibrate_slm(run, microscope, stop, device)
+        except KeyboardInterrupt:
+            say_error("stopped; the SLM is dark")
+            raise typer.Exit(EXIT_CODES["interrupted"]) from None
+    calibration.write(path)
+    say(*slm_in_words(found))
+    say(f"written to {path}; in the table of the actuator 'slm':", f"calibration = {json.dumps(path.as_posix())}")
+
+
+def calibrate_slm(
+    run: RunConfig, microscope: Microscope, stop: Stop, device: str | None = None
+) -> tuple[SlmFit, SlmCalibration]:
+    """Measure with the camera and within the limits of a run; the SLM is dark after that, whatever happens.
+
+    Raises KeyboardInterrupt when asked to stop.
+    """
+    safety = run.safety
+    if run.source is None:
+        raise ConfigError("calibrate slm looks through the camera of the run: add its [source] table")
+    chosen = _the_slm(safety.slms, device)
+    if safety.slm_area_px2 is None or safety.slm_intensity is None or safety.pulse_ms is None:
+        limits = "safety.slm_area_px2, slm_intensity and pulse_ms"
+        raise ConfigError(f"calibrate slm lights spots within the limits {limits}: set them first")
+    # Shutters are left alone: what is open has to stay so for the images, and nothing is opened here.
+    guard = Guard(microscope, safety.model_copy(update={"close_shutter": None}), "armed")
+    guard.check_names()
+    source: FrameSource = registry.build("sources", run.source, microscope, run.folder).instance
+    with closing(Newest(source)) as camera, closing(guard):
+        if not source.info.live:
+            raise ConfigError(f"{source.info.name} is not a camera: its images cannot show the light")
+        longest_ms = safety.pulse_ms[1]
+
+        def look() -> NDArray[np.float64]:
+            begun_ns = monotonic_ns()
+            image = camera.look(guard.exposure_ms(), stop.requested.is_set)
+            took_ms = (monotonic_ns() - begun_ns) / 1e6
+            if took_ms > longest_ms:
+                needed = f"a look takes {took_ms:.0f} ms, and a spot may stay for safety.pulse_ms = {longest_ms:g} only"
+                raise ConfigError(f"{needed}: allow it longer, or take a shorter exposure")
+            return image
+
+        def show(image: NDArray[np.uint8] | None) -> None:
+            guard.show_on_slm(chosen, image, longest_ms)
+
+        shape = guard.slm_shape(chosen)
+        found = measure_slm(shape, safety.slm_area_px2, safety.slm_intensity, show, look)
+        camera_is = {name: source.info.details.get(name) for name in SAME}
+        return found, SlmCalibration(
+            chosen, shape, source.info.shape, found.camera_to_slm, found.residual_px, camera_is
+        )
+
+
+def slm_in_words(found: SlmFit) -> list[str]:
+    """Return what was found."""
+    x, y = found.slm_px
+    mirrored = "mirrored" if found.is_mirrored else "not mirrored"
+    return [
+        f"{found.seen} of {found.shown} spots were seen; {found.residual_px:.2f} px of the image are left (root mean "
+        f"square), {found.worst_px:.2f} at worst, {found.residual_slm_px:.2f} px of the SLM",
+        f"a pixel of the image is {x:.4g} x {y:.4g} px of the SLM",
+        f"against the SLM the camera is turned by {round(found.rotation_deg, 1) + 0.0:.1f} degrees and {mirrored}",
+    ]
+
+
+def _the_slm(slms: Sequence[str], device: str | None) -> str:
+    """Return the modulator that is meant; raises ConfigError."""
+    if device is None and len(slms) == 1:
+        return slms[0]
+    if not slms:
+        raise ConfigError("safety.slms names no SLM: add the one that may be lit")
+    if device is None:
+        raise ConfigError(f"safety.slms names several, {', '.join(slms)}: give --device one of them")
+    if device not in slms:
+        raise ConfigError(f"{device!r} is not in safety.slms{did_you_mean(device, slms)}: add it there to allow it")
+    return device
 
 
 def calibrate_stage(run: RunConfig, microscope: Microscope, stop: Stop) -> tuple[StageFit, tuple[int, int]]:

@@ -63,6 +63,10 @@ def limits(run: RunConfig, microscope: Microscope) -> list[str]:
     rows += [("property", full, _at(partial(_value_of, microscope, full))) for full in safety.properties]
     rows += [("preset", group, _at(partial(microscope.preset, group)) or "none") for group in safety.presets]
     rows += [("shutter", device, "") for device in safety.shutters]
+    rows += [("SLM", device, "") for device in safety.slms]
+    for name in ("slm_area_px2", "slm_intensity"):
+        if (most := getattr(safety, name)) is not None:
+            rows.append((name, f"up to {most:g}", ""))
     rows += [("light", name, "") for name in safety.light]
     if safety.max_dose_ms is not None:
         rows.append(("max_dose_ms", f"{safety.max_dose_ms:g}", ""))
@@ -116,7 +120,9 @@ class NoCamera:
 
     def __init__(self, source: PluginConfig | None) -> None:
         columns = getattr(registry.load("sources", source.kind), "frame_columns", ()) if source else ()
-        self.info = SourceInfo("camera", (512, 512), "uint16", live=True, frame_columns=columns)
+        self.info = SourceInfo(
+            "camera", (512, 512), "uint16", live=True, frame_columns=columns, details={"shape": "not known"}
+        )
 
     def frames(self) -> Iterator[Any]:
         """Yield nothing."""

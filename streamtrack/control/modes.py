@@ -4,7 +4,7 @@ import threading
 import time
 from typing import Any, get_args
 
-from streamtrack.config import Mode, RuleConfig, RunConfig
+from streamtrack.config import Mode, RuleConfig, RunConfig, SafetyConfig
 from streamtrack.errors import ControlRefused
 from streamtrack.fanout import Fanout
 from streamtrack.parts import Parts, prepare_actuators
@@ -152,6 +152,8 @@ class Modes:
         lines += [
             f"{words}: {', '.join(getattr(safety, name))}" for name, words in named.items() if getattr(safety, name)
         ]
+        if safety.slms:
+            lines.append(f"light patterns: {', '.join(safety.slms)}, {_most(safety)}")
         lines += ["search the focus, and let go of it while the stage moves"] * safety.autofocus
         unchecked = [name for name, actuator in self._parts.actuators.items() if not actuator.rehearses]
         lines += [f"without limits: {name} ({self._config.actuators[name].kind})" for name in unchecked]
@@ -164,6 +166,12 @@ class Modes:
         bounds = f"at most {rule.max_per_minute} a minute, {rule.cool_down_s:g} s apart"
         action = f" {rule.action}" if rule.action else ""
         return f"rule {name}: {rule.do}{action}; {bounds}{'; paused' * (name in paused)}"
+
+
+def _most(safety: SafetyConfig) -> str:
+    """Return how much a pattern may light, in words."""
+    area, intensity = (0 if limit is None else limit for limit in (safety.slm_area_px2, safety.slm_intensity))
+    return f"up to {area:g} px of it at {intensity:g} of 255"
 
 
 def known_mode(mode: Any) -> Mode:

@@ -39,6 +39,11 @@ EVERYTHING = SafetyConfig(
     y_um=(-1000, 1000),
     z_um=(-100, 100),
     exposure_ms=(0, 1000),
+    pulse_ms=(0, 1000),
+    slms=("SLM",),
+    slm_area_px2=1000,
+    slm_intensity=255,
+    autofocus=True,
     close_shutter="Shutter",
 )
 """Allows all that a `SimulatedMicroscope` has."""
@@ -141,7 +146,7 @@ class ActuatorTests:
         """Of an actuator that sets properties, presets or shutters, whether a rule uses it or not."""
         if not self.names_devices:
             pytest.skip("names no device")
-        nothing = SimulatedMicroscope(properties={}, presets={}, shutters=())
+        nothing = SimulatedMicroscope(properties={}, presets={}, shutters=(), slms={})
         with closing(self._guarded(nothing, mode)[0]) as actuator:
             for actions in ((), self.actions):
                 with pytest.raises(ConfigError, match="there is no"):

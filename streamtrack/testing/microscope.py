@@ -25,6 +25,8 @@ class SimulatedMicroscope:
         Configuration groups and their presets.
     shutters
         Shutter devices; all are closed.
+    slms
+        Spatial light modulators and their sizes, height and width; all are dark.
     exposure_ms
         The camera's exposure at the start.
     um_per_px
@@ -37,6 +39,8 @@ class SimulatedMicroscope:
     ----------
     calls
         Every write that was carried out, as a tuple of the method's name and its arguments.
+    patterns
+        What each modulator shows; None for nothing.
     in_focus_um
         Where the sample is, for the autofocus; None for nowhere.
     focus_is_held
@@ -53,6 +57,7 @@ class SimulatedMicroscope:
         properties: dict[str, str] | None = None,
         presets: dict[str, tuple[str, ...]] | None = None,
         shutters: tuple[str, ...] = ("Shutter",),
+        slms: dict[str, tuple[int, int]] | None = None,
         exposure_ms: float = 10.0,
         um_per_px: float | None = 0.1,
         delay_ms: float = 0.0,
@@ -61,6 +66,8 @@ class SimulatedMicroscope:
         presets = {"Channel": ("Green", "Red")} if presets is None else presets
         self.presets = {group: (names[0], names) for group, names in presets.items()}
         self.shutters = dict.fromkeys(shutters, False)
+        self.slms = {"SLM": (48, 64)} if slms is None else dict(slms)
+        self.patterns: dict[str, NDArray[np.uint8] | None] = dict.fromkeys(self.slms)
         self.calls: list[tuple[Any, ...]] = []
         self.events: list[dict[str, Any]] = []
         self.faults: deque[Exception] = deque()
@@ -79,9 +86,9 @@ class SimulatedMicroscope:
         return {"kind": "simulated", "properties": sorted(self.properties), "shutters": sorted(self.shutters)}
 
     def names(self, kind: NameKind, of: str = "") -> Sequence[str]:
-        """Return the names there are; the devices are those with properties, and the shutters."""
+        """Return the names there are; the devices are those with properties, the shutters and the modulators."""
         properties = [full.rpartition(".") for full in self.properties]
-        devices = sorted({device for device, _, _ in properties} | self.shutters.keys())
+        devices = sorted({device for device, _, _ in properties} | self.shutters.keys() | self.slms.keys())
         if kind == "properties":
             self._known("device", of, devices)
             return [name for device, _, name in properties if device == of]
@@ -119,6 +126,19 @@ class SimulatedMicroscope:
         self._known("shutter", device, self.shutters)
         self._carry_out("set_shutter", device, opened)
         self.shutters[device] = opened
+
+    def slm_shape(self, device: str) -> tuple[int, int]:
+        """Return the size of a modulator; raises MicroscopeError if there is none of that name."""
+        self._known("SLM", device, self.slms)
+        return self.slms[device]
+
+    def show_on_slm(self, device: str, image: NDArray[np.uint8] | None, for_ms: float | None = None) -> None:
+        """Show an image, or nothing."""
+        shape = self.slm_shape(device)
+        if image is not None and image.shape != shape:
+            raise MicroscopeError(f"{device} shows images of {shape} px, not of {image.shape}")
+        self._carry_out("show_on_slm", device, 0 if image is None else int(np.count_nonzero(image)))
+        self.patterns[device] = image
 
     def exposure_ms(self) -> float:
         """Return the exposure."""

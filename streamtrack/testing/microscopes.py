@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 from streamtrack.errors import MicroscopeError
-from streamtrack.protocols import Microscope
+from streamtrack.protocols import HasAutofocus, HasSlm, Microscope
 from streamtrack.waiting import joined_within
 
 
@@ -39,6 +39,8 @@ class MicroscopeTests:
         Configuration group and two of its presets, which differ.
     a_shutter
         A shutter.
+    an_slm
+        A spatial light modulator; empty where there is none.
     tolerance_um
         How far stage and focus drive may stay off.
     timeout_s
@@ -48,6 +50,7 @@ class MicroscopeTests:
     a_property: tuple[str, str, str, str]
     a_group: tuple[str, str, str]
     a_shutter: str
+    an_slm = ""
     tolerance_um = 0.1
     timeout_s = 20.0
 
@@ -123,6 +126,37 @@ class MicroscopeTests:
         """To what the camera rounds it to."""
         microscope.set_exposure_ms(20.0)
         assert microscope.exposure_ms() == pytest.approx(20.0, abs=1.0)
+
+    def test_a_modulator_shows_a_pattern_and_goes_dark_and_dark_again(self, microscope: Microscope) -> None:
+        """The emergency stop makes dark what may be dark already; a pattern of another size is an error in one line."""
+        if not self.an_slm:
+            pytest.skip("has no SLM")
+        assert isinstance(microscope, HasSlm)
+        pattern = np.zeros(microscope.slm_shape(self.an_slm), np.uint8)
+        pattern[3:5, 4:9] = 200
+        for image in (pattern, None, None):
+            microscope.show_on_slm(self.an_slm, image, 50.0)
+        orders: list[Callable[[], object]] = [
+            lambda: microscope.show_on_slm(self.an_slm, pattern[1:], 50.0),
+            lambda: microscope.show_on_slm(self.a_shutter, pattern, 50.0),
+            lambda: microscope.slm_shape(self.a_shutter),
+        ]
+        for order in orders:
+            with pytest.raises(MicroscopeError) as caught:
+                order()
+            assert len(str(caught.value).splitlines()) == 1
+
+    def test_an_autofocus_focuses_and_holds_the_focus_and_lets_go(self, microscope: Microscope) -> None:
+        """If it has one."""
+        if not isinstance(microscope, HasAutofocus):
+            pytest.skip("has no autofocus")
+        was_held = microscope.continuous_focus()
+        for full in (True, False):
+            microscope.autofocus(full=full, timeout_s=self.timeout_s)
+        for held in (True, False, was_held):
+            microscope.set_continuous_focus(held)
+            assert microscope.continuous_focus() == held
+        assert microscope.is_focus_locked() in (True, False)
 
     def test_the_direction_of_the_stage_is_measured_or_refused(self, microscope: Microscope) -> None:
         """A guess moves the stage the wrong way."""

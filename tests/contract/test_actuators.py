@@ -1,6 +1,7 @@
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 
 from streamtrack.actuators.acquisition import MdaEvent
@@ -8,6 +9,8 @@ from streamtrack.actuators.autofocus import Autofocus
 from streamtrack.actuators.camera import Exposure
 from streamtrack.actuators.devices import Preset, Property, Shutter
 from streamtrack.actuators.pulse import Pulse
+from streamtrack.actuators.slm import Slm
+from streamtrack.actuators.slm_calibration import SlmCalibration
 from streamtrack.actuators.stage import Focus, Stage
 from streamtrack.actuators.webhook import Webhook
 from streamtrack.testing.actuators import EVERYTHING, ActuatorTests
@@ -100,10 +103,32 @@ class TestFocus(ActuatorTests):
         return Focus(microscope=microscope)
 
 
+class TestSlm(ActuatorTests):
+    names_devices = True
+    actions = ({}, {"radius_px": 3, "inner_px": 1, "intensity": 20, "for_ms": 2})
+    wrong_actions = (
+        {"radius_px": 0},
+        {"inner_px": 5},
+        {"intensity": 300},
+        {"intensity": 2.5},
+        {"for_ms": "long"},
+        {"for_ms": True},
+        {"radius": 3},
+    )
+
+    @pytest.fixture(autouse=True)
+    def _calibrated(self, tmp_path):
+        self.path = tmp_path / "slm.json"
+        matrix = np.array([[0.6, 0.0, 2.0], [0.0, 0.6, 3.0]])
+        SlmCalibration("SLM", (48, 64), (64, 96), matrix, 0.1, {}).write(self.path)
+
+    def make_actuator(self, microscope):
+        return Slm(microscope=microscope, device="SLM", calibration=self.path, radius_px=4, for_ms=2)
+
+
 class TestAutofocus(ActuatorTests):
     actions = ({"full": True}, {"incremental": True})
     wrong_actions = ({}, {"full": 1}, {"full": False}, {"to": 5}, {"full": True, "incremental": True})
-    safety = EVERYTHING.model_copy(update={"autofocus": True})
 
     def make_actuator(self, microscope):
         return Autofocus(microscope=microscope, rest_s=0)

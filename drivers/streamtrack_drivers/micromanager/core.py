@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -107,6 +107,7 @@ class MicroManager:
         self._core = core
         self._owned = False
         self._add_event = add_event
+        self._slm_shapes: dict[str, tuple[int, int]] = {}
         self._in_time = Deadline(timeout_s + GRACE_S)
         self._info: dict[str, Any] = _describe(core)
 
@@ -192,6 +193,31 @@ class MicroManager:
         """Move the focus drive and wait until it has arrived; one that does not arrive in time is stopped."""
         drive = self._role("Focus", "focus drive")
         self._move(drive, (z,), lambda: self._core.setPosition(drive, z))
+
+    def slm_shape(self, device: str) -> tuple[int, int]:
+        """Return height and width of a spatial light modulator, px."""
+        if device not in self._slm_shapes:
+            self._slm_shapes[device] = self.call(f"read the size of {device}", lambda: _slm_shape(self._core, device))
+        return self._slm_shapes[device]
+
+    def show_on_slm(self, device: str, image: NDArray[np.uint8] | None, for_ms: float | None = None) -> None:
+        """Show an 8-bit image, (H, W), on a spatial light modulator until the next one; None for nothing.
+
+        Both go the same way, since a device may show one colour at once, or only when it is told to display. A device
+        with a light of its own is told for how long, if it can be told.
+        """
+        pixels = np.zeros(self.slm_shape(device), np.uint8) if image is None else image
+
+        def show() -> None:
+            if for_ms is not None:
+                with suppress(Exception):  # many know no such thing
+                    self._core.setSLMExposure(device, for_ms)
+            self._core.setSLMImage(device, pixels)
+            self._core.displaySLMImage(device)
+            self._core.waitForDevice(device)
+
+        what = f"make {device} dark" if image is None else f"show a pattern on {device}"
+        self.call(what, show, urgent=image is None)
 
     def autofocus(self, *, full: bool, timeout_s: float) -> None:
         """Have the autofocus device focus, and wait until it has; one that takes longer has its drive stopped."""
@@ -390,6 +416,10 @@ def _names(core: Any, kind: NameKind, of: str) -> tuple[str, ...]:
     if kind == "shutters":  # CMMCorePlus wants another type
         return tuple(pymmcore.CMMCore.getLoadedDevicesOfType(core, pymmcore.ShutterDevice))
     return tuple(core.getLoadedDevices())
+
+
+def _slm_shape(core: Any, device: str) -> tuple[int, int]:
+    return int(core.getSLMHeight(device)), int(core.getSLMWidth(device))
 
 
 def _preset(core: Any, group: str) -> str:

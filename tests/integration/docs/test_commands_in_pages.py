@@ -110,6 +110,7 @@ ELSEWHERE = {
     "streamtrack ctl results follow 12": "test_view_controls",
     'streamtrack ctl results mark "drug added"': "test_view_controls",
     "streamtrack calibrate stage run.toml": "test_calibrate_command",
+    "streamtrack calibrate slm run.toml": "test_slm",
     "streamtrack check run.toml": "test_check_command",
     "streamtrack check run.toml --mode armed": "test_check_command",
 }

@@ -26,6 +26,7 @@ def test_several_sources_count_as_long_as_each_is_on():
         "left_ms": 40,
         "on": ["One", "Lamp.Power", "Channel"],
         "off_at_limit": {},
+        "off_late": {},
     }
     rig.guard.set_shutter("One", False)
     rig.guard.set_property("Lamp", "Power", "0")
@@ -84,7 +85,7 @@ def test_a_lamp_that_was_on_before_the_run_counts_once_a_command_has_switched_it
     rig.guard.set_property("Lamp", "Power", "20")
     rig.wait(100)
     assert rig.used_ms == 100
-    assert rig.guard.enforce_dose()
+    assert rig.guard.enforce()
     assert rig.microscope.properties["Lamp.Power"] == "0"
     with pytest.raises(CommandRefused, match="max_dose_ms"):
         rig.guard.set_property("Lamp", "Power", "20")
@@ -105,10 +106,10 @@ def test_at_the_limit_the_guard_closes_everything_and_says_so():
     rig.guard.set_property("Lamp", "Power", "5")
     rig.guard.set_preset("Channel", "Red")
     rig.wait(33)
-    assert rig.guard.enforce_dose()
+    assert rig.guard.enforce()
     assert rig.microscope.shutters["One"]
     rig.wait(1)
-    assert rig.guard.enforce_dose()
+    assert rig.guard.enforce()
     assert not rig.microscope.shutters["One"]
     assert rig.microscope.properties["Lamp.Power"] == "0"
     assert rig.microscope.preset("Channel") == "Green"
@@ -117,6 +118,7 @@ def test_at_the_limit_the_guard_closes_everything_and_says_so():
         "left_ms": 0,
         "on": [],
         "off_at_limit": {"One": "closed", "Lamp.Power": "off", "Channel": "off"},
+        "off_late": {},
     }
 
 
@@ -136,7 +138,7 @@ def test_nothing_that_reduces_light_is_ever_refused_and_nothing_that_makes_it_is
     rig.guard.set_preset("Channel", "Red")
     rig.wait(1000)
     rig.microscope.faults.extend(MicroscopeError("no answer") for _ in range(3))
-    assert not rig.guard.enforce_dose()  # the devices do not answer: all is on
+    assert not rig.guard.enforce()  # the devices do not answer: all is on
     rig.guard.set_property("Lamp", "Power", "30")
     rig.guard.set_property("Lamp", "Power", "0")
     rig.guard.set_preset("Channel", "Green")
@@ -259,7 +261,7 @@ def test_a_rehearsal_counts_and_moves_nothing():
     rig = Rig(most_ms=100, mode="rehearse")
     rig.guard.set_shutter("One", True)
     rig.wait(100)
-    assert rig.guard.enforce_dose()
+    assert rig.guard.enforce()
     with pytest.raises(CommandRefused):
         rig.guard.set_shutter("One", True)
     rig.guard.make_safe()

@@ -1,5 +1,6 @@
 """The limit of the light is kept whatever comes late, at once, or in any order."""
 
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -38,11 +39,11 @@ def test_a_call_that_switches_on_after_the_limit_is_followed_by_darkness():
     command.start()
     assert microscope.called.wait(10)
     clock.advance(20 * MS)
-    guard.enforce_dose()
+    guard.enforce()
     microscope.go.set()
     command.join(10)
     assert not command.is_alive()
-    guard.enforce_dose()  # or the guard's own thread
+    guard.enforce()  # or the guard's own thread
     assert microscope.calls[-1] == ("set_property", "Lamp", "Power", "0")
     assert guard.light()["on"] == []
     guard.close()
@@ -153,14 +154,14 @@ class Watched:
     def wait(self, ms):
         """Let time pass, and the guard act when its alarm is due, as its thread does."""
         while ms > 0:
-            due_ms = self.rig.guard._light_ends_in_s() * 1e3
+            due_ms = self.rig.guard._light_is_due_in_s() * 1e3
             step = min(ms, due_ms)
             self.used_ms += step * self.n_on()
             self.rig.clock.advance(round(step * MS))
             ms -= step
             if step == due_ms:
                 self.rig.clock.advance(1)
-                assert self.rig.guard.enforce_dose()
+                assert self.rig.guard.enforce()
 
     def carry_out(self, order):
         guard, (what, *arguments) = self.rig.guard, order
@@ -207,3 +208,39 @@ def test_no_sequence_of_orders_gives_more_light_than_allowed_and_darkness_is_nev
     finally:
         watched.rig.guard.close()
     assert watched.n_on() == 0
+
+
+def test_what_stays_on_for_longer_than_its_command_said_is_switched_off():
+    rig = Rig(most_ms=None)
+    rig.guard.set_shutter("One", True, for_ms=50)
+    rig.guard.set_shutter("Two", True)
+    rig.guard.set_preset("Channel", "Red", for_ms=100)
+    rig.wait(299)
+    assert rig.guard._light_is_due_in_s() == pytest.approx(0.001)
+    assert rig.guard.enforce()
+    assert rig.guard.light()["off_late"] == {}
+    rig.wait(1)
+    assert rig.guard.enforce()
+    assert rig.microscope.shutters == {"One": False, "Two": True}
+    rig.wait(50)
+    rig.microscope.faults.append(MicroscopeError("no answer"))
+    assert not rig.guard.enforce(), "it is tried again"
+    assert rig.guard.light()["off_late"] == {"One": "closed", "Channel": "MicroscopeError: no answer"}
+    assert rig.guard.enforce()
+    assert rig.microscope.preset("Channel") == "Green"
+    assert rig.guard.light()["on"] == ["Two"]
+    assert rig.guard._light_is_due_in_s() == math.inf
+
+
+def test_a_command_that_goes_on_before_the_end_of_another_has_its_own_end():
+    rig = Rig(most_ms=None)
+    rig.guard.set_shutter("One", True, for_ms=50)
+    rig.wait(40)
+    rig.guard.set_shutter("One", True, for_ms=500)
+    rig.wait(400)
+    assert rig.guard.enforce()
+    assert rig.microscope.shutters["One"]
+    rig.guard.set_shutter("One", True)  # and one without an end has none
+    rig.wait(10_000)
+    assert rig.guard.enforce()
+    assert rig.microscope.shutters["One"]

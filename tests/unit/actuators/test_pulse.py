@@ -89,9 +89,9 @@ def test_what_is_off_is_what_the_settings_say(microscope, on, off):
     actuator, guard = pulse(microscope, on=on, off=off, length=None)
     worker = threading.Thread(target=actuator.execute, args=(example_command({"pulse_ms": 400}),), daemon=True)
     worker.start()
-    while not guard.light()["on"]:
+    while microscope.properties["TTL.State"] != str(on):
         time.sleep(0.001)
-    assert microscope.properties["TTL.State"] == str(on)
+    assert guard.light()["on"] == ["TTL.State"]
     assert guard.make_safe() == {"TTL.State": "off"}
     assert microscope.properties["TTL.State"] == str(off)
     actuator.close()
@@ -128,7 +128,7 @@ def test_disarming_ends_a_pulse_and_its_command_is_refused(microscope):
 
     worker = threading.Thread(target=execute, daemon=True)
     worker.start()
-    while not guard.light()["on"]:
+    while BEGIN not in microscope.calls:
         time.sleep(0.001)
     guard.lower("observe")
     assert guard.settle() == {"TTL.State": "off"}
