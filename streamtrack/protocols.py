@@ -443,6 +443,23 @@ class Sink(Protocol):
         ...
 
 
+@runtime_checkable
+class Recording(Protocol):
+    """What a sink may have besides: it can be told to leave frames out."""
+
+    @property
+    def recording(self) -> bool | None:
+        """Whether frames are written from now on; None where its settings say when."""
+        ...
+
+    def record(self, on: bool, since_ns: int) -> None:
+        """Write, or leave out, the frames that are decided after this time (`streamtrack.clock`).
+
+        Called between two frames; `Sink.write` may be some frames behind. Must not wait.
+        """
+        ...
+
+
 class Attended(Protocol):
     """A run, as a sink that attends it sees it; all may be called from any thread."""
 

@@ -107,7 +107,7 @@ class Session:
             settings = config.source.settings.values() if config.source else ()
             self._run_folder.check(overwrite, files_of(self._parts.sinks), [self._parts.source.info.name, *settings])
             self._open = opened.pop_all()
-        self.control = Control(config, self._parts, self._stop)
+        self.control = Control(config, self._parts, self._stop, folder)
         self._resumed = self._remembering()
         if self._resumed is not None:
             self._parts = replace(self._parts, engine=self._resumed)

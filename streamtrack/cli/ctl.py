@@ -10,6 +10,8 @@ import typer
 
 from streamtrack.cli.saying import say
 from streamtrack.errors import ConfigError, one_line
+from streamtrack.report import read_report
+from streamtrack.run_lock import held_by
 from streamtrack.view.actions import ACTIONS
 
 VIEW_NAME = "view.json"
@@ -22,7 +24,7 @@ def ctl(
     folder: Annotated[Path, typer.Argument(help="Folder of a run that was begun with --view.")],
     what: Annotated[str, typer.Argument(help=f"{', '.join(KNOWN[:-1])} or {KNOWN[-1]}.")],
     value: Annotated[
-        str | None, typer.Argument(help="Rule, threshold, track (none lets go), event or text, as it needs.")
+        str | None, typer.Argument(help="Rule, threshold, track (none lets go), on or off, event or text, as it needs.")
     ] = None,
 ) -> None:
     """Look at a run that is on, or change it: 'ctl results pause centre', 'ctl results threshold 0.6'.
@@ -57,6 +59,10 @@ def _read(name: str, value: str | None) -> Any:
     """Return what a word of the command line stands for."""
     if name == "particle" and value in ("none", "-1"):
         return None
+    if name == "on":
+        if value not in ("on", "off"):
+            raise ConfigError(f"record is on or off, and not {value!r}")
+        return value == "on"
     if name not in ("particle", "value"):
         return value
     try:
@@ -77,7 +83,7 @@ def _ask(folder: Path, what: str, settings: dict[str, Any] | None) -> dict[str, 
     try:
         address, _, token = json.loads((folder / VIEW_NAME).read_text(encoding="utf-8"))["address"].partition("#token=")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ConfigError(f"no run in {folder} can be asked: begin one with --view") from None
+        raise ConfigError(_why_not(folder)) from None
     content = None if settings is None else json.dumps(settings).encode()
     request = Request(f"{address}api/{what}", content, {"Authorization": f"Bearer {token}"})
     try:
@@ -86,5 +92,19 @@ def _ask(folder: Path, what: str, settings: dict[str, Any] | None) -> dict[str, 
     except HTTPError as error:
         said = _said(error)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"the run in {folder} does not answer ({one_line(error)}): is it over?") from error
+        if held_by(folder) is None:
+            raise ConfigError(_why_not(folder)) from error
+        raise ConfigError(f"the run in {folder} does not answer ({one_line(error)})") from error
     return said
+
+
+def _why_not(folder: Path) -> str:
+    """Return why no run in a folder can be asked."""
+    if held_by(folder) is not None:
+        return f"the run in {folder} has no view: begin one with --view"
+    try:
+        status = read_report(folder)["status"]
+    except ConfigError:
+        return f"there is no run in {folder}, and there was none: give the folder that was given to --out"
+    ended = "was broken off" if status == "running" else f"is over: {status}"
+    return f"the run in {folder} {ended}"

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from streamtrack.actuators.moves import started
 from streamtrack.config import Mode, RunConfig, did_you_mean
 from streamtrack.control.hands import Hands
+from streamtrack.control.keeping import Keeping
 from streamtrack.control.modes import Modes, known_mode
 from streamtrack.control.requests import FULL, Asked, Changes, Made, Mailbox, Make, Request, Who
 from streamtrack.errors import ControlRefused, described
@@ -44,6 +46,8 @@ class Control:
         What runs.
     stop
         Ends the run.
+    folder
+        Of the run.
 
     Attributes
     ----------
@@ -53,7 +57,7 @@ class Control:
         What became of the last frame; the loop sets it.
     """
 
-    def __init__(self, config: RunConfig, parts: Parts, stop: Stop) -> None:
+    def __init__(self, config: RunConfig, parts: Parts, stop: Stop, folder: Path) -> None:
         self._config, self._stop, self._guard = config, stop, parts.guard
         self._rule_names = [rule.name or rule.kind for rule in config.triggers]
         self._rules: Callable[[], Sequence[Rule]] = lambda: parts.rules
@@ -65,6 +69,7 @@ class Control:
         self._most_unseen = UNSEEN_FRAMES * max(1, len(parts.info.streams or ()))
         self._flooded = False
         self._modes = Modes(config, parts)
+        self._keeping = Keeping(folder, parts.info, parts.sinks.values())
         self._hands = Hands(self._refuse)
         self.mailbox = Mailbox()
         self.changes = Changes()
@@ -137,6 +142,16 @@ class Control:
         """Write a remark down, with frame and time."""
         return self._ask(Asked("mark", text, who), partial(self._mark, text))
 
+    def take_snapshot(self, who: Who = "python") -> Request:
+        """Write the newest raw frame and its detections into the run's folder, ``snapshots/0001_frame12.ome.tif``."""
+        request = Request(Asked("snapshot", True, who), lambda last: self._keeping.snapshot(self.last))
+        self._hands.offer((request, self._make))
+        return request
+
+    def record(self, on: bool, who: Who = "python") -> Request:
+        """Have the sink ``raw`` write frames, or leave them out, from the next one on."""
+        return self._ask(Asked("recording", on, who), lambda last: self._keeping.record(on))
+
     def post(self, name: str, value: Any = None, particle: int | None = None) -> list[str]:
         """Give an event to the rules of kind ``http`` that take events of this name; return those rules.
 
@@ -182,6 +197,7 @@ class Control:
             "mode": self._modes.mode,
             "threshold": self._now_threshold(),
             "following": self._following,
+            "recording": self._keeping.recording,
             "limits": self._config.safety.model_dump(mode="json"),
             **self.changes.outcome(),
         }

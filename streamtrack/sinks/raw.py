@@ -37,7 +37,8 @@ class RawSink:
     ``do = "raw"``: ``events/0001_frame123.ome.zarr`` has the frames around frame 123. Commands whose frames overlap
     share a movie; its attributes list them under ``commands``. What is recorded can be tracked again: see
     `streamtrack.sinks.raw_movie.RawMovie` for the format. Frames that the loop never got, because it was too slow for
-    the camera, are not in it, and leave a gap.
+    the camera, are not in it, and leave a gap. So do those that somebody had left out while the run ran; the movie's
+    attributes have them, too.
 
     Parameters
     ----------
@@ -63,6 +64,19 @@ class RawSink:
         self._before, self._after = before, after
         self._numbers = count(1)
         self._recordings: dict[Stream, _Events] = {}
+        self._told: deque[tuple[int, bool]] = deque()
+        """Since when frames are written or left out: what `write` has not come to."""
+        self._is_on = self._will_be_on = True
+
+    @property
+    def recording(self) -> bool | None:
+        """Whether frames are written from now on; None where only those around commands are."""
+        return self._will_be_on if self._always else None
+
+    def record(self, on: bool, since_ns: int) -> None:
+        """Write, or leave out, the frames that are decided after this time."""
+        self._will_be_on = on
+        self._told.append((since_ns, on))
 
     def open(self, folder: Path, source: SourceInfo) -> None:
         """Check folder and memory; raises SinkError."""
@@ -79,7 +93,9 @@ class RawSink:
     def write(self, result: FrameResult) -> None:
         """Record the frame, or hold it in case that a command comes; raises SinkError."""
         if self._always:
-            self._movies.add(result.frame)
+            while self._told and self._told[0][0] < result.stamps.decided:
+                _, self._is_on = self._told.popleft()
+            (self._movies.add if self._is_on else self._movies.leave_out)(result.frame)
             return
         stream = result.frame.stream
         recording = self._recordings.get(stream)

@@ -40,7 +40,8 @@ class RawMovie:
     this project's own source takes it for lost. Beside the image lies ``time_s``, shape (T,), float64: when each frame
     was exposed, by the clock that the attributes name; NaN for one that did not come. ``streamtrack`` in the group's
     attributes has ``source, level, clock, first_frame, complete`` and, once complete, ``missing``: first and last of
-    each run of frames that did not come.
+    each run of frames that did not come, or were ``left_out``, which lists those, ``n_left_out`` in number, that
+    somebody did not want to be recorded.
 
     Parameters
     ----------

@@ -1,5 +1,6 @@
 """Movies that a run records: one, or of several streams one each."""
 
+from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ class StreamMovies:
         self._folder, self._source, self._n_levels = folder, source, n_levels
         self._movie, self._streams = movie, streams
         self._movies: dict[Stream, RawMovie] = {}
+        self._left_out: defaultdict[Stream, list[tuple[int, int]]] = defaultdict(list)
 
     def add(self, frame: Frame) -> None:
         """Record a frame; raises SinkError."""
@@ -35,6 +37,14 @@ class StreamMovies:
         if movie is None:
             movie = self._movies[frame.stream] = self._begin(frame)
         movie.add(frame)
+
+    def leave_out(self, frame: Frame) -> None:
+        """Note a frame that is not recorded because somebody wanted so; the movie's ``left_out`` has it."""
+        spans = self._left_out[frame.stream]
+        if spans and spans[-1][1] == frame.index - 1:
+            spans[-1] = (spans[-1][0], frame.index)
+        else:
+            spans.append((frame.index, frame.index))
 
     def flush(self) -> None:
         """Let readers see all that was recorded so far; raises SinkError."""
@@ -45,7 +55,10 @@ class StreamMovies:
         """Finish all movies; raises SinkError."""
         with ExitStack() as closing:
             while self._movies:
-                closing.callback(self._movies.popitem()[1].close, {})
+                stream, movie = self._movies.popitem()
+                spans = self._left_out[stream]
+                n_left_out = sum(last - first + 1 for first, last in spans)
+                closing.callback(movie.close, {"left_out": spans, "n_left_out": n_left_out} if spans else {})
 
     def _begin(self, frame: Frame) -> RawMovie:
         path, source = self._folder / self._movie, self._source

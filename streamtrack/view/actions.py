@@ -47,6 +47,7 @@ class Action(NamedTuple):
 
 TEXT: Mapping[str, Any] = {"type": "string"}
 NUMBER: Mapping[str, Any] = {"type": "number"}
+FLAG: Mapping[str, Any] = {"type": "boolean"}
 TRACK: Mapping[str, Any] = {"type": ["integer", "null"]}
 MODE: Mapping[str, Any] = {"enum": ["observe", "rehearse", "armed"]}
 NUMBERS: Mapping[str, Any] = {"anyOf": [NUMBER, {"type": "object", "additionalProperties": NUMBER}]}
@@ -95,6 +96,10 @@ ACTIONS: Mapping[str, Action] = {
         _asked("follow", "particle"),
     ),
     "mark": Action("writes a note into the log", (Said("text", TEXT, "drug added"),), _asked("mark", "text")),
+    "snapshot": Action("writes the newest frame and its detections into the run's folder", (), _asked("take_snapshot")),
+    "record": Action(
+        "has the sink `raw` write frames, or leave them out", (Said("on", FLAG, False),), _asked("record", "on")
+    ),
     "event": Action(
         "fires the rules of [kind `http`](triggers.md#events-of-other-programs) that take it, at the next frame",
         (

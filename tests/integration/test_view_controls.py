@@ -6,7 +6,10 @@ import browsers
 import pytest
 import running
 
+from streamtrack.run_lock import RunLock
+
 views = pytest.importorskip("views", reason="needs the extra 'view'")
+
 pytest.importorskip("pymmcore", reason="needs the extra micromanager")
 pytest.importorskip("mm_test_adapters", reason="needs mm-test-adapters")
 
@@ -29,6 +32,16 @@ below = 1000
 cool_down_s = 0.1
 do = "laser"
 action = { value = "1" }
+[[triggers]]
+kind = "http"
+name = "add"
+event = "drug"
+do = "laser"
+action = { value = "0" }
+[[sinks]]
+kind = "tables"
+[[sinks]]
+kind = "raw"
 [actuators.laser]
 kind = "property"
 device = "LED"
@@ -89,6 +102,14 @@ def test_each_control_does_what_it_says(run, tmp_path, cli):
         assert cli("ctl", run, "follow", "none")[0] == 0
         assert cli("ctl", run, "threshold", "0.6")[0] == 0
         assert cli("ctl", run, "mark", "drug washed out")[0] == 0
+        assert cli("ctl", run, "record", "on")[0] == 0
+        tab.until("document.querySelector('#record').textContent === 'Recording'")
+        tab.click("#record")
+        tab.until("document.querySelector('#record').textContent === 'Record'")
+        tab.press("k")
+        tab.until("document.querySelector('#log').innerText.includes('snapshots/0001_frame')")
+        assert json.loads(cli("ctl", run, "event", "drug")[1]) == {"rules": ["add"]}
+        tab.until("/add: .*1 received/.test(document.querySelector('#rules').innerText)")
         code, _, err = cli("ctl", run, "pause", "fews")
         assert code == 2
         assert "did you mean" in err
@@ -110,26 +131,49 @@ def test_each_control_does_what_it_says(run, tmp_path, cli):
         ("following", "terminal", "done", None),
         ("threshold", "terminal", "done", pytest.approx(0.6)),
         ("mark", "terminal", "done", "drug washed out"),
+        ("recording", "terminal", "done", True),
+        ("recording", "page", "done", False),
+        ("snapshot", "page", "done", path_of_snapshot(run)),
         ("paused", "terminal", "refused", None),
         ("stop", "page", "done", None),
     ]
 
 
+def path_of_snapshot(run):
+    (path,) = (run / "snapshots").glob("*.tif")
+    return f"snapshots/{path.name}"
+
+
 def test_ctl_wants_a_run_that_is_on(cli, tmp_path):
     for arguments, said in (
-        (("state",), "can be asked: begin one with --view"),
+        (("state",), "there is no run in"),
         (("fly",), "no 'fly': state, stop"),
         (("pause",), "pause needs rule"),
         (("stop", "now"), "stop needs nothing else"),
         (("threshold", "high"), "value is a number, and not 'high'"),
+        (("record", "no"), "record is on or off, and not 'no'"),
     ):
         code, _, err = cli("ctl", tmp_path, *arguments)
         assert code == 2
         assert said in err
     (tmp_path / "view.json").write_text('{"address": "http://127.0.0.1:9/#token=x"}')
-    code, _, err = cli("ctl", tmp_path, "state")
+    lock = RunLock(tmp_path)
+    lock.take()
+    assert "does not answer" in refusal(cli, tmp_path)
+    (tmp_path / "view.json").unlink()
+    assert "has no view: begin one with --view" in refusal(cli, tmp_path)
+    lock.release()
+    for status, said in (("completed", "is over: completed"), ("running", "was broken off")):
+        (tmp_path / "report.json").write_text(json.dumps({"status": status}))
+        assert said in refusal(cli, tmp_path)
+    (tmp_path / "view.json").write_text('{"address": "http://127.0.0.1:9/#token=x"}')
+    assert "was broken off" in refusal(cli, tmp_path), "a killed run leaves its address"
+
+
+def refusal(cli, folder):
+    code, _, err = cli("ctl", folder, "state")
     assert code == 2
-    assert "does not answer" in err
+    return err
 
 
 def test_a_newcomer_sees_beads_arms_the_run_and_the_stage_follows(tmp_path):

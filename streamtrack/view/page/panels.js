@@ -12,6 +12,10 @@ export function showState({ stream, denoised }) {
   document.title = `${about.name} - streamtrack`;
   said("mode", state.mode ?? "", state.mode === "armed" ? "armed" : "");
   $("disarm").hidden = state.mode !== "armed";
+  $("record").hidden = typeof state.recording !== "boolean";
+  $("record").setAttribute("aria-pressed", String(state.recording));
+  $("record").textContent = state.recording ? "Recording" : "Record";
+  $("record").title = state.recording ? "Raw frames are written: leave them out from now on" : "Raw frames are left out: write them from now on";
   $("exposures").hidden = !state.limits?.exposure_ms;
   const frames = state.frames ?? {};
   said("frame", `frame ${frames.processed ?? 0}${about.n_frames ? ` of ${about.n_frames}` : ""}`);

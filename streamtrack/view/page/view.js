@@ -88,6 +88,8 @@ function listen() {
   $("threshold").addEventListener("change", (event) => tell({ do: "threshold", value: Number(event.target.value) }));
   $("exposure").addEventListener("change", (event) => tell({ do: "exposure", value: Number(event.target.value) }));
   $("mode").addEventListener("click", () => tell({ do: "may_move" }));
+  $("snapshot").addEventListener("click", snapshot);
+  $("record").addEventListener("click", () => tell({ do: "record", on: !run.state.recording }));
   $("disarm").addEventListener("click", () => tell({ do: "mode", mode: "rehearse" }));
   $("modes").addEventListener("click", (event) => {
     const mode = event.target.dataset?.mode;
@@ -102,6 +104,7 @@ function listen() {
 }
 
 function stop() { if (tell({ do: "stop" })) said("line", "stopping", "bad"); }
+function snapshot() { tell({ do: "snapshot" }); }
 function fit() { place.zoom = 0; shown.dirty = true; }
 function freeze() {
   shown.frozen = !shown.frozen;
@@ -117,7 +120,7 @@ function sliders() {
 function key(event) {
   if (event.key === "Escape") $("modes").close();
   if (event.target.matches("input:not([type=checkbox], [type=range]), select") || event.ctrlKey || event.metaKey || event.altKey) return;
-  const press = { s: stop, f: freeze, 0: fit, c: () => step($("colour")), p: () => $("circles").click(), n: () => $("denoised").click(), m: () => { $("mark").focus(); event.preventDefault(); } }[event.key.toLowerCase()];
+  const press = { s: stop, f: freeze, k: snapshot, 0: fit, c: () => step($("colour")), p: () => $("circles").click(), n: () => $("denoised").click(), m: () => { $("mark").focus(); event.preventDefault(); } }[event.key.toLowerCase()];
   if (press) { press(); shown.dirty = true; }
 }
 

@@ -2,29 +2,34 @@
 
 import asyncio
 import json
+import re
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
+import tifffile
+import zarr
 
 from streamtrack.config import RunConfig
 from streamtrack.control.requests import MOST_KEPT, MOST_WAITING, VALID_S, Asked, Changes, Made, Request
 from streamtrack.errors import ConfigError, ControlRefused, StreamtrackError
 from streamtrack.session import Session
 from streamtrack.testing import FakeClock
-from streamtrack.types import Stream
+from streamtrack.types import Frame, Stream
+from streamtrack_drivers.zarr_movie import ZarrSource
 
 pytestmark = pytest.mark.usefixtures("lab_plugins")
 
 EVERY_FRAME = {"kind": "every", "do": "memory", "confirmed": False, "max_per_minute": 10_000}
 
 
-def make_session(folder, *, engine=None, **tables):
+def make_session(folder, *, engine=None, overwrite=False, **tables):
     source = {"kind": "lab-camera", **tables.pop("source", {})}
     config = {"source": source, "engine": {"kind": "brightest"}, "sinks": [{"kind": "memory"}], **tables}
-    return Session(RunConfig.model_validate(config), folder, engine=engine)
+    return Session(RunConfig.model_validate(config), folder, engine=engine, overwrite=overwrite)
 
 
 def run(session, at):
@@ -316,6 +321,66 @@ def test_the_report_lists_so_many_changes_and_says_how_many_more_there_are():
     assert len(written) == MOST_KEPT + 5
     assert len(changes.outcome()["changes"]) == MOST_KEPT
     assert changes.outcome()["changes_left_out"] == 5
+
+
+def test_snapshots_are_written_beside_each_other_and_never_over_anything(tmp_path):
+    out = tmp_path / "out"
+    reports = []
+    for overwrite in (False, True):
+        session = make_session(out, overwrite=overwrite)
+        early = session.control.take_snapshot()
+
+        def at_once(control):
+            return control.take_snapshot().wait()["after"]
+
+        report, given = run(session, {4: at_once, 9: at_once})
+        assert report["status"] == "completed", report["error"]
+        assert list(given.values()) == [path for path in given.values() if (out / path).is_file()]
+        with pytest.raises(ControlRefused, match="no frame has come yet"):
+            early.wait()
+        reports.append([change["after"] for change in report["changes"] if change["fate"] == "done"])
+    assert reports == [
+        ["snapshots/0001_frame3.ome.tif", "snapshots/0002_frame8.ome.tif"],
+        ["snapshots/0003_frame3.ome.tif", "snapshots/0004_frame8.ome.tif"],
+    ]
+    with tifffile.TiffFile(out / "snapshots" / "0002_frame8.ome.tif") as file:
+        assert file.is_ome
+        pixels = file.asarray()
+    assert (pixels.dtype, pixels.shape, pixels[30, 13]) == ("float32", (48, 64), 100)
+    first, *rows = (out / "snapshots" / "0002_frame8.csv").read_text().splitlines()
+    assert first == "frame,y,x,score,mass,sigma,particle"
+    assert [row.split(",")[:3] for row in rows] == [["8", "10.0", "10.0"], ["8", "30.0", "13.0"]]
+
+
+def test_recording_is_left_out_and_taken_up_again_to_the_frame_and_the_movie_says_so(tmp_path):
+    sinks = [{"kind": "raw"}, {"kind": "memory"}]
+    session = make_session(tmp_path / "out", sinks=sinks)
+    at = {n: lambda control, on=on: control.record(on) for n, on in ((5, False), (9, True), (15, False))}
+    report, given = run(session, at)
+    assert report["status"] == "completed"
+    assert [(request.wait()["frame"], request.wait()["before"]) for request in given.values()] == [
+        (5, True), (9, False), (15, True),
+    ]  # fmt: skip
+    with closing(ZarrSource(path=tmp_path / "out" / "raw.ome.zarr")) as movie:
+        frames = list(movie.frames())
+    assert [frame.index for frame in frames if isinstance(frame, Frame)] == [*range(5), *range(9, 15)]
+    about = zarr.open_group(tmp_path / "out" / "raw.ome.zarr", mode="r").attrs["streamtrack"]
+    assert (about["left_out"], about["n_left_out"], about["missing"]) == ([[5, 8], [15, 19]], 9, [[5, 8]])
+    assert session.snapshot()["recording"] is False
+
+
+@pytest.mark.parametrize(
+    ("sinks", "on", "why"),
+    [
+        ([{"kind": "memory"}], True, "add [[sinks]] with kind"),
+        ([{"kind": "raw", "when": "commands"}, {"kind": "memory"}], False, "no sink that records all frames"),
+        ([{"kind": "raw"}, {"kind": "memory"}], "no", "neither true nor false"),
+    ],
+)
+def test_what_is_not_recorded_cannot_be_left_out(tmp_path, sinks, on, why):
+    _, given = run(make_session(tmp_path / "out", sinks=sinks), {3: lambda control: control.record(on)})
+    with pytest.raises(ControlRefused, match=re.escape(why)):
+        given[3].wait()
 
 
 POSTED = {**EVERY_FRAME, "kind": "http", "event": "drug", "name": "add"}
