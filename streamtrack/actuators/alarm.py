@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from streamtrack.waiting import set_within
 
-RETRY_S = 0.25
+RETRY_S, LONGEST_RETRY_S = 0.25, 4.0
+"""Between two tries: twice as long each time, or calls of a driver that is slow would pile up."""
 
 
 class Alarm:
@@ -37,6 +38,7 @@ class Alarm:
                 self._thread = thread
 
     def _wait(self) -> None:
+        retry_s = RETRY_S
         while True:
             self._changed.clear()
             with self._lock:
@@ -46,5 +48,8 @@ class Alarm:
                     return
             if due_s > 0:
                 set_within(self._changed, due_s)
-            elif not self._act():
-                set_within(threading.Event(), RETRY_S)
+            elif self._act():
+                retry_s = RETRY_S
+            else:
+                set_within(threading.Event(), retry_s)
+                retry_s = min(2 * retry_s, LONGEST_RETRY_S)

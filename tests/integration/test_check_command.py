@@ -102,6 +102,16 @@ def test_limits_are_shown_beside_how_it_is_now_and_nothing_is_set(run, writes, c
     assert writes == []
 
 
+def test_a_list_of_places_needs_the_direction_of_the_stage(run, writes, capsys):
+    wants = ("[safety]", '[[sinks]]\nkind = "position_list"\n[safety]')
+    noting = ('do = "stage"\naction = { centre = true }', 'do = "position_list"')
+    check(run(wants, noting))
+    assert "nearest: position_list; at most 600 a minute, 0 s apart" in rows(capsys.readouterr().out)
+    with pytest.raises(ConfigError, match="a list of positions cannot be made: .* was never measured"):
+        check(run(wants, noting, ("stage_um_per_px = [1.0, -1.0]\n", "")))
+    assert writes == []
+
+
 def test_pulses_and_the_autofocus_are_shown_too_and_nothing_is_set(run, writes, capsys):
     allowed = 'presets = ["Channel"]\npulse_ms = [1, 20]\nautofocus = true\nz_um = [-5, 5]'
     pulse = '[actuators.flash]\nkind = "pulse"\ndevice = "LED"\nfire = "State"\non = 1\noff = 0\n[safety]'

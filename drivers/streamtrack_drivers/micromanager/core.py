@@ -228,7 +228,7 @@ class MicroManager:
             self._core.waitForDevice(device)
 
         try:
-            self.call(f"focus with {device}", focus, timeout_s)
+            self.call(f"focus with {device}", focus, timeout_s - self._in_time.timeout_s)
         except MicroscopeError as error:
             try:
                 self.halt()

@@ -1,6 +1,7 @@
 """Guard and actuators on Micro-Manager's own core with its demo devices."""
 
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 
 pytest.importorskip("pymmcore")
 pytest.importorskip("mm_test_adapters")
+
+import mm_test_adapters
+import pymmcore
 
 from streamtrack.actuators.autofocus import Autofocus
 from streamtrack.actuators.devices import Preset, Property, Shutter
@@ -106,6 +110,64 @@ def test_the_autofocus_focuses_and_lets_go_while_the_stage_moves(microscope):
     assert held == [False]
     assert microscope.is_focus_locked()
     assert guard.outcome()["continuous_focus"] == "held"
+
+
+class Searching(pymmcore.CMMCore):
+    """Searches the focus for so long, on its way through the demo's focus drive."""
+
+    search_s = 0.0
+
+    def fullFocus(self):
+        end_s = time.monotonic() + self.search_s
+        self.setPosition("Z", 4.0)
+        while time.monotonic() < end_s:
+            time.sleep(0.01)
+        super().fullFocus()
+
+
+@pytest.fixture
+def searching():
+    core = Searching()
+    folder = mm_test_adapters.device_adapter_path()
+    core.setDeviceAdapterSearchPaths([folder])
+    core.loadSystemConfiguration(str(Path(folder, "MMConfig_demo.cfg")))
+    with closing(MicroManager.around(core)) as microscope:
+        yield microscope
+    core.unloadAllDevices()
+
+
+def test_a_search_that_takes_too_long_is_left_and_the_drive_brought_back(searching):
+    searching.core.search_s = 1.0
+    guard = Guard(searching, SAFETY.model_copy(update={"autofocus": True}), "armed")
+    autofocus = Autofocus(microscope=guard, timeout_s=0.3, rest_s=0)
+    with pytest.raises(MicroscopeError, match=r"focus with Autofocus: no answer within 0\.3 s"):
+        autofocus.execute(example_command({"full": True}))
+    assert searching.focus_um() == 0
+    time.sleep(1.0)
+    searching.core.search_s = 0.0
+    assert autofocus.execute(example_command({"full": True}))["to_um"] == 4
+
+
+def test_a_stop_while_it_searches_lets_nothing_move_after_it(searching):
+    searching.core.search_s = 0.5
+    guard = Guard(searching, SAFETY.model_copy(update={"autofocus": True, "z_um": (-1, 1)}), "armed")
+    refusals = []
+
+    def focus():
+        try:
+            Autofocus(microscope=guard).execute(example_command({"full": True}))
+        except CommandRefused as refusal:
+            refusals.append(str(refusal))
+
+    worker = threading.Thread(target=focus, daemon=True)
+    worker.start()
+    while searching.focus_um() != 4:
+        time.sleep(0.005)
+    guard.make_safe()
+    assert joined_within(worker, 5)
+    assert guard.outcome()["moves"] == "halted"
+    assert refusals == ["z_um = 4 is outside safety.z_um = -1 to 1"]
+    assert searching.focus_um() == 4, "where the stop found it"
 
 
 def test_without_an_autofocus_it_is_said_before_the_run(microscope):
