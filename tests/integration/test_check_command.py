@@ -107,7 +107,7 @@ def test_a_list_of_places_needs_the_direction_of_the_stage(run, writes, capsys):
     noting = ('do = "stage"\naction = { centre = true }', 'do = "position_list"')
     check(run(wants, noting))
     assert "nearest: position_list; at most 600 a minute, 0 s apart" in rows(capsys.readouterr().out)
-    with pytest.raises(ConfigError, match="a list of positions cannot be made: .* was never measured"):
+    with pytest.raises(ConfigError, match=r"a list of positions cannot be made: .* was never measured"):
         check(run(wants, noting, ("stage_um_per_px = [1.0, -1.0]\n", "")))
     assert writes == []
 
