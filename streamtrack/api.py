@@ -27,7 +27,7 @@ from streamtrack.config import PluginConfig, RunConfig, engine_kind, validate
 from streamtrack.errors import ConfigError, StreamtrackError, foreign_errors
 from streamtrack.in_python import said_in_python
 from streamtrack.progress import FrameProgress
-from streamtrack.protocols import Engine, FrameSource, Linker
+from streamtrack.protocols import Engine, FrameSource, HasThreshold, Linker
 from streamtrack.registry import Group, build, load, source_from_text
 from streamtrack.results import KeptOverview, Results
 from streamtrack.session import Session
@@ -301,6 +301,15 @@ class Tracker:
         result = self._step(Frame(int(index), pixels, monotonic_ns(), float(time_s)))
         self._next, self._last_s = int(index) + 1, float(time_s)
         return result
+
+    def set_threshold(self, value: float) -> None:
+        """Set the score from which something is a detection, for the images from now on; tracks go on.
+
+        Raises ConfigError where it cannot be, or where the engine has none.
+        """
+        if not isinstance(self._engine, HasThreshold):
+            raise ConfigError(f"{type(self._engine).__name__} has no threshold that can be set")
+        self._engine.set_threshold(value)
 
     def close(self) -> None:
         """Release the engine. May be called twice."""

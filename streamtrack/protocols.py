@@ -103,6 +103,19 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class ByIndex(Protocol):
+    """What a source may have besides: it gives any frame, in any order, as a viewer asks for them."""
+
+    def indices(self) -> range:
+        """Return which frames there are, by ``Frame.index``."""
+        ...
+
+    def frame_at(self, index: int) -> Frame | LostFrame:
+        """Return one of them; a running ``frames()`` is not disturbed."""
+        ...
+
+
+@runtime_checkable
 class Remarking(Protocol):
     """What a source, an engine or a sink may have besides: what it says of the movie."""
 

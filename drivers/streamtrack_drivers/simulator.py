@@ -64,10 +64,18 @@ class SimulatorSource:
 
     def frames(self) -> Iterator[Frame]:
         """Draw and yield every frame once, in order; one time unit (1 s) apart."""
-        for index in range(len(self._movie)):
+        for index in self.indices():
             if self._closed.is_set():
                 return
-            yield Frame(index, self._movie.noisy(index), monotonic_ns(), time_s=float(index))
+            yield self.frame_at(index)
+
+    def indices(self) -> range:
+        """Return the indices of all frames."""
+        return range(len(self._movie))
+
+    def frame_at(self, index: int) -> Frame:
+        """Draw one frame."""
+        return Frame(index, self._movie.noisy(index), monotonic_ns(), time_s=float(index))
 
     def close(self) -> None:
         """End a running ``frames()`` before its next frame."""

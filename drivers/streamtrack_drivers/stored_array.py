@@ -160,6 +160,15 @@ class StoredArraySource:
                     return
                 yield LostFrame(index, image) if isinstance(image, str) else self._frame(index, image)
 
+    def indices(self) -> range:
+        """Return the indices of all frames."""
+        return self._view.frames
+
+    def frame_at(self, index: int) -> Frame | LostFrame:
+        """Return one frame."""
+        images = self._read(index, index + 1)
+        return LostFrame(index, images) if isinstance(images, str) else self._frame(index, images[0])
+
     def close(self) -> None:
         """Close the file, once the block that is being read is done."""
         self._closed.set()

@@ -17,6 +17,7 @@ COMMANDS = (
     "track",
     "batch",
     "live",
+    "view",
     "ctl",
     "check",
     "calibrate",

@@ -159,15 +159,45 @@ def _by_frame(table: pd.DataFrame) -> pd.DataFrame:
 def _read_parquet(path: Path, pixel_size_um: float | None) -> pd.DataFrame:
     with pa.parquet.ParquetFile(path) as file:
         rows = file.read()
+    return _with_attrs(rows, path)
+
+
+def read_first_rows(path: Path, most: int) -> tuple[pd.DataFrame, int]:
+    """Return the first rows of a Parquet table that a run wrote, as `read_tracks` does, and how many there are in all.
+
+    Parameters
+    ----------
+    path
+        The table.
+    most
+        Groups of rows are read whole; at least one is, and then as many as have no more rows than this together.
+
+    Raises
+    ------
+    ConfigError
+        As `read_tracks`.
+    """
+    with foreign_errors(ConfigError, f"cannot read {path}"), pa.parquet.ParquetFile(path) as file:
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+        n_groups = max(1, int(np.searchsorted(np.cumsum(sizes), most, "right")))
+        rows = file.read_row_groups(range(min(n_groups, len(sizes))))
+        table = _checked(_with_attrs(rows, path), path)
+        known = dict(table.attrs)
+        table.attrs.update(beside(path))
+        table.attrs.update(known)
+        return table, int(file.metadata.num_rows)
+
+
+def _with_attrs(rows: pa.Table, path: Path) -> pd.DataFrame:
     _check_names(rows.column_names, path)
     table: pd.DataFrame = rows.to_pandas().reset_index(drop=True)
     metadata = {name.decode(): text.decode() for name, text in (rows.schema.metadata or {}).items()}
     table.attrs.clear()
-    table.attrs.update(from_texts(metadata) | _about(rows.schema))
+    table.attrs.update(from_texts(metadata) | about_columns(rows.schema))
     return table
 
 
-def _about(schema: pa.Schema) -> dict[str, Any]:
+def about_columns(schema: pa.Schema) -> dict[str, Any]:
     """Return units and classes of the columns that have them."""
     columns = [column_from(field.name, field.metadata) for field in schema]
     units = {column.name: column.unit for column in columns if column.unit}

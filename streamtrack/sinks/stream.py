@@ -103,6 +103,9 @@ class Extent:
         Frames; None where no batch says so, as in streams of older versions.
     lost_frames
         Those known to be in ``lost_bytes``.
+    end
+        Behind the last batch that could be read: of a stream that grows, where to go on. What is lost of such a one is
+        known at its end only.
     """
 
     n_frames: int = 0
@@ -111,6 +114,7 @@ class Extent:
     last: int | None = None
     lost_bytes: int = 0
     lost_frames: int = 0
+    end: int = 0
 
 
 def read_schema(path: Path) -> pa.Schema:
@@ -130,12 +134,12 @@ def read_batches(path: Path, extent: Extent | None = None) -> Iterator[pa.Record
     path
         The stream.
     extent
-        Filled while the batches are read.
+        Filled while the batches are read. With that of an earlier call only those behind it are read.
     """
     extent = Extent() if extent is None else extent
     header = _header(read_schema(path))
     with pa.OSFile(str(path)) as file:
-        place = good = len(header)
+        place = good = max(extent.end, len(header))
         while place < file.size():
             try:
                 batch, about, end = _read_message(file, place, header)
@@ -143,7 +147,7 @@ def read_batches(path: Path, extent: Extent | None = None) -> Iterator[pa.Record
                 place = _next_marker(file, place + 8)
                 continue
             extent.lost_bytes += place - good
-            place = good = end
+            place = good = extent.end = end
             if batch is not None:
                 _note(extent, about, batch)
                 yield batch

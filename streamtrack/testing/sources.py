@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from streamtrack.clock import monotonic_ns
-from streamtrack.protocols import FrameSource
+from streamtrack.protocols import ByIndex, FrameSource
 from streamtrack.types import Frame, LostFrame, SourceInfo
 from streamtrack.waiting import joined_within, set_within
 
@@ -121,6 +121,20 @@ class SourceTests:
         for one, other in zip(first, second, strict=True):
             if isinstance(one, Frame) and isinstance(other, Frame):
                 np.testing.assert_array_equal(one.pixels, other.pixels)
+
+    def test_frames_are_the_same_out_of_turn(self, tmp_path: Path) -> None:
+        """One that gives any frame gives the same ones, in whatever order."""
+        _, items = self._take(tmp_path)
+        with closing(self.make_source(tmp_path)) as source:
+            if not isinstance(source, ByIndex):
+                return
+            assert {item.index for item in items if isinstance(item, Frame)} <= set(source.indices())
+            for item in reversed(items):
+                if item.index in source.indices():
+                    again = source.frame_at(item.index)
+                    assert (type(again), again.index) == (type(item), item.index)
+                    if isinstance(again, Frame) and isinstance(item, Frame):
+                        np.testing.assert_array_equal(again.pixels, item.pixels)
 
     def test_close_twice(self, tmp_path: Path) -> None:
         """Also without ever having asked for a frame."""

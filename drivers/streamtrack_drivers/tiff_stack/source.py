@@ -157,17 +157,25 @@ class TiffSource:
             yield from self._followed(self._follower)
             return
         for index in self._view.frames:
-            image = self._image(index)
+            frame = self.frame_at(index)
             if self._closed.is_set():
                 return
-            if isinstance(image, str):
-                yield LostFrame(index, image)
-                continue
-            with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which is masked later
-                pixels = np.ascontiguousarray(image, dtype=self._dtype)
-            yield Frame(index, pixels, monotonic_ns(), self._time_s(index))
+            yield frame
         if self._missing is not None and not self._closed.is_set():
             yield LostFrame(self._view.frames.stop, self._missing)
+
+    def indices(self) -> range:
+        """Return the indices of all frames that the file has pages for."""
+        return self._view.frames
+
+    def frame_at(self, index: int) -> Frame | LostFrame:
+        """Return one frame."""
+        image = self._image(index)
+        if isinstance(image, str):
+            return LostFrame(index, image)
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, which is masked later
+            pixels = np.ascontiguousarray(image, dtype=self._dtype)
+        return Frame(index, pixels, monotonic_ns(), self._time_s(index))
 
     def remarks(self) -> Sequence[str]:
         """Return what a reader of the results has to know."""

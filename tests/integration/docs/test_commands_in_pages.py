@@ -102,6 +102,7 @@ ELSEWHERE = {
     "streamtrack track movie.ome.zarr --out results --follow": "test_follow",
     "streamtrack track https://host/movie.ome.zarr": "test_remote_movies",
     "streamtrack track movie.ome.zarr --out results --view": "test_view",
+    "streamtrack view results --napari": "napari/",
     "streamtrack ctl results state": "test_view_controls",
     "streamtrack ctl results mode rehearse": "test_view_controls",
     "streamtrack ctl results pause centre": "test_view_controls",
