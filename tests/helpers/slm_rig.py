@@ -12,6 +12,8 @@ pytest.importorskip("mm_test_adapters", reason="needs mm-test-adapters")
 SLM_SHAPE, CAMERA_SHAPE = (48, 64), (128, 160)
 TO_CAMERA = np.array([[2.1, 0.25, 12.0], [-0.2, -2.2, 118.0]])
 """From (x, y, 1) of the modulator to x, y of the image, px: turned, stretched, and mirrored."""
+SPOTS = ((40.0, 50.0), (90.0, 110.0), (60.0, 30.0))
+"""y, x of particles that stand still, px of the camera."""
 
 
 class Projector(unicore.SLMDevice):

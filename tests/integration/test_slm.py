@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from slm_rig import CAMERA_SHAPE, SLM_SHAPE, TO_CAMERA, core_with_slm
+from slm_rig import CAMERA_SHAPE, SLM_SHAPE, SPOTS, TO_CAMERA, core_with_slm
 
 from streamtrack.actuators.slm_calibration import SlmCalibration, read
 from streamtrack.cli.calibrate import calibrate_slm, slm_in_words
@@ -25,8 +25,6 @@ SAFETY = {"slms": ["SLM"], "slm_area_px2": 60, "slm_intensity": 200, "pulse_ms":
 TABLES = {"source": {"kind": "micromanager"}, "safety": SAFETY}
 RUN = RunConfig.model_validate(TABLES)
 BACK = np.linalg.inv(np.vstack((TO_CAMERA, (0, 0, 1))))[:2]
-SPOTS = ((40.0, 50.0), (90.0, 110.0), (60.0, 30.0))
-"""y, x of particles that stand still, px of the camera."""
 
 
 @pytest.fixture
@@ -240,6 +238,78 @@ def test_a_modulator_that_hangs_is_left_in_time_and_made_dark_when_it_answers(ca
     while len(projector.history) < 2 or not projector.is_dark:
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+LIVE = """
+import sys
+sys.path.insert(0, {helpers!r})
+from slm_rig import SPOTS, core_with_slm
+from streamtrack import registry
+from streamtrack_drivers.micromanager import MicroManager
+core, projector, watcher = core_with_slm(SPOTS)
+microscope = MicroManager.around(core)
+display = projector.display_image
+def display_and_say():
+    display()
+    print("dark" if projector.is_dark else "lit", flush=True)
+projector.display_image = display_and_say
+load = registry.load
+registry.load = lambda group, kind: (lambda: microscope) if group == "microscopes" else load(group, kind)
+from streamtrack.__main__ import main
+sys.argv[1:] = ["live", *sys.argv[1:]]
+main()
+"""
+LIVE_RUN = """
+mode = "armed"
+sinks = [{kind = "tables"}]
+microscope = {kind = "micromanager"}
+source = {kind = "micromanager"}
+[[triggers]]
+kind = "older"
+frames = 5
+do = "light"
+valid_ms = 60000
+[actuators.light]
+kind = "slm"
+device = "SLM"
+calibration = "slm.json"
+intensity = 200
+for_ms = 20000
+[safety]
+slms = ["SLM"]
+slm_area_px2 = 60
+slm_intensity = 200
+pulse_ms = [1, 30000]
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals of POSIX")
+@pytest.mark.parametrize("way", ["SIGINT", "SIGTERM", "SIGHUP", "stop file"])
+def test_a_live_run_that_is_stopped_while_it_is_lit_is_dark_at_once(tmp_path, way):
+    SlmCalibration("SLM", SLM_SHAPE, CAMERA_SHAPE, BACK, 0.1, {}).write(tmp_path / "slm.json")
+    (tmp_path / "run.toml").write_text(LIVE_RUN, encoding="utf-8")
+    script = LIVE.format(helpers=str(Path(__file__).parents[1] / "helpers"))
+    command = [sys.executable, "-u", "-c", script, str(tmp_path / "run.toml"), "--out", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line == "lit\n":
+                break
+        asked = time.monotonic()
+        if way == "stop file":
+            (tmp_path / "out" / "stop").touch()
+        else:
+            child.send_signal(getattr(signal, way))
+        for line in child.stdout:
+            if line == "dark\n":
+                break
+        assert time.monotonic() - asked < 5
+        rest, errors = child.communicate(timeout=60)
+    assert child.returncode == 130, errors
+    assert "lit\n" not in rest
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert report["status"] == "interrupted"
+    assert report["safety"]["lamps"] == {"SLM": "off"}
 
 
 FILE = """
