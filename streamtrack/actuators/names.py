@@ -8,8 +8,8 @@ from streamtrack.protocols import HasAutofocus, HasSlm, Microscope
 from streamtrack.types import NameKind
 
 MOST_LISTED = 20
-NO_SLM = "this microscope takes no patterns for an SLM: use one of kind 'micromanager', or a Tap"
-NO_AUTOFOCUS = "this microscope takes no commands for an autofocus: use one of kind 'micromanager', or a Tap"
+NO_SLM = "this microscope takes no patterns for an SLM: use kind = 'micromanager', or MdaTap"
+NO_AUTOFOCUS = "this microscope takes no commands for an autofocus: use kind = 'micromanager', or MdaTap"
 ONE_OF: dict[NameKind, str] = {
     "devices": "device",
     "properties": "property",
