@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from queue import SimpleQueue
 from typing import Any
 
@@ -49,8 +49,8 @@ class MdaTap(Tap):
         self._added: SimpleQueue[useq.MDAEvent] = SimpleQueue()
         self._open = self._connected = False
         super().__init__(run, out, core=core, **settings)
-        core.mda.events.sequenceStarted.connect(self._on_start)
-        core.mda.events.frameReady.connect(self._on_frame)
+        _connect(core.mda.events, "sequenceStarted", self._on_start)
+        _connect(core.mda.events, "frameReady", self._on_frame)
         self._connected = True
 
     def events(self, initial: Iterable[useq.MDAEvent], hold_s: float = 1.0) -> Iterator[useq.MDAEvent]:
@@ -131,6 +131,17 @@ class MdaTap(Tap):
                 return False
             time.sleep(POLL_S)
         return True
+
+
+def _connect(events: Any, name: str, slot: Callable[..., None]) -> None:
+    """Have a slot called at once, where it is emitted: in a program with a window Qt would wait until that has time."""
+    signal = getattr(events, name)
+    if hasattr(events, "moveToThread"):  # a QObject
+        from qtpy.QtCore import Qt
+
+        signal.connect(slot, Qt.ConnectionType.DirectConnection)
+    else:
+        signal.connect(slot)
 
 
 def _cameras(core: Any) -> list[Labels]:

@@ -2,16 +2,24 @@
 
 import contextlib
 import io
+import os
 import re
+import subprocess
+import sys
 import time
 import weakref
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import useq
 from demo_beads import core_with_beads
 
 import streamtrack
+
+pytest.importorskip("useq", reason="needs the extra micromanager")
+
+import useq
+
 from streamtrack_drivers.micromanager.newest_tracked import NewestTracked
 
 PAGE = Path(__file__).parents[3] / "docs" / "napari.md"
@@ -72,6 +80,33 @@ def test_the_recipes_run_one_after_the_other(core, tmp_path, monkeypatch):
     assert [change["change"] for change in report["changes"]] == ["mark", "threshold"]
     assert report["outputs"]["actuators"]["stage"]["sent"] > 0
     assert (core.getXPosition(), core.getYPosition()) != (7.0, 0.0)
+
+
+IN_A_WINDOW = """
+from qtpy.QtWidgets import QApplication
+application = QApplication([])
+import useq
+from demo_beads import core_with_beads
+from streamtrack.config import RunConfig
+from streamtrack_drivers.micromanager import MdaTap
+
+for core in core_with_beads(density=10, exposure_ms=5):
+    with MdaTap(RunConfig(), "results", core=core) as tap:
+        core.run_mda(useq.MDASequence(time_plan={"interval": 0.02, "loops": 30}), block=True)
+    print(tap.report["frames"]["in"], tap.report["frames"]["processed"])
+"""
+
+
+def test_a_program_with_a_window_keeps_no_image_back(tmp_path):
+    if find_spec("qtpy") is None:
+        pytest.skip("needs Qt, as the extra napari brings it")
+    helpers = os.pathsep.join([*sys.path, str(PAGE.parents[1] / "tests" / "helpers")])
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "PYTHONPATH": helpers}
+    command = [sys.executable, "-W", "ignore", "-c", IN_A_WINDOW]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    if "cannot open shared object" in done.stderr:
+        pytest.skip("Qt lacks libraries of the system here")
+    assert done.stdout.split()[0] == "30", done.stdout + done.stderr
 
 
 def newest_of(tracked, below=1000):
