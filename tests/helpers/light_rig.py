@@ -14,18 +14,22 @@ class Rig:
     def __init__(self, most_ms=100.0, *, lamp="0", channel="Green", mode="armed", **safety):
         self.clock = FakeClock()
         self.microscope = SimulatedMicroscope(
-            properties={"Lamp.Power": lamp, "Lamp.Label": "Green", "Camera.Gain": "1"},
+            properties={"Lamp.Power": lamp, "Lamp.Label": "Green", "Camera.Gain": "1", "TTL.State": "1"},
             presets={"Channel": (channel, *({"Green", "Red", "Off"} - {channel}))},
             shutters=("One", "Two"),
             exposure_ms=10,
         )
         self.safety = SafetyConfig(
             **{
-                "properties": ("Lamp.Power", "Lamp.Label", "Camera.Gain"),
+                "properties": ("Lamp.Power", "Lamp.Label", "Camera.Gain", "TTL.State"),
                 "presets": ("Channel",),
                 "shutters": ("One", "Two"),
                 "light": ("Lamp", "Channel"),
                 "exposure_ms": (0, 1000),
+                "pulse_ms": (0, 1000),
+                "slms": ("SLM",),
+                "slm_area_px2": 10,
+                "slm_intensity": 255,
                 "max_dose_ms": most_ms,
                 **safety,
             }

@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -124,11 +125,17 @@ def test_threads_together_get_no_more_light_than_one():
 
 
 SHUTTERS, LEVELS, CHANNELS = ("One", "Two"), ("0", "5", "20", "50", "Off"), ("Green", "Red", "Off")
+PATTERN = np.zeros((48, 64), np.uint8)
+PATTERN[3, 4:9] = 200
 ORDERS = st.one_of(
     st.tuples(st.just("open"), st.sampled_from(SHUTTERS), st.none() | st.floats(0.1, 150)),
     st.tuples(st.just("close"), st.sampled_from(SHUTTERS)),
     st.tuples(st.just("lamp"), st.sampled_from(LEVELS)),
     st.tuples(st.just("channel"), st.sampled_from(CHANNELS), st.none() | st.floats(0.1, 150)),
+    st.tuples(st.just("pattern"), st.floats(0.1, 150)),
+    st.tuples(st.just("no pattern")),
+    st.tuples(st.just("pulse"), st.floats(0.1, 150)),
+    st.tuples(st.just("no pulse")),
     st.tuples(st.just("event"), st.floats(0, 60)),
     st.tuples(st.just("wait"), st.floats(0, 80)),
 )
@@ -149,6 +156,7 @@ class Watched:
         channel = microscope.preset("Channel")
         self.channel_at_rest = "Off" if channel == "Off" else getattr(self, "channel_at_rest", "Green")
         on = [*microscope.shutters.values(), level > self.lamp_at_rest]
+        on += [microscope.patterns["SLM"] is not None, microscope.properties["TTL.State"] == "0"]
         return sum(on) + (channel not in (self.channel_at_rest, "Off"))
 
     def wait(self, ms):
@@ -175,6 +183,14 @@ class Watched:
             guard.set_property("Lamp", "Power", arguments[0])
         elif what == "channel":
             guard.set_preset("Channel", arguments[0], for_ms=arguments[1])
+        elif what == "pattern":
+            guard.show_on_slm("SLM", PATTERN, arguments[0])
+        elif what == "no pattern":
+            guard.show_on_slm("SLM", None)
+        elif what == "pulse":  # of an output that is on at 0
+            guard.set_property("TTL", "State", "0", off="1", for_ms=arguments[0])
+        elif what == "no pulse":
+            guard.set_property("TTL", "State", "1", off="1")
         else:
             guard.add_event({"exposure": arguments[0]})
             self.used_ms += arguments[0]
@@ -188,7 +204,7 @@ class Watched:
         if what == "channel":
             self.n_on()
             return arguments[0] in (self.rig.microscope.preset("Channel"), self.channel_at_rest, "Off")
-        return what in ("close", "wait")
+        return what in ("close", "wait", "no pattern", "no pulse")
 
 
 @settings(max_examples=200, deadline=None)
