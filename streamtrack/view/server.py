@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ from streamtrack.view.wire import MOST_PART, PURPOSES, packed
 PAGE = Path(__file__).with_name("page")
 SCRIPTS = ("view.js", "line.js", "panels.js", "picture.js", "state.js")
 FILES = {
-    "": ("index.html", "text/html"),
-    "view.css": ("view.css", "text/css"),
-    **{name: (name, "text/javascript") for name in SCRIPTS},
+    "": (PAGE / "index.html", "text/html"),
+    "view.css": (PAGE / "view.css", "text/css"),
+    **{name: (PAGE / name, "text/javascript") for name in SCRIPTS},
 }
 MOST_CONNECTIONS = 64
 MOST_MESSAGE = 1 << 16
@@ -87,57 +87,77 @@ class Impatient(H11Protocol):
             self.transport.close()
 
 
-class PageServer:
+class GuardedPages:
+    """Serves files from memory, and answers to those who have the token.
+
+    Parameters
+    ----------
+    token
+        What opens it.
+    port
+        Where it is served: other addresses are somebody else's page.
+    files
+        By name, where each is read, and its kind.
+    """
+
+    def __init__(self, token: str, port: int, files: Mapping[str, tuple[Path, str]]) -> None:
+        self._token = token
+        self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
+        self._files = {name: (path.read_bytes(), kind) for name, (path, kind) in files.items()}
+        self.routes: list[BaseRoute] = [Route(f"/{name}", self._file(name)) for name in files]
+
+    def is_ours(self, request: Request | WebSocket) -> bool:
+        """Return whether a request is for this computer by name, and not sent by another page in the browser."""
+        host, origin = request.headers.get("host"), request.headers.get("origin")
+        return host in self._hosts and (origin is None or origin.removeprefix("http://") in self._hosts)
+
+    def opens(self, token: object) -> bool:
+        """Return whether this is the token."""
+        return isinstance(token, str) and hmac.compare_digest(token.encode(), self._token.encode())
+
+    def guarded(self, respond: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """Return an end point that asks for the token before it responds."""
+
+        async def guarded(request: Request) -> Response:
+            kind, _, token = request.headers.get("authorization", "").partition(" ")
+            if not (self.is_ours(request) and kind == "Bearer" and self.opens(token)):
+                return JSONResponse({"error": "needs the header 'Authorization: Bearer TOKEN'"}, 403, HEADERS)
+            return await respond(request)
+
+        return guarded
+
+    def _file(self, name: str) -> Callable[[Request], Awaitable[Response]]:
+        async def respond(request: Request) -> Response:
+            if not self.is_ours(request):
+                return Response("not the name of this server\n", 403, HEADERS)
+            content, kind = self._files[name]
+            return Response(content, headers=HEADERS, media_type=kind)
+
+        return respond
+
+
+class PageServer(GuardedPages):
     """The end points of the server.
 
     Parameters
     ----------
     hub
         What there is to see.
-    token
-        What opens it.
-    port
-        Where it is served: other addresses are somebody else's page.
+    token, port
+        As in `GuardedPages`.
     """
 
     def __init__(self, hub: Hub, token: str, port: int) -> None:
-        self._hub, self._token = hub, token
+        super().__init__(token, port, FILES)
+        self._hub = hub
         self._recent = Recently()
-        self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
-        self._files = {name: (PAGE / file).read_bytes() for name, (file, _) in FILES.items()}
-        routes: list[BaseRoute] = [Route(f"/{name}", self._file(name)) for name in FILES]
-        routes += [
-            Route("/api/state", self._guarded(self._state)),
-            Route("/api/openapi.json", self._guarded(self._openapi)),
-            Route("/api/{what}", self._guarded(self._act), methods=["POST"]),
+        self.routes += [
+            Route("/api/state", self.guarded(self._state)),
+            Route("/api/openapi.json", self.guarded(self._openapi)),
+            Route("/api/{what}", self.guarded(self._act), methods=["POST"]),
             WebSocketRoute("/pages", self._page),
         ]
-        self.app = Starlette(routes=routes)
-
-    def _is_ours(self, request: Request | WebSocket) -> bool:
-        """Return whether a request is for this computer by name, and not sent by another page in the browser."""
-        host, origin = request.headers.get("host"), request.headers.get("origin")
-        return host in self._hosts and (origin is None or origin.removeprefix("http://") in self._hosts)
-
-    def _opens(self, token: object) -> bool:
-        return isinstance(token, str) and hmac.compare_digest(token.encode(), self._token.encode())
-
-    def _file(self, name: str) -> Callable[[Request], Awaitable[Response]]:
-        async def respond(request: Request) -> Response:
-            if not self._is_ours(request):
-                return Response("not the name of this server\n", 403, HEADERS)
-            return Response(self._files[name], headers=HEADERS, media_type=FILES[name][1])
-
-        return respond
-
-    def _guarded(self, respond: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        async def guarded(request: Request) -> Response:
-            kind, _, token = request.headers.get("authorization", "").partition(" ")
-            if not (self._is_ours(request) and kind == "Bearer" and self._opens(token)):
-                return JSONResponse({"error": "needs the header 'Authorization: Bearer TOKEN'"}, 403, HEADERS)
-            return await respond(request)
-
-        return guarded
+        self.app = Starlette(routes=self.routes)
 
     async def _state(self, request: Request) -> Response:
         return JSONResponse({"about": self._hub.about, "state": self._hub.state}, headers=HEADERS)
@@ -163,14 +183,14 @@ class PageServer:
         return JSONResponse(outcome, 409 if "error" in outcome else 200, HEADERS)
 
     async def _page(self, socket: WebSocket) -> None:
-        if not self._is_ours(socket):
+        if not self.is_ours(socket):
             await socket.close(DENIED)
             return
         await socket.accept()
         with suppress(WebSocketDisconnect, RuntimeError, OSError, TimeoutError):
             async with asyncio.timeout(TOKEN_S):
                 hello = await self._heard(socket)
-            if not self._opens(hello.get("token")):
+            if not self.opens(hello.get("token")):
                 await socket.close(DENIED, "wrong token")
                 return
             await self._serve(socket)
@@ -229,6 +249,22 @@ def _table(text: str | bytes) -> dict[str, Any]:
     return known
 
 
+def server_of(app: Starlette) -> uvicorn.Server:
+    """Return a server that nobody can keep busy for long."""
+    config = uvicorn.Config(
+        app,
+        http=Impatient,
+        log_level="critical",
+        limit_concurrency=MOST_CONNECTIONS,
+        ws_max_size=MOST_MESSAGE,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=int(GOODBYE_S),
+        server_header=False,
+        lifespan="off",
+    )
+    return uvicorn.Server(config)
+
+
 async def serve(settings: dict[str, Any]) -> None:
     """Serve the view until its run is over."""
     lines = []
@@ -246,18 +282,7 @@ async def serve(settings: dict[str, Any]) -> None:
     port = door.getsockname()[1]
     look, act, urgent, events = (Line(*each) for each in lines)
     hub = Hub(look, act, urgent, events, settings["about"], NewestLines(Path(settings["log"])))
-    config = uvicorn.Config(
-        PageServer(hub, settings["token"], port).app,
-        http=Impatient,
-        log_level="critical",
-        limit_concurrency=MOST_CONNECTIONS,
-        ws_max_size=MOST_MESSAGE,
-        ws_per_message_deflate=False,
-        timeout_graceful_shutdown=int(GOODBYE_S),
-        server_header=False,
-        lifespan="off",
-    )
-    server = uvicorn.Server(config)
+    server = server_of(PageServer(hub, settings["token"], port).app)
     serving = asyncio.create_task(server.serve(sockets=[door]))
     writer.write(packed({"port": port}, ()))
     await writer.drain()
