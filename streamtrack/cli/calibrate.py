@@ -249,6 +249,8 @@ class Newest:
 
         Raises SourceError where none come, and KeyboardInterrupt when ``stopped()``.
         """
+        if stopped():
+            raise KeyboardInterrupt
         with self._changed:
             self._wanted_from_ns = monotonic_ns() + int(1e6 * (2 * exposure_ms + SETTLE_MS))
             self._frames = []

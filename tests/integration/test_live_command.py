@@ -15,7 +15,8 @@ FILES = sorted(EXAMPLES.glob("*.toml"))
 
 
 def test_there_are_examples():
-    assert {file.stem for file in FILES} == {"follow_with_the_stage", "laser_on_count", "second_colour"}
+    names = {"follow_with_the_stage", "laser_on_count", "pulse_and_come_back", "second_colour"}
+    assert {file.stem for file in FILES} == names
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

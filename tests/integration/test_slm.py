@@ -27,6 +27,12 @@ RUN = RunConfig.model_validate(TABLES)
 BACK = np.linalg.inv(np.vstack((TO_CAMERA, (0, 0, 1))))[:2]
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """This camera shows at once what is lit."""
+    monkeypatch.setattr("streamtrack.cli.calibrate.SETTLE_MS", 20.0)
+
+
 @pytest.fixture
 def rig():
     """Yield a microscope, its modulator and its camera."""
@@ -90,7 +96,7 @@ def test_a_camera_that_moves_meanwhile_is_refused(rig):
         ({"slms": []}, ConfigError, "names no SLM"),
         ({"slms": ["LED"]}, ConfigError, "'LED' is no SLM"),
         ({"slm_intensity": None}, ConfigError, "set them first"),
-        ({"pulse_ms": [1, 50]}, ConfigError, r"a spot may stay for safety\.pulse_ms = 50 only"),
+        ({"pulse_ms": [1, 5]}, ConfigError, r"a spot may stay for safety\.pulse_ms = 5 only"),
         ({"max_dose_ms": 100}, CommandRefused, "would exceed the dose"),
     ],
 )
