@@ -174,6 +174,7 @@ class RunRecord:
             "rules": self._rules(),
             "light": guard.light() if guard is not None else None,
             "stage_um": self._stage_um(),
+            "reach_px": self._reach_px(),
             **self._control.snapshot(),
         }
 
@@ -182,6 +183,15 @@ class RunRecord:
         moves = self._parts.stage_moves
         known = (math.nan, math.nan) if moves is None else moves.recent[-1].to_um
         return None if math.isnan(known[0]) else known
+
+    def _reach_px(self) -> list[tuple[float, float]] | None:
+        """Return the part of the image, four corners y, x, that the stage may bring to its middle; None: unknown."""
+        here, safety, moves = self._stage_um(), self._config.safety, self._parts.stage_moves
+        if here is None or moves is None or (safety.x_um is None and safety.y_um is None):
+            return None
+        y, x = ((size - 1) / 2 for size in self._info.shape)
+        corners = moves.reach_px(safety.x_um or (here[0],) * 2, safety.y_um or (here[1],) * 2)
+        return None if corners is None else [(y + dy, x + dx) for dy, dx in corners]
 
     def _source(self) -> dict[str, Any]:
         """Return what the source says by now, and what the run measures."""

@@ -135,6 +135,17 @@ class StageMoves:
         x, y = self._px_per_um @ np.subtract(from_um, to_um)
         return float(y), float(x)
 
+    def reach_px(self, x_um: Pair, y_um: Pair) -> list[Pair] | None:
+        """Return what the stage brings to the middle of the image within limits: four corners.
+
+        y, x from the middle; None where nobody knows.
+        """
+        here = self.recent[-1].to_um
+        if self._px_per_um is None or math.isnan(here[0]):
+            return None
+        corners = [(x_um[0], y_um[0]), (x_um[1], y_um[0]), (x_um[1], y_um[1]), (x_um[0], y_um[1])]
+        return [self.shift_px(corner, here) for corner in corners]
+
     def _here(self) -> Pair:
         """Return where the stage is; a move does not fail because nobody knows where it begins."""
         try:

@@ -36,6 +36,10 @@ def program() -> list[str]:
     return [found, *QUIET, *as_root]
 
 
+class Navigated(Exception):
+    """The page went while it was asked something."""
+
+
 class Tab:
     """One page."""
 
@@ -49,6 +53,8 @@ class Tab:
         while True:
             answer: dict[str, Any] = json.loads(self._line.recv(timeout=WAIT_S))
             if answer.get("id") == self._number:
+                if "navigated" in answer.get("error", {}).get("message", ""):
+                    raise Navigated
                 assert "error" not in answer, answer
                 return answer["result"]
 
@@ -68,10 +74,15 @@ class Tab:
         attempt = (
             f"(() => {{ try {{ return {expression} }} catch {{ return false }} }})()"  # the page may not be there yet
         )
-        while not (value := self.of(attempt)):
+        while not (value := self._now(attempt)):
             assert time.monotonic() < end_s, f"never {expression}; the page says: {self.of('document.body.innerText')}"
             time.sleep(0.05)
         return value
+
+    def _now(self, expression: str) -> Any:
+        with suppress(Navigated):
+            return self.of(expression)
+        return None
 
     def click(self, selector: str, x: float | None = None, y: float | None = None) -> None:
         """Click on the middle of an element, or px from its corner."""
@@ -85,7 +96,13 @@ class Tab:
     def press(self, key: str) -> None:
         """Press a key."""
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, text=key if kind == "keyDown" else "")
+            text = key if kind == "keyDown" and len(key) == 1 else ""
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, text=text)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Press the mouse at one place of the window, x and y in px, and let it go at another one."""
+        for kind, (x, y) in (("mousePressed", start), ("mouseMoved", end), ("mouseReleased", end)):
+            self.call("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, x=x, y=y)
 
     def size(self, width: int, height: int) -> None:
         """Make the window so large, px."""

@@ -17,7 +17,7 @@ from streamtrack.view.actions import ACTIONS
 VIEW_NAME = "view.json"
 ANSWER_S = 15.0
 """How long the run may take."""
-KNOWN = ("state", *(name for name in ACTIONS if name != "may_move"))
+KNOWN = ("state", *(name for name in ACTIONS if name not in ("may_move", "region")))
 
 
 def ctl(
@@ -43,6 +43,14 @@ def ctl(
     if "error" in answer:
         raise ConfigError(str(answer["error"]))
     say(json.dumps(answer["state"] if what == "state" else answer["done"]))
+
+
+def read_address(folder: Path) -> str:
+    """Return the address of a run's page, its token included; raises ConfigError where there is none."""
+    try:
+        return str(json.loads((folder / VIEW_NAME).read_text(encoding="utf-8"))["address"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(_why_not(folder)) from None
 
 
 def _confirmed(folder: Path) -> str:
@@ -80,10 +88,7 @@ def _said(refusal: HTTPError) -> dict[str, Any]:
 
 
 def _ask(folder: Path, what: str, settings: dict[str, Any] | None) -> dict[str, Any]:
-    try:
-        address, _, token = json.loads((folder / VIEW_NAME).read_text(encoding="utf-8"))["address"].partition("#token=")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ConfigError(_why_not(folder)) from None
+    address, _, token = read_address(folder).partition("#token=")
     content = None if settings is None else json.dumps(settings).encode()
     request = Request(f"{address}api/{what}", content, {"Authorization": f"Bearer {token}"})
     try:

@@ -15,12 +15,14 @@ from streamtrack.config import Mode, RunConfig, did_you_mean
 from streamtrack.control.hands import Hands
 from streamtrack.control.keeping import Keeping
 from streamtrack.control.modes import Modes, known_mode
+from streamtrack.control.regions import Regions
 from streamtrack.control.requests import FULL, Asked, Changes, Made, Mailbox, Make, Request, Who
 from streamtrack.errors import ControlRefused, described
 from streamtrack.fanout import Fanout
 from streamtrack.interrupts import Stop
 from streamtrack.parts import Parts
 from streamtrack.protocols import Engine, HasThreshold
+from streamtrack.triggers.area import Area
 from streamtrack.triggers.posted import MOST_WAITING as POSTS_WAITING
 from streamtrack.triggers.posted import values_of
 from streamtrack.triggers.rule import Rule
@@ -70,6 +72,7 @@ class Control:
         self._flooded = False
         self._modes = Modes(config, parts)
         self._keeping = Keeping(folder, parts.info, parts.sinks.values())
+        self._regions = Regions(lambda: self._rules(), parts.info.shape)
         self._hands = Hands(self._refuse)
         self.mailbox = Mailbox()
         self.changes = Changes()
@@ -142,6 +145,36 @@ class Control:
         """Write a remark down, with frame and time."""
         return self._ask(Asked("mark", text, who), partial(self._mark, text))
 
+    def move_region(
+        self,
+        rule: str,
+        y_px: Any = None,
+        x_px: Any = None,
+        polygon_px: Any = None,
+        who: Who = "python",
+    ) -> Request:
+        """Have a rule look at another part of the image: a rectangle, or a polygon, as its settings say it.
+
+        It is laid over the image in a thread of its own; the loop only exchanges the two.
+        """
+        said = {"y_px": y_px, "x_px": x_px, "polygon_px": polygon_px}
+        wanted = {name: value for name, value in said.items() if value is not None}
+        area: list[Area] = []
+        request = Request(
+            Asked("region", str(wanted), who, rule), lambda last: self._regions.exchange(rule, area[0], wanted)
+        )
+
+        def lay(request: Request) -> None:
+            try:
+                area.append(self._regions.laid(rule, said))
+            except Exception as error:  # whatever it is, whoever asked hears of it
+                self._refuse(request, error)
+            else:
+                self._put(request)
+
+        self._hands.offer((request, lay))
+        return request
+
     def take_snapshot(self, who: Who = "python") -> Request:
         """Write the newest raw frame and its detections into the run's folder, ``snapshots/0001_frame12.ome.tif``."""
         request = Request(Asked("snapshot", True, who), lambda last: self._keeping.snapshot(self.last))
@@ -198,6 +231,7 @@ class Control:
             "threshold": self._now_threshold(),
             "following": self._following,
             "recording": self._keeping.recording,
+            "regions": self._regions.drawn(),
             "limits": self._config.safety.model_dump(mode="json"),
             **self.changes.outcome(),
         }
@@ -211,6 +245,7 @@ class Control:
         """Make what a new stream begins with as everything else is by now."""
         for rule in rules:
             rule.paused, rule.particle = rule.name in self._paused, self._following
+            self._regions.begun(rule)
         if self._threshold is not None:
             _with_threshold(engine).set_threshold(self._threshold)
 

@@ -62,7 +62,7 @@ class Count:
         wanted = f"at most above = {above}" if above is not None else f"at least below = {below}"
         require(self._release <= self._limit, "release", release, wanted)
         everywhere = y_px is None and x_px is None and polygon_px is None and mask is None
-        self._area = None if everywhere else Area(y_px, x_px, polygon_px, mask)
+        self.area = None if everywhere else Area(y_px, x_px, polygon_px, mask)
         self._for_s = for_s
         self._start_over()
 
@@ -73,9 +73,13 @@ class Count:
 
     def prepare(self, source: SourceInfo) -> None:
         """Lay the area over the image, and start over; raises ConfigError where it does not fit."""
-        if self._area is not None:
-            self._area.prepare(source.shape)
+        if self.area is not None:
+            self.area.prepare(source.shape)
         self._start_over()
+
+    def look_at(self, area: Area) -> None:
+        """Count in another area."""
+        self.area = area
 
     def check(self, frame: Frame, tracks: LiveTracks) -> Sequence[Event]:
         """Return one event where the limit was passed; its value is ``tracks``."""
@@ -93,6 +97,6 @@ class Count:
         return (Event(values={"tracks": n}),)
 
     def _count(self, tracks: LiveTracks) -> int:
-        if self._area is None:
+        if self.area is None:
             return len(tracks)
-        return int(np.count_nonzero(self._area.distance_px(tracks.y, tracks.x) == 0))
+        return int(np.count_nonzero(self.area.distance_px(tracks.y, tracks.x) == 0))

@@ -55,6 +55,11 @@ class Nearest:
             require(-0.5 <= value <= size - 0.5, name, value, f"in the image, which has {height} x {width} px")
         self._held: int | None = None
 
+    @property
+    def target_px(self) -> tuple[float, float]:
+        """The point, y and x."""
+        return self._y, self._x
+
     def check(self, frame: Frame, tracks: LiveTracks) -> Sequence[Event]:
         """Return an event about the nearest track, if there is one; its value is ``distance_px``."""
         events = self._look(tracks)

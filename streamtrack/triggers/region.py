@@ -46,16 +46,21 @@ class Region:
     ) -> None:
         self._on = _INSIDE if on == "enters" else _OUTSIDE
         self._margin_px = margin_px
-        self._area = Area(y_px, x_px, polygon_px, mask)
+        self.area = Area(y_px, x_px, polygon_px, mask)
 
     def prepare(self, source: SourceInfo) -> None:
         """Lay the area over the image, and forget all tracks; raises ConfigError where it does not fit."""
-        self._area.prepare(source.shape)
+        self.area.prepare(source.shape)
+        self._where = TrackMemory(new=_UNKNOWN, dtype=np.int8)
+
+    def look_at(self, area: Area) -> None:
+        """Look at another area: no track has crossed its border yet."""
+        self.area = area
         self._where = TrackMemory(new=_UNKNOWN, dtype=np.int8)
 
     def check(self, frame: Frame, tracks: LiveTracks) -> Sequence[Event]:
         """Return an event for each track that crossed the border."""
-        distance_px = self._area.distance_px(tracks.y, tracks.x)
+        distance_px = self.area.distance_px(tracks.y, tracks.x)
         before = self._where.recall(tracks.particle)
         now = before.copy()
         now[(distance_px > self._margin_px) | (before == _UNKNOWN)] = _OUTSIDE

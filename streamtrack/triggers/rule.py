@@ -13,8 +13,10 @@ from streamtrack.config import RuleConfig
 from streamtrack.errors import ConfigError, described
 from streamtrack.plain import plain_number
 from streamtrack.protocols import Receiving, Trigger
+from streamtrack.triggers.area import Area, HasArea
 from streamtrack.triggers.conditions import Condition, conditions
 from streamtrack.triggers.frame_time import FrameTime, has_passed
+from streamtrack.triggers.nearest import Nearest
 from streamtrack.triggers.view import only
 from streamtrack.types import Command, Event, Frame, LiveTracks, SourceInfo, Values
 
@@ -116,6 +118,25 @@ class Rule:
         if allowed:
             self._last_fired = frame.index
         return [self._command(frame, event, now_ns) for event in allowed]
+
+    def drawn(self, shape: tuple[int, int]) -> dict[str, Any]:
+        """Return where in images of (H, W) px its trigger looks, y before x; nothing where that is everywhere."""
+        trigger = self._trigger
+        if isinstance(trigger, Nearest):
+            return {"rule": self.name, "target_px": trigger.target_px}
+        if isinstance(trigger, HasArea) and trigger.area is not None:
+            return {"rule": self.name, **trigger.area.drawn(shape)}
+        return {}
+
+    @property
+    def has_area(self) -> bool:
+        """Whether its trigger looks at a part of the image."""
+        return isinstance(self._trigger, HasArea) and self._trigger.area is not None
+
+    def look_at(self, area: Area) -> None:
+        """Have its trigger look at another part of the image; called between two frames."""
+        if isinstance(self._trigger, HasArea):
+            self._trigger.look_at(area)
 
     @property
     def event(self) -> str:

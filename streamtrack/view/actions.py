@@ -47,6 +47,8 @@ class Action(NamedTuple):
 
 TEXT: Mapping[str, Any] = {"type": "string"}
 NUMBER: Mapping[str, Any] = {"type": "number"}
+RANGE: Mapping[str, Any] = {"type": "array", "items": NUMBER, "minItems": 2, "maxItems": 2}
+POLYGON: Mapping[str, Any] = {"type": "array", "items": RANGE, "minItems": 3}
 FLAG: Mapping[str, Any] = {"type": "boolean"}
 TRACK: Mapping[str, Any] = {"type": ["integer", "null"]}
 MODE: Mapping[str, Any] = {"enum": ["observe", "rehearse", "armed"]}
@@ -70,6 +72,11 @@ def _stop(control: "Control", said: Mapping[str, Any], who: Any) -> Any:
 
 def _mode(control: "Control", said: Mapping[str, Any], who: Any) -> Any:
     return control.set_mode(said["mode"], said.get("confirmed"), who).wait(WAIT_S)
+
+
+def _region(control: "Control", said: Mapping[str, Any], who: Any) -> Any:
+    y_px, x_px, polygon_px = (said.get(name) for name in ("y_px", "x_px", "polygon_px"))
+    return control.move_region(said["rule"], y_px, x_px, polygon_px, who).wait(WAIT_S)
 
 
 def _event(control: "Control", said: Mapping[str, Any], who: Any) -> Any:
@@ -96,6 +103,16 @@ ACTIONS: Mapping[str, Action] = {
         _asked("follow", "particle"),
     ),
     "mark": Action("writes a note into the log", (Said("text", TEXT, "drug added"),), _asked("mark", "text")),
+    "region": Action(
+        "has a rule look at another rectangle, `y_px` and `x_px`, or polygon, `polygon_px`",
+        (
+            RULE,
+            Said("y_px", RANGE, [40, 120], required=False),
+            Said("x_px", RANGE, [60, 150], required=False),
+            Said("polygon_px", POLYGON, None, required=False),
+        ),
+        _region,
+    ),
     "snapshot": Action("writes the newest frame and its detections into the run's folder", (), _asked("take_snapshot")),
     "record": Action(
         "has the sink `raw` write frames, or leave them out", (Said("on", FLAG, False),), _asked("record", "on")

@@ -104,6 +104,8 @@ class Hub:
         self.ending: dict[str, Any] | None = None
         self._contrast = {"raw": Contrast(), "denoised": Contrast()}
         self._stream, self._denoised = 0, False
+        self._frame: int | None = None
+        """Of a run that is over, the one that somebody looks at; None for the newest."""
         self._picture: dict[str, Any] = {}
         self._images: list[NDArray[Any]] = []
         self._index = -1
@@ -153,6 +155,8 @@ class Hub:
                 self._tail.clear()
                 for page in self.pages:
                     page.index = -1
+        if "frame" in wishes and self.about.get("replay"):
+            self._frame = int(wishes["frame"])
         if "denoised" in wishes:
             self._denoised = bool(wishes["denoised"])
         if "contrast" in wishes:
@@ -183,7 +187,8 @@ class Hub:
             began_s = time.monotonic()
             if self.pages:
                 asleep = False
-                wish = {"stream": self._stream, "after": self._index, "denoised": self._denoised}
+                wish: dict[str, Any] = {"stream": self._stream, "after": self._index, "denoised": self._denoised}
+                wish["frame"] = self._frame
                 self._take(await self._ask({"ask": "picture", **wish}))
             elif not asleep:
                 asleep = True
@@ -198,6 +203,10 @@ class Hub:
             return
         picture = news.head["picture"]
         shape, n_found = tuple(picture["shape"]), len(news.parts[2]) // 4
+        if picture.get("anew"):
+            self._tail.clear()
+            for page in self.pages:
+                page.index = -1
         image = np.frombuffer(news.parts[0], picture["dtype"]).reshape(shape)
         shown, picture["px"], picture["contrast"] = self._contrast["raw"](image)
         picture["size"] = shown.shape[::-1]
@@ -230,7 +239,8 @@ class Hub:
             now_s, done = time.monotonic(), self.state.get("frames", {}).get("processed", 0)
             rate = 0.0 if before is None else (done - before[1]) / max(now_s - before[0], 1e-3)
             before = now_s, done
-            self._note(rate)
+            if not self.about.get("replay"):
+                self._note(rate)
             self.state["log"] = self._log.look()
             self.state["view"] = {"pages": len(self.pages), "lag_ms": self.lag_ms, "drawn": self._n_drawn}
             for page in self.pages:
@@ -273,6 +283,7 @@ class Hub:
         page.told = self._n_history
         history = list(self._history)[len(self._history) - n_new :]
         chosen = {"stream": self._stream, "denoised": self._denoised, "contrast": self._contrast["raw"].chosen}
+        chosen["frame"] = self._frame
         return json.dumps({"about": self.about, "state": self.state, "history": history, "shown": chosen})
 
     def _picture_for(self, page: Onlooker) -> bytes:

@@ -31,7 +31,7 @@ from streamtrack.view.openapi import document
 from streamtrack.view.wire import MOST_PART, PURPOSES, packed
 
 PAGE = Path(__file__).with_name("page")
-SCRIPTS = ("view.js", "line.js", "panels.js", "picture.js", "state.js")
+SCRIPTS = ("view.js", "line.js", "panels.js", "picture.js", "regions.js", "state.js")
 FILES = {
     "": (PAGE / "index.html", "text/html"),
     "view.css": (PAGE / "view.css", "text/css"),

@@ -3,6 +3,7 @@
 import json
 
 import browsers
+import numpy as np
 import pytest
 import running
 
@@ -36,6 +37,13 @@ action = { value = "1" }
 kind = "http"
 name = "add"
 event = "drug"
+do = "laser"
+action = { value = "0" }
+[[triggers]]
+kind = "region"
+name = "cell"
+y_px = [20, 60]
+x_px = [30, 70]
 do = "laser"
 action = { value = "0" }
 [[sinks]]
@@ -108,6 +116,12 @@ def test_each_control_does_what_it_says(run, tmp_path, cli):
         tab.until("document.querySelector('#record').textContent === 'Record'")
         tab.press("k")
         tab.until("document.querySelector('#log').innerText.includes('snapshots/0001_frame')")
+        tab.until("document.querySelector('#other').innerText.includes('LED.State: o')")
+        tab.drag(on_screen(tab, 20, 50), on_screen(tab, 30, 55))
+        tab.until("document.querySelector('#log').innerText.includes('region cell')")
+        tab.drag(on_screen(tab, 70, 75), on_screen(tab, 80, 90))
+        tab.until("document.querySelector('#log').innerText.match(/region cell/g)?.length === 2")
+        tab.drag(on_screen(tab, 50, 50), on_screen(tab, 55, 50))  # the picture, not the region
         assert json.loads(cli("ctl", run, "event", "drug")[1]) == {"rules": ["add"]}
         tab.until("/add: .*1 received/.test(document.querySelector('#rules').innerText)")
         code, _, err = cli("ctl", run, "pause", "fews")
@@ -117,6 +131,11 @@ def test_each_control_does_what_it_says(run, tmp_path, cli):
         tab.click("#stop")
         tab.until("document.querySelector('#message').textContent.includes('The run is over: interrupted')")
     report = json.loads((run / "report.json").read_text())
+    moved = [each for each in report["changes"] if each["change"] == "region"]
+    report["changes"] = [each for each in report["changes"] if each["change"] != "region"]
+    assert [(each["who"], each["fate"], each["rule"]) for each in moved] == [("page", "done", "cell")] * 2
+    places = [[*each["after"]["y_px"], *each["after"]["x_px"]] for each in moved]
+    np.testing.assert_allclose(places, [[30, 70, 35, 75], [30, 80, 35, 90]], atol=0.5)
     seen = [(each["change"], each["who"], each["fate"], each.get("after")) for each in report["changes"]]
     assert seen == [
         ("paused", "page", "done", True),
@@ -137,6 +156,15 @@ def test_each_control_does_what_it_says(run, tmp_path, cli):
         ("paused", "terminal", "refused", None),
         ("stop", "page", "done", None),
     ]
+
+
+def on_screen(tab, y, x):
+    """Where a place of the image, px, is in the window."""
+    expression = """import('./picture.js').then(({ at }) => {
+        const [{ zoom, left, top }, box] = [at(), document.querySelector('#screen').getBoundingClientRect()];
+        return [box.x + left + (%g + 0.5) * zoom, box.y + top + (%g + 0.5) * zoom];
+    })"""
+    return tab.of(expression % (x, y))
 
 
 def path_of_snapshot(run):

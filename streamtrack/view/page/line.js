@@ -3,8 +3,21 @@
 import { alarm, run, said, shown } from "./state.js";
 
 const AGAIN_MS = 1500;
-const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? "";
+const token = takeToken();
 let socket = null;
+
+// The token leaves the address: it is in no bookmark and no copied address. This tab keeps it, for when it is loaded again.
+function takeToken() {
+  const said = new URLSearchParams(location.hash.slice(1)).get("token");
+  try {
+    if (said === null) return sessionStorage.getItem("token") ?? "";
+    sessionStorage.setItem("token", said);
+    history.replaceState(null, "", location.pathname);
+  } catch { /* a browser that keeps nothing: the address stays as it is */ }
+  return said ?? "";
+}
+
+window.addEventListener("hashchange", () => location.reload()); // the address of another run, in the same tab
 
 // Connects, and again whenever the line is cut; gives texts and pictures to whom they are for.
 export function connect(hear, take) {

@@ -4,7 +4,7 @@ import { tell } from "./line.js";
 import { column } from "./picture.js";
 import { $, element, item, run, said, short, shown, showList, titled, written } from "./state.js";
 
-export function showState({ stream, denoised }) {
+export function showState({ stream, denoised, frame }) {
   const { state, about } = run;
   if (shown.stream !== stream) shown.tails.clear(); // another movie
   shown.stream = stream;
@@ -18,14 +18,37 @@ export function showState({ stream, denoised }) {
   $("record").title = state.recording ? "Raw frames are written: leave them out from now on" : "Raw frames are left out: write them from now on";
   $("exposures").hidden = !state.limits?.exposure_ms;
   const frames = state.frames ?? {};
+  if (about.replay) return showReplay(frame, stream, denoised);
   said("frame", `frame ${frames.processed ?? 0}${about.n_frames ? ` of ${about.n_frames}` : ""}`);
   said("rate", `${(run.history.at(-1)?.rate ?? 0).toFixed(1)} frames/s`);
+  showRest(stream, denoised);
+}
+
+// Of a run that is over: which frame, and nothing that changes anything.
+function showReplay(frame, stream, denoised) {
+  for (const id of ["stop", "disarm", "snapshot", "record", "marking", "thresholds", "exposures", "follow", "freeze", "rate"]) $(id).hidden = true;
+  $("replay").hidden = false;
+  $("mode").disabled = true;
+  $("frame-wanted").max = run.about.n_frames - 1;
+  if (document.activeElement !== $("frame-wanted")) $("frame-wanted").value = frame ?? 0;
+  said("frame", `frame ${frame ?? 0} of 0 to ${run.about.n_frames - 1}`);
+  said("charts", "Over all frames");
+  for (const which of ["rate", "latency"]) $(`chart-${which}`).parentElement.hidden = true;
+  $("denoising").hidden = run.about.images.length < 2;
+  const counts = run.about.counts[stream] ?? run.about.counts[0];
+  run.history = counts.detections.map((n, i) => ({ detections: n, tracks: counts.tracks[i] }));
+  showRest(stream, denoised);
+}
+
+function showRest(stream, denoised) {
+  const { state, about } = run;
+  const frames = state.frames ?? {};
   $("lost").hidden = !frames.lost;
   said("lost", `${frames.lost} lost`, "bad");
   showList("losses", Object.entries(frames.lost_by_cause ?? {}).map(([cause, n]) => `${n}: ${cause}`));
   showRules(state.rules ?? {});
   showLog(state.log ?? []);
-  $("thresholds").hidden = typeof state.threshold !== "number";
+  if (!about.replay) $("thresholds").hidden = typeof state.threshold !== "number";
   if (document.activeElement !== $("threshold")) $("threshold").value = state.threshold;
   $("follow").textContent = state.following === shown.chosen ? "Let go" : "Follow";
   const fates = Object.entries(state.actuators ?? {}).map(([name, each]) => `${name}: ${counted(each)}`);
@@ -34,15 +57,25 @@ export function showState({ stream, denoised }) {
   const light = state.light;
   const other = [];
   if (light) other.push(`light used ${light.used_ms} ms${light.left_ms === null ? "" : `, left ${light.left_ms} ms`}${light.on.length ? `; on: ${light.on.join(", ")}` : ""}`);
+  other.push(...lamps(state));
   if (state.disk_free_bytes) other.push(`${(state.disk_free_bytes / 1e9).toFixed(1)} GB left on the disk`);
   if (state.stopping) other.push("stopping: files are being finished");
   $("other").replaceChildren(...other.map(item));
+  $("other").parentElement.hidden = !other.length;
   const streams = about.streams ?? [];
   $("streams").hidden = streams.length < 2;
   if ($("stream").options.length !== streams.length) $("stream").replaceChildren(...streams.map((name, i) => new Option(name, i)));
   if (document.activeElement !== $("stream")) $("stream").value = stream;
   $("denoised").checked = denoised;
-  ["rate", "found", "latency"].forEach(drawChart);
+  (about.replay ? ["found"] : ["rate", "found", "latency"]).forEach(drawChart);
+}
+
+// Each shutter and light that commands may switch, and whether they have it on.
+function lamps({ limits, light, mode }) {
+  const lit = light?.on ?? [];
+  const names = [...new Set([...(limits?.shutters ?? []), ...(limits?.light ?? [])])];
+  const word = (name) => (lit.some((each) => each === name || each.startsWith(`${name}.`)) ? `on${mode === "armed" ? "" : " (rehearsed)"}` : "off");
+  return names.map((name) => `${name}: ${word(name)}`);
 }
 
 // A rule, what it did, and a button that holds it back.
@@ -62,6 +95,7 @@ export function showRules(rules) {
   names.forEach((name, i) => {
     const [button, text] = list.children[i].children;
     const { paused, ...rest } = rules[name];
+    button.hidden = Boolean(run.about.replay);
     button.textContent = paused ? "Resume" : "Pause";
     text.textContent = `${name}: ${paused ? "paused; " : ""}${counted(rest)}`;
     list.children[i].className = paused ? "paused" : "";
@@ -87,7 +121,7 @@ export function counted(each) {
 export function showLatency(state) {
   const rows = Object.entries(state.latency_ms ?? {}).filter(([, each]) => each.n);
   const lag = state.view?.lag_ms;
-  if (lag?.n) rows.push([run.about.live ? "camera to page" : "tracked to page", { ...lag, max: null }]);
+  if (lag?.n && !run.about.replay) rows.push([run.about.live ? "camera to page" : "tracked to page", { ...lag, max: null }]);
   $("latency").tBodies[0].replaceChildren(...rows.map(([name, each]) => {
     const row = document.createElement("tr");
     for (const text of [name, each.p50, each.p99, each.max]) {
@@ -114,6 +148,11 @@ export function drawChart(which) {
   context.fillText(short(most), 0, 0);
   context.textBaseline = "bottom";
   context.fillText("0", 0, height);
+  if (run.about.replay && shown.picture) {
+    const x = room + ((width - room) * shown.picture.index) / Math.max(1, run.about.n_frames - 1);
+    context.fillStyle = "#d5dade";
+    context.fillRect(x, 0, ratio, height);
+  }
   series.forEach((name, k) => {
     context.strokeStyle = k ? "#E69F00" : "#56B4E9";
     context.setLineDash(k ? [5 * ratio, 3 * ratio] : []);

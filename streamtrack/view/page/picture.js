@@ -1,5 +1,6 @@
 // The picture: the frame, and what was found in it.
 
+import { drawRegions } from "./regions.js";
 import { $, place, run, shown, written } from "./state.js";
 
 const MOST_TAIL = 200;
@@ -79,6 +80,7 @@ export function drawOne(context, image, view) {
   const colourOf = colours();
   drawTails(context, view, colourOf, ratio);
   if ($("circles").checked) drawCircles(context, view, colourOf, ratio);
+  if ($("regions").checked) drawRegions(context, view);
   for (const each of shown.picture.commands) {
     if (each.x === undefined) continue;
     context.strokeStyle = "#fff";

@@ -1,7 +1,8 @@
 // Shows a run: what the server sends is drawn, nothing is kept. No library, nothing from elsewhere.
 
 import { connect, tell } from "./line.js";
-import { at, draw, grey, keepTails, nearest, zoomAt, column } from "./picture.js";
+import { at, draw, grey, keepTails, nearest, under, zoomAt, column } from "./picture.js";
+import { drag, hold, isHeld, letGo } from "./regions.js";
 import { offerColumns, showChosen, showContrast, showState } from "./panels.js";
 import { $, alarm, place, run, said, shown } from "./state.js";
 
@@ -22,6 +23,7 @@ function hear(news) {
 function end(how) {
   run.over = how;
   const lost = how.frames?.lost ? `, ${how.frames.lost} frames lost` : "";
+  if (run.about.replay) { said("line", "closed", "bad"); return alarm("The view was closed in its terminal."); }
   alarm(`The run is over: ${how.status}${lost}${how.error ? `: ${how.error}` : ""}${how.folder ? `. Results in ${how.folder}` : ""}`);
   said("line", how.status, how.status === "completed" ? "" : "bad");
   $("stop").disabled = true;
@@ -33,6 +35,7 @@ function take(buffer) {
   let at = 4 + length;
   const parts = head.parts.map((size) => { const part = buffer.slice(at, at + size); at += size; return part; });
   const [places, ids, here, particles, values, ...images] = parts;
+  if (head.anew) shown.tails.clear();
   keepTails(head.frames, new Float32Array(places), new Int32Array(ids));
   if (shown.frozen) return;
   shown.picture = {
@@ -58,8 +61,9 @@ function listen() {
   const screen = $("screen");
   screen.addEventListener("wheel", (event) => { event.preventDefault(); zoomAt(event, event.deltaY < 0 ? 1.2 : 1 / 1.2); }, { passive: false });
   let held = null;
-  screen.addEventListener("pointerdown", (event) => { held = { x: event.clientX, y: event.clientY, moved: false, ...at() }; screen.setPointerCapture(event.pointerId); });
+  screen.addEventListener("pointerdown", (event) => { screen.setPointerCapture(event.pointerId); if (shown.picture && $("regions").checked && hold(under(event))) return; held = { x: event.clientX, y: event.clientY, moved: false, ...at() }; });
   screen.addEventListener("pointermove", (event) => {
+    if (isHeld()) return drag(under(event).px);
     if (!held || !shown.picture) return hover(event);
     const ratio = window.devicePixelRatio || 1;
     const [dx, dy] = [(event.clientX - held.x) * ratio, (event.clientY - held.y) * ratio];
@@ -72,6 +76,7 @@ function listen() {
     shown.dirty = true;
   });
   screen.addEventListener("pointerup", (event) => {
+    if (isHeld()) { const wish = letGo(); if (wish) tell(wish); return; }
     if (held && !held.moved) { const i = nearest(event); shown.chosen = i < 0 ? -1 : shown.picture.particles[i]; showChosen(); shown.dirty = true; }
     held = null;
   });
@@ -88,6 +93,8 @@ function listen() {
   $("threshold").addEventListener("change", (event) => tell({ do: "threshold", value: Number(event.target.value) }));
   $("exposure").addEventListener("change", (event) => tell({ do: "exposure", value: Number(event.target.value) }));
   $("mode").addEventListener("click", () => tell({ do: "may_move" }));
+  $("frame-wanted").addEventListener("input", (event) => go(Number(event.target.value)));
+  $("play").addEventListener("click", play);
   $("snapshot").addEventListener("click", snapshot);
   $("record").addEventListener("click", () => tell({ do: "record", on: !run.state.recording }));
   $("disarm").addEventListener("click", () => tell({ do: "mode", mode: "rehearse" }));
@@ -104,6 +111,25 @@ function listen() {
 }
 
 function stop() { if (tell({ do: "stop" })) said("line", "stopping", "bad"); }
+function go(frame) {
+  const last = Number($("frame-wanted").max);
+  const wanted = Math.min(Math.max(frame, 0), last);
+  $("frame-wanted").value = wanted;
+  tell({ show: { frame: wanted } });
+}
+
+function play() {
+  const plays = $("play").getAttribute("aria-pressed") !== "true";
+  $("play").setAttribute("aria-pressed", String(plays));
+}
+
+function playOn() {
+  if ($("play").getAttribute("aria-pressed") !== "true") return;
+  const { value, max } = $("frame-wanted");
+  if (Number(value) >= Number(max)) return play();
+  if (shown.picture?.index === Number(value)) go(Number(value) + 1); // not before it is there
+}
+
 function snapshot() { tell({ do: "snapshot" }); }
 function fit() { place.zoom = 0; shown.dirty = true; }
 function freeze() {
@@ -120,6 +146,13 @@ function sliders() {
 function key(event) {
   if (event.key === "Escape") $("modes").close();
   if (event.target.matches("input:not([type=checkbox], [type=range]), select") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (run.about.replay) {
+    const frame = Number($("frame-wanted").value);
+    const move = { ArrowLeft: () => go(frame - 1), ArrowRight: () => go(frame + 1), Home: () => go(0), End: () => go(Number($("frame-wanted").max)), " ": play }[event.key];
+    const taken = event.key === " " ? "button, input" : "input[type=range]";
+    if (move && !event.target.matches(taken)) { move(); event.preventDefault(); }
+    if ("skm".includes(event.key.toLowerCase())) return;
+  }
   const press = { s: stop, f: freeze, k: snapshot, 0: fit, c: () => step($("colour")), p: () => $("circles").click(), n: () => $("denoised").click(), m: () => { $("mark").focus(); event.preventDefault(); } }[event.key.toLowerCase()];
   if (press) { press(); shown.dirty = true; }
 }
@@ -130,4 +163,5 @@ sliders();
 listen();
 connect(hear, take);
 draw((index) => tell({ drawn: index }));
+setInterval(playOn, 100);
 setInterval(() => shown.chosen >= 0 && showChosen(), 300);

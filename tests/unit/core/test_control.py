@@ -19,6 +19,7 @@ from streamtrack.errors import ConfigError, ControlRefused, StreamtrackError
 from streamtrack.session import Session
 from streamtrack.testing import FakeClock
 from streamtrack.types import Frame, Stream
+from streamtrack.waiting import within
 from streamtrack_drivers.zarr_movie import ZarrSource
 
 pytestmark = pytest.mark.usefixtures("lab_plugins")
@@ -381,6 +382,61 @@ def test_what_is_not_recorded_cannot_be_left_out(tmp_path, sinks, on, why):
     _, given = run(make_session(tmp_path / "out", sinks=sinks), {3: lambda control: control.record(on)})
     with pytest.raises(ControlRefused, match=re.escape(why)):
         given[3].wait()
+
+
+REGION = {"kind": "region", "name": "cell", "do": "memory", "confirmed": False, "margin_px": 0}
+
+
+def test_a_region_is_moved_and_what_is_in_it_by_then_has_not_entered_it(tmp_path):
+    """A pixel goes from x = 5 to the right, one a frame."""
+    session = make_session(tmp_path / "out", triggers=[{**REGION, "x_px": [60, 63]}])
+    at = {
+        3: lambda control: control.move_region("cell", [20, 40], [5, 30]),
+        6: lambda control: control.move_region("cell", x_px=[15, 63]),
+    }
+
+    def laid(number):
+        def call(control):
+            request = at[number](control)
+            assert within(10, lambda step_s: time.sleep(0.01) or control.mailbox.asked), "laid over the image"
+            return request
+
+        return call
+
+    _, given = run(session, {number: laid(number) for number in at})
+    assert [(each.wait()["before"], each.wait()["after"]) for each in given.values()] == [
+        ({"x_px": (60.0, 63.0)}, {"y_px": [20, 40], "x_px": [5, 30]}),
+        ({"y_px": (20.0, 40.0), "x_px": (5.0, 30.0)}, {"x_px": [15, 63]}),
+    ]
+    assert [result.frame.index for result in kept() if result.commands] == [10]
+    [region] = session.snapshot()["regions"]
+    assert (region["rule"], region["x_px"]) == ("cell", (15, 63))
+    assert region["outlines"] == [[(-0.5, 15), (-0.5, 63), (47.5, 63), (47.5, 15)]]
+
+
+@pytest.mark.parametrize(
+    ("ask", "why"),
+    [
+        (
+            lambda control: control.move_region("cel", [0, 5]),
+            "no rule 'cel' looks at a part of the image; did",
+        ),
+        (lambda control: control.move_region("cell"), "give exactly one of"),
+        (lambda control: control.move_region("cell", [5, 0]), "from low to high"),
+        (lambda control: control.move_region("cell", [100, 200]), "holds no pixel"),
+        (lambda control: control.move_region("cell", "ab"), "y_px"),
+        (lambda control: control.move_region("cell", [0, float("nan")]), "y_px"),
+        (lambda control: control.move_region("cell", polygon_px=[[0, 1], [2, 3]]), "polygon_px"),
+    ],
+)
+def test_a_region_that_cannot_be_is_refused_and_stays(tmp_path, ask, why):
+    session = make_session(tmp_path / "out", triggers=[{**REGION, "x_px": [60, 63]}])
+    request = ask(session.control)
+    report, _ = run(session, {})
+    with pytest.raises(ControlRefused, match=why):
+        request.wait()
+    assert session.snapshot()["regions"][0]["x_px"] == (60, 63)
+    assert report["status"] == "completed"
 
 
 POSTED = {**EVERY_FRAME, "kind": "http", "event": "drug", "name": "add"}

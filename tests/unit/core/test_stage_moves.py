@@ -56,6 +56,13 @@ def move(moves, microscope, clock, x, y, begun_ms, ended_ms, settle_ms=5.0):
     moves.during(call, (x, y), None, settle_ms)
 
 
+def test_what_the_stage_brings_to_the_middle_is_as_far_as_its_limits(moves, microscope, clock):
+    """0.5 um a pixel; a particle comes to the middle where the stage goes as far as it is away."""
+    move(moves, microscope, clock, 10, -4, 0, 1)
+    assert moves.reach_px((0, 20), (-4, 16)) == [(0, -20), (0, 20), (40, 20), (40, -20)]
+    assert StageMoves(microscope, clock).reach_px((0, 20), (-4, 16)) is None, "nobody knows where it is"
+
+
 def test_frames_before_during_and_after_a_move(moves, microscope, clock):
     """A frame that was exposed after it goes with it: the stage at +x takes the image to -x."""
     watch = StageWatch(moves, CAMERA)
