@@ -71,9 +71,8 @@ class Tab:
     def until(self, expression: str, wait_s: float = WAIT_S) -> Any:
         """Wait until an expression holds; return it."""
         end_s = time.monotonic() + wait_s
-        attempt = (
-            f"(() => {{ try {{ return {expression} }} catch {{ return false }} }})()"  # the page may not be there yet
-        )
+        # the page may not be there yet
+        attempt = f"(async () => {{ try {{ return await ({expression}) }} catch {{ return false }} }})()"
         while not (value := self._now(attempt)):
             assert time.monotonic() < end_s, f"never {expression}; the page says: {self.of('document.body.innerText')}"
             time.sleep(0.05)
