@@ -1,5 +1,6 @@
 """``streamtrack train``."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from streamtrack_engines.training.fine_tuning import (
 )
 from streamtrack_engines.training.loop import check_new, make_folder, train
 from streamtrack_engines.training.recipe import Recipe, read_recipe
+from streamtrack_engines.training.view import TrainingView
 
 
 def train_command(
@@ -64,6 +66,9 @@ def train_command(
         bool, typer.Option("--empty-frames", help="Frames and images without a point hold no particle.")
     ] = False,
     minutes: Annotated[float | None, typer.Option(help="Wall time, instead of the length in the recipe.")] = None,
+    view: Annotated[
+        bool, typer.Option("--view", help="Show it in the browser: curves, crops with hits and misses, stop and keep.")
+    ] = False,
 ) -> None:
     """Train a network; Ctrl-C leaves a checkpoint to resume from.
 
@@ -82,7 +87,7 @@ def train_command(
     if (points is not None and (like or is_recipe)) or (any(images.values()) and (like or is_recipe)):
         raise ConfigError("--points, --spot-size, --pixel-size and --empty-frames are for images of one's own alone")
     if like is not None:
-        _train_like(like, source, out, weights, minutes, resume, console)
+        _train_like(like, source, out, weights, minutes, resume, console, view)
         return
     assert recipe is not None
     if not is_recipe:
@@ -90,28 +95,32 @@ def train_command(
             recipe, points, images | {"source": source or None}, weights, minutes, out, resume, console
         )
     elif is_classifier(read_toml(recipe)):
-        if resume or minutes or weights:
+        if resume or minutes or weights or view:
             raise ConfigError("a classifier is trained in one go, for the epochs of its recipe: leave out the options")
         train_from(recipe, out, console)
         return
-    _train(recipe, out, weights, minutes, resume, console)
+    _train(recipe, out, weights, minutes, resume, console, view)
 
 
 def _train(
-    path: Path, out: Path, weights: str | None, minutes: float | None, resume: bool, console: Console
+    path: Path, out: Path, weights: str | None, minutes: float | None, resume: bool, console: Console, view: bool
 ) -> tuple[Recipe, Path] | None:
     """Train by a recipe; returns it and the checkpoint where the training is over."""
     recipe = read_recipe(path, minutes=minutes)
     recipe = recipe if weights is None else recipe.model_copy(update={"weights": weights})
     if not resume and recipe.data.kind in OWN_IMAGES:
         check_new(out, (WEIGHTS, TABLE, PICTURE))
-    outcome = train(recipe, out, resume=resume, console=console)
-    ending = "done" if outcome.finished else "stopped, go on with --resume,"
-    console.print(f"{ending} at step {outcome.step}: {outcome.checkpoint}", soft_wrap=True)
-    if not outcome.finished:
-        return None
-    finish(recipe, outcome.checkpoint, console)
-    return recipe, outcome.checkpoint
+    with ExitStack() as stack:
+        page = stack.enter_context(TrainingView(out)) if view else None
+        if page is not None:
+            console.print(f"view at {page.address}", soft_wrap=True, markup=False, highlight=False)
+        outcome = train(recipe, out, resume=resume, console=console, view=page)
+        ending = "done" if outcome.finished else "stopped, go on with --resume,"
+        console.print(f"{ending} at step {outcome.step}: {outcome.checkpoint}", soft_wrap=True)
+        if not outcome.finished:
+            return None
+        finish(recipe, outcome.checkpoint, console)
+        return recipe, outcome.checkpoint
 
 
 def _own_recipe(
@@ -153,6 +162,7 @@ def _train_like(
     minutes: float | None,
     resume: bool,
     console: Console,
+    view: bool,
 ) -> None:
     """Measure a movie, and train on simulations that look like it."""
     from streamtrack_engines.likeness.command import PAGE, compared, measured, recipe_table, write_page
@@ -165,7 +175,7 @@ def _train_like(
         _write(table, out / RECIPE, console)
         write_page(measures, table["data"], out / PAGE)
         console.print(f"{out / PAGE}: crops of the movie beside simulated ones", soft_wrap=True)
-    over = _train(out / RECIPE, out, None, minutes, resume, console)
+    over = _train(out / RECIPE, out, None, minutes, resume, console, view)
     if over is None:
         return
     recipe, checkpoint = over

@@ -1,5 +1,7 @@
 """How well a network finds particles in held-out crops."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,13 +19,22 @@ _MAX_DETECTIONS = 1024
 
 
 def evaluate(
-    network: Network, head: Head, data: TrainingData, settings: EvaluationSettings, device: torch.device
+    network: Network,
+    head: Head,
+    data: TrainingData,
+    settings: EvaluationSettings,
+    device: torch.device,
+    show: Callable[[str, Truth, NDArray[np.float32]], None] = lambda name, truth, found: None,
 ) -> dict[str, float]:
-    """Return ``f1_NAME`` and ``rmse_px_NAME`` of the network for all crops that the data hold out."""
+    """Return ``f1_NAME`` and ``rmse_px_NAME`` of the network for all crops that the data hold out.
+
+    ``show`` is given each of their parts by name, with what was found in it.
+    """
     row: dict[str, float] = {}
     for name, truth in data.held_out(settings.seed, settings.n_crops, settings.crop_px, network.n_frames - 1):
         found = find(network, head, truth, settings.threshold, device)
         f1, rmse_px = score(found[:, :3], truth.points, settings.crop_px)
+        show(name, truth, found)
         row |= {f"f1_{name}": f1, f"rmse_px_{name}": rmse_px}
     return row
 

@@ -21,6 +21,7 @@ from streamtrack_engines.training.evaluation import evaluate
 from streamtrack_engines.training.recipe import Recipe
 from streamtrack_engines.training.records import NAMES, write_records
 from streamtrack_engines.training.step import Terms, train_step
+from streamtrack_engines.training.view import TrainingView
 from streamtrack_engines.training_data.truth import TrainingData
 
 CHECKPOINT_NAME = "checkpoint.pt"
@@ -44,6 +45,7 @@ def train(
     resume: bool = False,
     weights: str | None = None,
     console: Console | None = None,
+    view: TrainingView | None = None,
 ) -> Outcome:
     """Train a network, until the recipe's end or Ctrl-C; either way the checkpoint is complete.
 
@@ -59,6 +61,8 @@ def train(
         Learn on from these, packaged or a deploy file; by default from the recipe's.
     console
         Where progress is shown; nowhere by default.
+    view
+        A page that shows the training, and may end it.
 
     Raises
     ------
@@ -78,9 +82,9 @@ def train(
     else:
         state = state_from(recipe, weights, device) if weights else new_state(recipe, device)
     make_folder(out_dir)
-    stop = threading.Event()
+    stop = threading.Event() if view is None else view.stopping
     with _progress(console) as progress, on_ctrl_c(stop.set):
-        run = _Run(recipe, state, data_of(recipe), device, path, progress)
+        run = _Run(recipe, state, data_of(recipe), device, path, progress, view)
         run.go(stop)
     return Outcome(state.step, run.fraction >= 1, path)
 
@@ -108,6 +112,7 @@ class _Run:
     device: torch.device
     checkpoint: Path
     progress: Progress
+    view: TrainingView | None
     recent: list[Terms] = field(default_factory=list)
     """Loss terms since the last row of the log."""
 
@@ -135,9 +140,15 @@ class _Run:
                 self.progress.update(task, completed=self.fraction)
         if not stop.is_set():
             self.progress.update(task, description="calibrating the scores")
+            self._tell("calibrates the scores")
             self.state.calibration = self._calibrated()
             self._evaluate()
         self._save()
+        self._tell("over" if stop.is_set() else "writes what it has learnt")
+
+    def _tell(self, phase: str) -> None:
+        if self.view is not None:
+            self.view.note(phase, self.fraction, self.state.losses, self.state.evaluations)
 
     def _batches(self) -> Generator[Batch]:
         return batches(self.recipe, self.data, self.state.network, self.state.step, self.device)
@@ -157,10 +168,12 @@ class _Run:
             raise EngineError(f"the loss is not a number any more at step {self.state.step}: lower learning_rate")
         self.state.losses.append({"step": self.state.step, "elapsed_s": round(self.state.elapsed_s, 1), **means})
         self.progress.update(self.progress.task_ids[0], description=f"step {self.state.step} {_in_words(means)}")
+        self._tell(f"step {self.state.step}")
 
     def _evaluate(self) -> None:
         state = self.state
-        scores = evaluate(state.average, state.head, self.data, self.recipe.evaluation, self.device)
+        shown = {} if self.view is None else {"show": self.view.show}
+        scores = evaluate(state.average, state.head, self.data, self.recipe.evaluation, self.device, **shown)
         elapsed_s = round(self.state.elapsed_s, 1)
         self.state.evaluations.append({"step": self.state.step, "elapsed_s": elapsed_s, **scores})
         line = f"{min(self.fraction, 1):.0%} step {self.state.step} {_in_words(scores)}"

@@ -92,6 +92,7 @@ ELSEWHERE = {
     "streamtrack train recipe.toml --out run": "training/",
     "streamtrack track nuclei.tif --engine cells": "test_cell_weights",
     "streamtrack train my_images --out my_weights": "training/test_own_images_command",
+    "streamtrack train my_images --out my_weights --view": "training/test_training_view",
     "streamtrack train movie.tif --points points.csv --out my_weights": "training/test_own_images_command",
     "streamtrack track movie.tif --weights my_weights/weights.onnx": "training/test_own_images_command",
     "streamtrack train --like movie.zarr --out like_weights": "training/test_own_images_command",
