@@ -284,6 +284,10 @@ def _report_of(folder: Path) -> Mapping[str, Any]:
     return report
 
 
+HARMLESS = ("stop", "mark", "snapshot")
+"""Changes of which a run's results do not depend."""
+
+
 def _changed(folder: Path) -> str:
     """Return what was changed in a run while it ran, first of all; ``""`` where nothing was, so far as is written down.
 
@@ -295,7 +299,7 @@ def _changed(folder: Path) -> str:
                 continue
             with suppress(ValueError):  # the last line of a killed run
                 line = json.loads(text)
-                if line["fate"] == "done" and line.get("change") not in (None, "stop"):
+                if line["fate"] == "done" and line.get("change") not in (None, *HARMLESS):
                     return f"{line['change']} in frame {line['frame']}"
     return ""
 

@@ -220,12 +220,19 @@ def test_kill_minus_nine(tmp_path, cli):
     assert_same(tmp_path / "out", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("line", ['{"fate": "done", "change": "threshold", "frame": 7}', '{"fate": "refused", "cha'])
+CHANGED = '{"fate": "done", "change": "threshold", "frame": 7}'
+UNCHANGED = (
+    '{"fate": "refused", "cha',
+    *(f'{{"fate": "done", "change": "{each}"}}' for each in ("mark", "snapshot", "stop")),
+)
+
+
+@pytest.mark.parametrize("line", [CHANGED, *UNCHANGED])
 def test_a_run_that_was_changed_while_it_ran_is_not_resumed_as_if_it_had_not_been(movie, run, tmp_path, line):
     _, states = run
     shutil.copytree(states / "20", tmp_path / "out")
     (tmp_path / "out" / "commands.jsonl").write_text(line + "\n", encoding="utf-8")
-    if "done" not in line:
+    if line in UNCHANGED:
         assert Session(config(movie), tmp_path / "out", resume=True).run()["status"] == "incomplete"
         return
     with pytest.raises(ConfigError, match=r"was changed while it ran \(threshold in frame 7\): resumed it would give"):

@@ -153,12 +153,12 @@ def test_in_a_browser_the_slider_shows_each_frame_and_the_token_leaves_the_addre
             tab.until("import('./state.js').then(({ shown }) => shown.picture.index === 13)")
             assert tab.of("document.querySelector('#stop').hidden && document.querySelector('#marking').hidden")
             tab.screenshot(tmp_path / "ended.png")
-            tab.of("location.reload()")
+            tab.call("Page.reload")
             tab.until("import('./state.js').then(({ shown }) => shown.picture?.index === 13)")
             assert tab.of("document.querySelector('#message').hidden")
             tab.size(800, 1100)
             assert tab.of("document.documentElement.scrollWidth <= 800"), "it fits a tablet"
-            tab.of("location.hash = '#token=of-another-run'")
+            tab.open(address.replace(token, "of-another-run"))
             tab.until("document.querySelector('#message').textContent.includes('not this run')")
     finally:
         process.kill()
