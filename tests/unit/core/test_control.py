@@ -19,7 +19,7 @@ from streamtrack.errors import ConfigError, ControlRefused, StreamtrackError
 from streamtrack.session import Session
 from streamtrack.testing import FakeClock
 from streamtrack.types import Frame, Stream
-from streamtrack.waiting import within
+from streamtrack.waiting import set_within, within
 from streamtrack_drivers.zarr_movie import ZarrSource
 
 pytestmark = pytest.mark.usefixtures("lab_plugins")
@@ -499,10 +499,13 @@ def test_an_event_that_finds_no_room_or_a_run_that_stops_is_refused_and_counted(
 
     def stop(control):
         control.stop()
+        assert set_within(session._stop.requested, 10), "a thread of its own hears it"
         with pytest.raises(ControlRefused, match="being stopped"):
             control.post("drug")
 
-    report, _ = run(with_view(tmp_path / "out", POSTED), {4: flood, 6: stop})
+    session = with_view(tmp_path / "out", POSTED)
+    report, _ = run(session, {4: flood, 6: stop})
+    assert report["status"] == "interrupted", report["error"]
     assert report["rules"]["add"]["fired"] == 64
     assert report["rules"]["add"]["dropped_full"] == 1
     assert report["events_refused"] == {"the run is being stopped": 1}
