@@ -37,7 +37,8 @@ class Action(NamedTuple):
     settings
         What the request has to say, or may.
     call
-        Does it, given the run's control, the settings that were said, and who asked; returns ``done``.
+        Does it, given the run's control, the settings that were said, and who asked; returns ``done``, or a request to
+        wait for.
     """
 
     does: str
@@ -57,10 +58,10 @@ RULE = Said("rule", TEXT, "centre")
 
 
 def _asked(name: str, *settings: str) -> Callable[["Control", Mapping[str, Any], Any], Any]:
-    """Return what asks for a change by the method of `Control` of this name, and waits for it."""
+    """Return what asks for a change by the method of `Control` of this name."""
 
     def call(control: "Control", said: Mapping[str, Any], who: Any) -> Any:
-        return getattr(control, name)(*(said[each] for each in settings), who=who).wait(WAIT_S)
+        return getattr(control, name)(*(said[each] for each in settings), who=who)
 
     return call
 
@@ -71,12 +72,12 @@ def _stop(control: "Control", said: Mapping[str, Any], who: Any) -> Any:
 
 
 def _mode(control: "Control", said: Mapping[str, Any], who: Any) -> Any:
-    return control.set_mode(said["mode"], said.get("confirmed"), who).wait(WAIT_S)
+    return control.set_mode(said["mode"], said.get("confirmed"), who)
 
 
 def _region(control: "Control", said: Mapping[str, Any], who: Any) -> Any:
     y_px, x_px, polygon_px = (said.get(name) for name in ("y_px", "x_px", "polygon_px"))
-    return control.move_region(said["rule"], y_px, x_px, polygon_px, who).wait(WAIT_S)
+    return control.move_region(said["rule"], y_px, x_px, polygon_px, who)
 
 
 def _event(control: "Control", said: Mapping[str, Any], who: Any) -> Any:
@@ -138,6 +139,7 @@ def act(control: "Control", what: str, settings: Mapping[str, Any], who: Any) ->
     if missing := [each.name for each in action.settings if each.required and each.name not in settings]:
         return {"error": f"{what} needs {', '.join(missing)}"}
     try:
-        return {"done": action.call(control, settings, who)}
+        request = action.call(control, settings, who)
+        return {"done": request.wait(WAIT_S) if hasattr(request, "wait") else request}
     except StreamtrackError as error:
         return {"error": str(error)}
