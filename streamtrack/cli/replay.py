@@ -11,10 +11,12 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from streamtrack.control.regions import searched_drawn
 from streamtrack.errors import ConfigError, foreign_errors
 from streamtrack.plain import plain
 from streamtrack.report import COMMANDS_NAME
 from streamtrack.results import Results
+from streamtrack.search_area import area_of
 from streamtrack.sinks import denoised, raw
 from streamtrack.sinks.stream_movies import stream_name
 from streamtrack.triggers.area import Area
@@ -54,6 +56,9 @@ class Replay:
         self._shape: tuple[int, int] = self._source.shape
         self._commands = _commands(folder)
         self._shown: tuple[Any, ...] = ()
+        self._searched: list[dict[str, Any]] = []
+        with suppress(ConfigError):  # the mask may be gone by now
+            self._searched = searched_drawn(area_of(self._source))
         self._frame = 0
         detections, tracks = results.detections, results.tracks
         several = self._source.streams is not None
@@ -149,7 +154,7 @@ class Replay:
             if table.get("kind") in ("region", "count") and any(said.values()):
                 with suppress(ConfigError, TypeError, ValueError):
                     regions.append({"rule": name, **Area(**said, mask=None).drawn(self._shape)})
-        return regions
+        return [*regions, *self._searched]
 
 
 class _StreamReplay:

@@ -72,7 +72,7 @@ class Control:
         self._flooded = False
         self._modes = Modes(config, parts)
         self._keeping = Keeping(folder, parts.info, parts.sinks.values())
-        self._regions = Regions(lambda: self._rules(), parts.info.shape)
+        self._regions = Regions(lambda: self._rules(), parts.info.shape, parts.area)
         self._hands = Hands(self._refuse)
         self.mailbox = Mailbox()
         self.changes = Changes()

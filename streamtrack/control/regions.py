@@ -6,8 +6,9 @@ from typing import Any
 from streamtrack.config import did_you_mean, validate
 from streamtrack.control.requests import Made
 from streamtrack.errors import ConfigError, ControlRefused
+from streamtrack.search_area import SearchArea
 from streamtrack.settings import settings_model
-from streamtrack.triggers.area import Area
+from streamtrack.triggers.area import Area, outlines_of
 from streamtrack.triggers.rule import Rule
 
 
@@ -20,10 +21,15 @@ class Regions:
         Returns the rules.
     shape
         Of the images, px.
+    searched
+        Where particles are looked for; None for everywhere.
     """
 
-    def __init__(self, rules: Callable[[], Sequence[Rule]], shape: tuple[int, int]) -> None:
-        self._rules, self._shape = rules, shape
+    def __init__(
+        self, rules: Callable[[], Sequence[Rule]], shape: tuple[int, int], searched: SearchArea | None
+    ) -> None:
+        self._rules, self._shape, self._searched = rules, shape, searched
+        self._searched_drawn: list[dict[str, Any]] | None = None
         self._moved: dict[str, tuple[Area, Mapping[str, Any]]] = {}
 
     def drawn(self) -> list[dict[str, Any]]:
@@ -32,7 +38,9 @@ class Regions:
         for rule in [*self._rules()]:
             if rule.name not in known and (drawn := rule.drawn(self._shape)):
                 known[rule.name] = drawn
-        return list(known.values())
+        if self._searched_drawn is None:
+            self._searched_drawn = searched_drawn(self._searched)
+        return [*known.values(), *self._searched_drawn]
 
     def laid(self, name: str, said: Mapping[str, Any]) -> Area:
         """Return an area laid over the image; takes a moment. Raises ControlRefused or ConfigError."""
@@ -60,3 +68,8 @@ class Regions:
         """Have the rule of a new stream look where the others of its name do by now."""
         if rule.name in self._moved:
             rule.look_at(self._moved[rule.name][0])
+
+
+def searched_drawn(area: SearchArea | None) -> list[dict[str, Any]]:
+    """Return the part of the image that is searched, as a page draws it; nothing where that is all of it."""
+    return [] if area is None else [{"rule": "searched", "outlines": outlines_of(area.inside)}]

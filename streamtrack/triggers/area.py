@@ -59,7 +59,7 @@ class Area:
         """Return its settings, and the outlines of it in images of (H, W) px: corners y, x."""
         if self._mask is not None:
             if self._outlines is None:
-                self._outlines = _around(self._inside(shape))
+                self._outlines = outlines_of(self._inside(shape))
             return {"outlines": self._outlines}
         if self._polygon_px is not None:
             return {"polygon_px": self._polygon_px, "outlines": [self._polygon_px]}
@@ -109,7 +109,7 @@ class HasArea(Protocol):
         ...
 
 
-def _around(inside: Mask) -> list[list[tuple[float, float]]]:
+def outlines_of(inside: Mask) -> list[list[tuple[float, float]]]:
     """Return the borders of a mask, no more points of them than a page can draw."""
     from contourpy import contour_generator
 

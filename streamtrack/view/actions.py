@@ -119,7 +119,7 @@ ACTIONS: Mapping[str, Action] = {
         "has the sink `raw` write frames, or leave them out", (Said("on", FLAG, False),), _asked("record", "on")
     ),
     "event": Action(
-        "fires the rules of [kind `http`](triggers.md#events-of-other-programs) that take it, at the next frame",
+        "fires the rules of kind `http` that take it, at the next frame",
         (
             Said("name", TEXT, "drug"),
             Said("value", NUMBERS, 3.5, required=False),

@@ -9,6 +9,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import tifffile
 import zarr
@@ -437,6 +438,26 @@ def test_a_region_that_cannot_be_is_refused_and_stays(tmp_path, ask, why):
         request.wait()
     assert session.snapshot()["regions"][0]["x_px"] == (60, 63)
     assert report["status"] == "completed"
+
+
+def test_what_is_searched_and_where_rules_look_is_drawn(tmp_path):
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:20, 30:50] = 1
+    tifffile.imwrite(tmp_path / "mask.tif", mask)
+    rules = [
+        {**REGION, "mask": str(tmp_path / "mask.tif")},
+        {"kind": "nearest", "do": "memory", "y_px": 5, "x_px": 7},
+        {"kind": "count", "above": 3, "do": "memory"},
+    ]
+    session = make_session(tmp_path / "out", triggers=rules, roi="0:24,:")
+    drawn = {each["rule"]: each for each in session.snapshot()["regions"]}
+    run(session, {})
+    assert list(drawn) == ["cell", "nearest", "searched"]
+    assert drawn["nearest"]["target_px"] == (5, 7)
+    for name, sides in (("cell", (9.5, 29.5, 19.5, 49.5)), ("searched", (-0.5, -0.5, 23.5, 63.5))):
+        (outline,) = drawn[name]["outlines"]
+        y, x = np.array(outline).T
+        np.testing.assert_allclose((y.min(), x.min(), y.max(), x.max()), sides)
 
 
 POSTED = {**EVERY_FRAME, "kind": "http", "event": "drug", "name": "add"}
