@@ -95,7 +95,9 @@ class RunLayers:
                 self._tables[kind], n_rows = read_first_rows(path, MOST_ROWS)
                 if n_rows > len(self._tables[kind]):
                     last = self._tables[kind]["frame"].max()
-                    self.remarks.append(f"{path.name} has {n_rows:,} rows, more than napari draws: shown until {last}")
+                    self.remarks.append(
+                        f"{path.name} has {n_rows:,} rows, more than napari draws: shown until frame {last}"
+                    )
 
     def _of_tables(self) -> Iterator[Layer | None]:
         for kind, make in (("detections", detections_layer), ("tracks", tracks_layer)):

@@ -34,6 +34,8 @@ class TrackCamera(QWidget):  # type: ignore[misc]
         self._viewer, self._core = napari_viewer, CMMCorePlus.instance()
         self._newest: NewestTracked | None = None
         self._tails: dict[int, deque[tuple[float, float]]] = {}
+        self._seen: dict[int, int] = {}
+        """In which image each track was seen last: others may have ended in images that were passed over."""
         self._live_number: Any = None
         self._button = QPushButton("Start")
         self._threshold = QDoubleSpinBox(minimum=0.01, maximum=0.99, singleStep=0.05, value=0.5)
@@ -45,7 +47,6 @@ class TrackCamera(QWidget):  # type: ignore[misc]
         self._button.clicked.connect(self.toggle)
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._look)
-        self.destroyed.connect(self._timer.stop)
 
     @property
     def said(self) -> str:
@@ -71,17 +72,15 @@ class TrackCamera(QWidget):  # type: ignore[misc]
         else:
             self._newest = NewestTracked()
             self._core.mda.events.frameReady.connect(self._newest.take_event)
+            self.destroyed.connect(self._newest.close)
             self._tails.clear()
+            self._seen.clear()
             self._timer.start(LOOK_MS)
         self._button.setText("Start" if self._newest is None else "Stop")
 
-    def closeEvent(self, event: Any) -> None:
-        """Stop when the window closes."""
-        if self._newest is not None:
-            self.toggle()
-        super().closeEvent(event)
-
     def _look(self) -> None:
+        if self.isWindow() and not self.isVisible():  # closed, or taken out of napari's window
+            self.toggle()
         newest = self._newest
         if newest is None:
             return
@@ -100,19 +99,20 @@ class TrackCamera(QWidget):  # type: ignore[misc]
 
     def _show(self, result: FrameResult) -> None:
         found, tracks = result.detections, result.tracks
-        pixel = self._core.getPixelSizeUm() or 1.0
+        pixel, index = self._core.getPixelSizeUm() or 1.0, result.frame.index
         for particle, y, x in zip(tracks.particle.tolist(), found.y.tolist(), found.x.tolist(), strict=True):
             if particle >= 0:
                 self._tails.setdefault(particle, deque(maxlen=TAIL_FRAMES)).append((y, x))
-        for ended in [*tracks.ended.tolist(), *(set(self._tails) if result.frame.index == 0 else ())]:
-            self._tails.pop(ended, None)
+                self._seen[particle] = index
+        for gone in [each for each, last in self._seen.items() if not 0 <= index - last < TAIL_FRAMES]:
+            del self._seen[gone], self._tails[gone]
         places = [np.array(tail) for tail in self._tails.values() if len(tail) > 1]
         steps = [np.stack([tail[:-1], np.diff(tail, axis=0)], axis=1) for tail in places]
         vectors = np.concatenate([np.empty((0, 2, 2)), *steps])
         rings = {"size": 9, "face_color": "transparent", "border_color": "#ffd000", "border_width": 0.12}
         self._put("tails", "vectors", vectors, pixel, {"edge_width": 0.7, "vector_style": "line"})
         self._put("particles", "points", np.column_stack([found.y, found.x]), pixel, rings)
-        self._said.setText(f"image {result.frame.index}: {len(found)} particles, {tracks.n_live} tracks")
+        self._said.setText(f"image {index}: {len(found)} particles, {tracks.n_live} tracks")
 
     def _put(self, name: str, kind: str, data: NDArray[Any], pixel: float, look: dict[str, Any]) -> None:
         name = f"camera {name}"

@@ -5,6 +5,7 @@ dock.py PICTURE
 
 import json
 import sys
+import threading
 import time
 
 import napari
@@ -56,7 +57,8 @@ def looked_at(core, picture):
     until(application, lambda: widget.said.startswith("image"))
     viewer.screenshot(picture, canvas_only=False, flash=False)
     shown = {"layers": {layer.name: len(layer.data) for layer in viewer.layers}, "said": widget.said}
-    widget.toggle()
+    viewer.window.remove_dock_widget(widget)  # as its cross does
+    until(application, lambda: not any(thread.name == "streamtrack-newest" for thread in threading.enumerate()))
     viewer.close()
     return shown
 

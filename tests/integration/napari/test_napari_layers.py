@@ -1,11 +1,13 @@
 """What the plug-in gives napari; napari itself is not needed."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 import streamtrack
@@ -140,11 +142,17 @@ def test_a_run_that_found_nothing_is_read_and_empty(tmp_path):
     assert get_reader(path)(path) == NOTHING
 
 
-def test_a_table_too_long_for_napari_is_cut_and_said(run_folder, monkeypatch):
-    monkeypatch.setattr("streamtrack.napari.run_layers.MOST_ROWS", 1)
-    run = RunLayers(run_folder)
-    run.layers()
-    assert run.remarks == []  # one group of rows, which is read whole
+def test_a_table_too_long_for_napari_is_cut_and_said(run_folder, tmp_path, monkeypatch):
+    folder = tmp_path / "results"
+    shutil.copytree(run_folder, folder)
+    table = pq.read_table(folder / "detections.parquet")
+    pq.write_table(table, folder / "detections.parquet", row_group_size=10)
+    monkeypatch.setattr("streamtrack.napari.run_layers.MOST_ROWS", 25)
+    run = RunLayers(folder)
+    assert len(by_name(run.layers())["detections"][0]) == 20
+    assert any("napari draws: shown until frame" in remark for remark in run.remarks)
+    with pytest.warns(UserWarning, match="detections.parquet has"):
+        get_reader(str(folder))(str(folder))
 
 
 def test_the_sample_is_a_movie_with_its_tracks():
