@@ -118,7 +118,7 @@ def test_each_control_does_what_it_says(run, tmp_path, cli):
         tab.until("document.querySelector('#log').innerText.includes('snapshots/0001_frame')")
         tab.until("document.querySelector('#other').innerText.includes('LED.State: o')")
         tab.drag(on_screen(tab, 20, 50), on_screen(tab, 30, 55))
-        tab.until("document.querySelector('#log').innerText.includes('region cell')")
+        tab.until("document.querySelector('#log').innerText.includes('region cell {')")
         tab.drag(on_screen(tab, 70, 75), on_screen(tab, 80, 90))
         tab.until("document.querySelector('#log').innerText.match(/region cell/g)?.length === 2")
         tab.drag(on_screen(tab, 50, 50), on_screen(tab, 55, 50))  # the picture, not the region

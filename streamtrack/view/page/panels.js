@@ -105,7 +105,8 @@ export function showRules(rules) {
 export function showLog(lines) {
   $("log").hidden = !lines.length;
   $("log").querySelector("ul").replaceChildren(...lines.slice(-20).reverse().map((line) => {
-    const what = line.change ? `${line.change} ${line.rule ?? ""} ${line.after ?? ""}` : `${line.rule}: ${line.actuator} ${JSON.stringify(line.action)}`;
+    const after = line.after ?? "";
+    const what = line.change ? `${line.change} ${line.rule ?? ""} ${typeof after === "object" ? JSON.stringify(after) : after}` : `${line.rule}: ${line.actuator} ${JSON.stringify(line.action)}`;
     const made = item(`frame ${line.frame}: ${line.fate}, ${what}${line.error ? `: ${line.error}` : ""}`);
     made.className = ["refused", "failed", "stale", "dropped"].includes(line.fate) ? "bad" : "";
     return made;

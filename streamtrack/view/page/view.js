@@ -12,7 +12,7 @@ function hear(news) {
   if (news.over) return end(news.over);
   if (news.outcome?.error) return alarm(news.outcome.error);
   if (news.of?.do === "may_move") { $("may-move").textContent = news.outcome.done; return $("modes").show(); }
-  if (news.outcome) return;
+  if (news.outcome) { $("message").hidden = true; return; } // what was refused before is no news any more
   run.about = news.about;
   run.state = news.state;
   run.history.push(...news.history);
