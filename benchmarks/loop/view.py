@@ -145,6 +145,8 @@ def run(name: str, movie: Pixels, seconds: float, *, viewed: bool, n_looks: int 
         report, cpu_s = timed(session)
         if viewed:
             page.join()
+            if "lag_ms" not in looked and not n_looks:
+                raise RuntimeError("the page did not look at the run")
     frames, total = report["frames"], report["latency_ms"]["total"]
     return {
         "status": report["status"],
@@ -176,20 +178,21 @@ def look(view: ViewSink, profile: Path, looked: dict[str, Any], n_looks: int) ->
             page.open("about:blank")
             time.sleep(0.05)
         page.open(view.address)
+        page.until("document.querySelectorAll('#colour option').length > 2")  # before it is connected, stop is disabled
         if n_looks:
-            page.until("document.querySelectorAll('#colour option').length > 2")
             page.click("#stop")
         watch(view, page, looked)
 
 
 def watch(view: ViewSink, page: Tab, looked: dict[str, Any]) -> None:
     """Note how late the page is, and how often it draws, until the run is over."""
-    began_s = time.monotonic()
+    began: tuple[float, int] | None = None
     while not page.of("document.querySelector('#stop').disabled"):
         seen = state_of(view).get("view", {})
         if seen:
-            took_s = time.monotonic() - began_s
-            looked.update(lag_ms=seen["lag_ms"], drawn_per_s=round(seen["drawn"] / took_s, 1))
+            began = began or (time.monotonic(), seen["drawn"])
+            took_s, drawn = time.monotonic() - began[0], seen["drawn"] - began[1]
+            looked.update(lag_ms=seen["lag_ms"], drawn_per_s=round(drawn / took_s, 1) if took_s > 1 else None)
         time.sleep(0.5)
 
 
