@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamtrack.clock import Clock, monotonic_ns
 from streamtrack.control.requests import Made
 from streamtrack.errors import ControlRefused
+from streamtrack.files import partial_of, replace_file
 from streamtrack.protocols import Recording, Sink
 from streamtrack.sinks.files import sink_errors
 from streamtrack.sinks.stream_movies import stream_name
@@ -75,8 +76,10 @@ class Keeping:
             number = next(name for n in count(1) if (name := f"{n:04}") not in taken)
             path = folder / f"{number}_frame{frame.index}{suffix}.ome.tif"
             for each, content in ((folder / f"{path.name.removesuffix('.ome.tif')}.csv", table), (path, image)):
-                with each.open("xb") as file:
+                partial = partial_of(each)
+                with partial.open("xb") as file:
                     file.write(content)
+                replace_file(partial, each)
         return Made(None, f"{SNAPSHOTS}/{path.name}")
 
 
