@@ -18,7 +18,7 @@ from streamtrack.report import COMMANDS_NAME
 from streamtrack.results import Results
 from streamtrack.search_area import area_of
 from streamtrack.sinks import denoised, raw
-from streamtrack.sinks.stream_movies import stream_name
+from streamtrack.sinks.files import stream_name
 from streamtrack.triggers.area import Area
 from streamtrack.types import SourceInfo, Stream
 from streamtrack.view.recent import TAIL_FRAMES

@@ -14,8 +14,7 @@ from streamtrack.control.requests import Made
 from streamtrack.errors import ControlRefused
 from streamtrack.files import partial_of, replace_file
 from streamtrack.protocols import Recording, Sink
-from streamtrack.sinks.files import sink_errors
-from streamtrack.sinks.stream_movies import stream_name
+from streamtrack.sinks.files import sink_errors, stream_name
 from streamtrack.types import FrameResult, SourceInfo
 
 SNAPSHOTS = "snapshots"

@@ -1,4 +1,4 @@
-"""Files that appear under their names only when they are complete, and errors in one line."""
+"""Files that appear under their names only when they are complete, how they are named, and errors in one line."""
 
 import os
 from collections.abc import Iterator
@@ -7,6 +7,12 @@ from pathlib import Path
 
 from streamtrack.errors import SinkError
 from streamtrack.files import remove_file, replace_file
+from streamtrack.types import Stream
+
+
+def stream_name(stream: Stream) -> str:
+    """Return what the files of a stream are called."""
+    return f"p{stream.position}_c{stream.channel}_z{'max' if stream.z is None else stream.z}"
 
 
 @contextmanager

@@ -14,8 +14,7 @@ from streamtrack.errors import ConfigError, MicroscopeError
 from streamtrack.files import partial_of, write_durably
 from streamtrack.protocols import Microscope
 from streamtrack.settings import checks_settings
-from streamtrack.sinks.files import check_folder, sink_errors
-from streamtrack.sinks.stream_movies import stream_name
+from streamtrack.sinks.files import check_folder, sink_errors, stream_name
 from streamtrack.stage_moves import STAGE_COLUMNS
 from streamtrack.types import ONE_STREAM, Command, FrameResult, SourceInfo, Stream
 

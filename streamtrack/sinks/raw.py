@@ -12,9 +12,9 @@ from pydantic import Field
 
 from streamtrack.errors import SinkError
 from streamtrack.settings import checks_settings
-from streamtrack.sinks.files import check_folder, sink_errors
+from streamtrack.sinks.files import check_folder, sink_errors, stream_name
 from streamtrack.sinks.raw_movie import RawMovie
-from streamtrack.sinks.stream_movies import StreamMovies, of_stream, stream_name
+from streamtrack.sinks.stream_movies import StreamMovies, of_stream
 from streamtrack.types import Frame, FrameResult, SourceInfo, Stream
 
 KIND = "raw"

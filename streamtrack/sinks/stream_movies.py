@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from streamtrack.sinks.files import sink_errors
+from streamtrack.sinks.files import sink_errors, stream_name
 from streamtrack.sinks.raw_movie import RawMovie
 from streamtrack.types import Frame, SourceInfo, Stream
 
@@ -68,11 +68,6 @@ class StreamMovies:
             path = self._folder / self._streams / f"{stream_name(frame.stream)}.ome.zarr"
             source = of_stream(source, frame.stream)
         return RawMovie(path, source, frame.index, self._n_levels)
-
-
-def stream_name(stream: Stream) -> str:
-    """Return what the files of a stream are called."""
-    return f"p{stream.position}_c{stream.channel}_z{'max' if stream.z is None else stream.z}"
 
 
 def of_stream(source: SourceInfo, stream: Stream) -> SourceInfo:
