@@ -21,6 +21,7 @@ QUIET = (
     *("--disable-component-update", "--disable-sync", "--hide-scrollbars"),
 )
 WAIT_S = 60.0
+_LOOKS, _LOOK_S = 20, 0.1
 
 
 class NoBrowser(Exception):
@@ -84,10 +85,14 @@ class Tab:
         return None
 
     def click(self, selector: str, x: float | None = None, y: float | None = None) -> None:
-        """Click on the middle of an element, or px from its corner."""
-        box = self.of(
-            f"(b => [b.x, b.y, b.width, b.height])(document.querySelector({selector!r}).getBoundingClientRect())"
-        )
+        """Click on the middle of an element, or px from its corner, once it stands still for a moment."""
+        place = f"(b => [b.x, b.y, b.width, b.height])(document.querySelector({selector!r}).getBoundingClientRect())"
+        box, was = self.of(place), None
+        for _ in range(_LOOKS):
+            if box == was:
+                break
+            time.sleep(_LOOK_S)
+            box, was = self.of(place), box
         at = {"x": box[0] + (box[2] / 2 if x is None else x), "y": box[1] + (box[3] / 2 if y is None else y)}
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **at)
