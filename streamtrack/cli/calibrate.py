@@ -3,8 +3,8 @@
 import json
 import re
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -52,19 +52,10 @@ def stage(
     Moves the stage a little, within the limits of the file, looks at the image each time, and brings the stage back.
     There has to be something in view that does not move by itself. Prints the line for [microscope].
     """
-    run = validate(RunConfig, read_toml(config), str(config)).from_file(config)
-    if run.microscope is None:
-        raise ConfigError(f"{config} has no [microscope] table: which stage shall be calibrated?")
-    with Stop() as stop, ExitStack() as opened:
-        try:
-            with stop.breaks_off():
-                microscope: Microscope = registry.build("microscopes", run.microscope).instance
-                opened.callback(microscope.close)
-            say("moving the stage a little; Ctrl-C brings it back")
-            found, binning = calibrate_stage(run, microscope, stop)
-        except KeyboardInterrupt:
-            say_error("stopped; the stage is back where it was")
-            raise typer.Exit(EXIT_CODES["interrupted"]) from None
+    with _ready(
+        config, "stage", "moving the stage a little; Ctrl-C brings it back", "the stage is back where it was"
+    ) as ready:
+        found, binning = calibrate_stage(*ready)
     say(*in_words(found, binning))
 
 
@@ -85,22 +76,29 @@ def slm(
         raise ConfigError(f"{path} is there already: give --overwrite to replace it, or --out another")
     if not path.parent.is_dir():
         raise ConfigError(f"{path}: there is no folder {path.parent}: make it first, or give --out another")
+    with _ready(config, "SLM", "lighting spots; Ctrl-C makes it dark", "the SLM is dark") as ready:
+        found, calibration = calibrate_slm(*ready, device)
+    calibration.write(path)
+    say(*slm_in_words(found))
+    say(f"written to {path}; in the table of the actuator 'slm':", f"calibration = {json.dumps(path.as_posix())}")
+
+
+@contextmanager
+def _ready(config: Path, what: str, begins: str, after_stop: str) -> Iterator[tuple[RunConfig, Microscope, Stop]]:
+    """Yield a run's configuration, its microscope, and what a signal ends; says what begins, and how a stop left it."""
     run = validate(RunConfig, read_toml(config), str(config)).from_file(config)
     if run.microscope is None:
-        raise ConfigError(f"{config} has no [microscope] table: which SLM shall be calibrated?")
+        raise ConfigError(f"{config} has no [microscope] table: which {what} shall be calibrated?")
     with Stop() as stop, ExitStack() as opened:
         try:
             with stop.breaks_off():
                 microscope: Microscope = registry.build("microscopes", run.microscope).instance
                 opened.callback(microscope.close)
-            say("lighting spots; Ctrl-C makes it dark")
-            found, calibration = calibrate_slm(run, microscope, stop, device)
+            say(begins)
+            yield run, microscope, stop
         except KeyboardInterrupt:
-            say_error("stopped; the SLM is dark")
+            say_error(f"stopped; {after_stop}")
             raise typer.Exit(EXIT_CODES["interrupted"]) from None
-    calibration.write(path)
-    say(*slm_in_words(found))
-    say(f"written to {path}; in the table of the actuator 'slm':", f"calibration = {json.dumps(path.as_posix())}")
 
 
 def calibrate_slm(
