@@ -121,6 +121,11 @@ class Stop:
             self.requested.set()
 
     @property
+    def asked(self) -> bool:
+        """Whether there was a request, though nobody may have obeyed it yet: `requested` is set when somebody does."""
+        return self._asked
+
+    @property
     def is_safe(self) -> bool:
         """Whether all that was to be called after a request has been."""
         return self._safe.is_set()

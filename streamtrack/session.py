@@ -244,7 +244,7 @@ class Session:
         reader.start()
         self._stop.on_request(break_off)
         error = self._caught(lambda: self._loop(channel, fanout, on_progress))
-        self._interrupted |= self._stop.requested.is_set()
+        self._interrupted |= self._stop.asked
         error = error or self._source_error
         late = self._shut_down(channel, fanout, reader)
         return error or self._source_error or late or fanout.critical_failure

@@ -123,7 +123,7 @@ class Control:
         asked = Asked("mode", mode, who)
         try:
             mode = known_mode(mode)
-            if mode == "armed" and self._stop.requested.is_set():
+            if mode == "armed" and self._stop.asked:
                 raise ControlRefused("the run is being stopped")
             before = self._modes.lower(mode)
         except ControlRefused as refusal:
@@ -205,7 +205,7 @@ class Control:
         values = values_of(value)
         if particle is not None and not _is_track(particle):
             raise ControlRefused(f"{particle!r} is not the number of a track")
-        because = "the run is being stopped" if self._stop.requested.is_set() else self.mailbox.closed_because
+        because = "the run is being stopped" if self._stop.asked else self.mailbox.closed_because
         rules = [rule for rule in [*self._rules()] if rule.event == name]
         if not because and not rules:
             known = sorted({rule.event for rule in [*self._rules()] if rule.event})
@@ -344,7 +344,7 @@ class Control:
                 raise ControlRefused(f"{why} what may move, as what_may_move() says it")
 
     def _go_up(self, mode: Mode, confirmed: str | None, n_lowered: int) -> Made:
-        if self._stop.requested.is_set():
+        if self._stop.asked:
             raise ControlRefused("the run is being stopped")
         self._check_confirmed(mode, confirmed)
         return Made(self._modes.go_up(mode, n_lowered), mode)

@@ -5,14 +5,17 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
+from streamtrack.clock import monotonic_ns
 from streamtrack.config import RunConfig
 from streamtrack.errors import MicroscopeError
 from streamtrack.interrupts import Stop
 from streamtrack.run_lock import held_by
 from streamtrack.session import Session
 from streamtrack.testing.microscope import SimulatedMicroscope
+from streamtrack.types import Frame, SourceInfo
 
 pytestmark = pytest.mark.usefixtures("lab_plugins")
 
@@ -64,6 +67,34 @@ def test_the_light_is_off_before_the_files_are_finished(tmp_path):
     report = Session(make_config(), tmp_path / "out", microscope=microscope, sinks={"last": sink}).run()
     assert report["status"] == "completed"
     assert OFF in sink.told
+
+
+class EndsWhenStopped:
+    """A source that ends at the very moment in which somebody stops the run."""
+
+    info = SourceInfo("camera", (64, 64), "uint16")
+    session = None
+
+    def frames(self):
+        yield Frame(0, np.zeros((64, 64), np.uint16), monotonic_ns(), 0.0)
+        self.session.stop()
+
+    def close(self):
+        pass
+
+
+def test_a_run_that_was_stopped_is_interrupted_also_where_its_source_ends_then(tmp_path, monkeypatch):
+    obey = Stop._obey
+
+    def obey_late(stop):
+        time.sleep(0.5)  # as the safety thread does now and then on a busy machine
+        obey(stop)
+
+    monkeypatch.setattr(Stop, "_obey", obey_late)
+    source = EndsWhenStopped()
+    config = RunConfig.model_validate({"engine": {"kind": "brightest", "dtype": "uint16"}, "sinks": []})
+    source.session = Session(config, tmp_path / "out", source=source)
+    assert source.session.run()["status"] == "interrupted"
 
 
 def test_a_shutter_that_cannot_be_closed_is_the_first_thing_that_a_failed_run_says(tmp_path):
