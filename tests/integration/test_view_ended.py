@@ -149,6 +149,15 @@ def test_in_a_browser_the_slider_shows_each_frame_and_the_token_leaves_the_addre
                 "(t => { t.value = 12; t.dispatchEvent(new Event('input')) })(document.querySelector('#frame-wanted'))"
             )
             tab.until("import('./state.js').then(({ shown }) => shown.picture.index === 12)")
+            slider, old = (
+                "document.querySelector('#frame-wanted')",
+                "showState({ stream: 0, denoised: false, frame: 7 })",
+            )
+            panels = "import('./panels.js').then(({ showState }) => "
+            tab.until("import('./state.js').then(({ shown }) => shown.asked === null)")
+            assert tab.of(f"{panels}{{ {old}; return {slider}.value }})") == "7", "another page went there"
+            go = f"{slider}.value = 12; {slider}.dispatchEvent(new Event('input'))"
+            assert tab.of(f"{panels}{{ {go}; {old}; return {slider}.value }})") == "12", "it was said before"
             tab.press("ArrowRight")
             tab.until("import('./state.js').then(({ shown }) => shown.picture.index === 13)")
             assert tab.of("document.querySelector('#stop').hidden && document.querySelector('#marking').hidden")

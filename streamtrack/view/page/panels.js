@@ -4,6 +4,8 @@ import { tell } from "./line.js";
 import { column } from "./picture.js";
 import { $, element, item, run, said, short, shown, showList, titled, written } from "./state.js";
 
+const HEARD_MS = 3000;
+
 export function showState({ stream, denoised, frame }) {
   const { state, about } = run;
   if (shown.stream !== stream) shown.tails.clear(); // another movie
@@ -30,7 +32,9 @@ function showReplay(frame, stream, denoised) {
   $("replay").hidden = false;
   $("mode").disabled = true;
   $("frame-wanted").max = run.about.n_frames - 1;
-  if (document.activeElement !== $("frame-wanted")) $("frame-wanted").value = frame ?? 0;
+  const { asked } = shown; // what the server said before it heard of that is old
+  if (asked && (frame === asked.frame || performance.now() - asked.at > HEARD_MS)) shown.asked = null;
+  if (!shown.asked && document.activeElement !== $("frame-wanted")) $("frame-wanted").value = frame ?? 0;
   said("frame", `frame ${frame ?? 0} of 0 to ${run.about.n_frames - 1}`);
   said("charts", "Over all frames");
   for (const which of ["rate", "latency"]) $(`chart-${which}`).parentElement.hidden = true;

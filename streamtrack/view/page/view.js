@@ -115,7 +115,7 @@ function go(frame) {
   const last = Number($("frame-wanted").max);
   const wanted = Math.min(Math.max(frame, 0), last);
   $("frame-wanted").value = wanted;
-  tell({ show: { frame: wanted } });
+  if (tell({ show: { frame: wanted } })) shown.asked = { frame: wanted, at: performance.now() };
 }
 
 function play() {
