@@ -7,8 +7,6 @@ import typer
 
 from streamtrack.cli.saying import say_memory
 from streamtrack.errors import ConfigError
-from streamtrack.formats.tables import one_stream, read_tracks, write_parquet
-from streamtrack.linking.relinking import relink as relink_table
 from streamtrack.output import check_output, output_file
 
 
@@ -25,6 +23,9 @@ def relink(
     The online linker goes through it twice, the second time with what it learnt: how particles move, how often they are
     missed and for how long they stay dark. Detections that are more probably false are left out.
     """
+    from streamtrack.formats.tables import one_stream, read_tracks, write_parquet
+    from streamtrack.linking.relinking import relink as relink_table
+
     if out.suffix.lower() != ".parquet":
         raise ConfigError(f"cannot write {out}: its name must end in .parquet; 'streamtrack convert' makes the rest")
     check_output(out, overwrite, table)
