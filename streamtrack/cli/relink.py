@@ -18,10 +18,11 @@ def relink(
     out: Annotated[Path, typer.Option(help="File to write, .parquet.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
 ) -> None:
-    """Link detections anew, with all that the movie tells from its first frame on.
+    """Link detections anew, each with all that comes before and after it.
 
-    The online linker goes through it twice, the second time with what it learnt: how particles move, how often they are
-    missed and for how long they stay dark. Detections that are more probably false are left out.
+    The online linker goes through the movie twice, the second time with what it learnt: how particles move, how often
+    they are missed and for how long they stay dark. Its links are then reconsidered forwards and backwards. Detections
+    that are more probably false are left out.
     """
     from streamtrack.formats.tables import one_stream, read_tracks, write_parquet
     from streamtrack.linking.relinking import relink as relink_table
