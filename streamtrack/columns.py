@@ -25,9 +25,10 @@ TAKEN_OF_FRAMES = (
 def measured_by(
     source: SourceInfo, engine: Engine, measures: Mapping[str, Measure], of_run: Sequence[Column] = ()
 ) -> SourceInfo:
-    """Return what is known of a source, with all columns of the run; raises ConfigError where two have one name.
+    """Return what is known of a source, with the columns and the image of the run; raises ConfigError.
 
-    ``of_run`` are those that the run itself says of each frame, as far as the source does not.
+    ``of_run`` are the columns that the run itself says of each frame, as far as the source does not. No two columns may
+    have one name.
     """
     of_engine = {"the engine": getattr(engine, "columns", ())}
     of_measures = {f"measure {kind!r}": measure.columns for kind, measure in measures.items()}
@@ -38,6 +39,7 @@ def measured_by(
         source,
         columns=_joined(of_engine | of_measures, (*TAKEN, *places)),
         frame_columns=_joined(of_frames, (*TAKEN_OF_FRAMES, *places)),
+        image=getattr(engine, "image", source.image),
     )
 
 

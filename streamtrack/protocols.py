@@ -69,7 +69,8 @@ class Engine(Protocol):
 
     One that measures more than position, score, mass and sigma says so by ``columns: tuple[Column, ...]``, of each
     detection (``Detections.extra``), and ``frame_columns``, of the frame as a whole (``Detections.frame_values``). Both
-    may be missing; they are known once it is built, and each frame has exactly these.
+    may be missing; they are known once it is built, and each frame has exactly these. One whose image is another than
+    the frame denoised says so by ``image: str``, in one word.
 
     One that sees earlier frames as well says how many by ``frames_before: int``; without it that is 0. Of several
     streams each needs a memory of its own: ``for_another_stream() -> Engine``, called once it is prepared, returns one

@@ -195,7 +195,7 @@ class RunRecord:
 
     def _source(self) -> dict[str, Any]:
         """Return what the source says by now, and what the run measures."""
-        measured = {name: getattr(self._info, name) for name in ("columns", "frame_columns")}
+        measured = {name: getattr(self._info, name) for name in ("columns", "frame_columns", "image")}
         return asdict(replace(self._parts.source.info, **measured))
 
     def _remarks(self) -> list[str]:

@@ -73,6 +73,9 @@ class Stream:
         return ", ".join([*parts, "z max" if self.z is None else f"z {self.z}"])
 
 
+DENOISED = "denoised"
+"""Kind of image: the frame without its noise, in counts."""
+
 ONE_STREAM = Stream()
 """That of a movie that is one stream; told from others by identity."""
 
@@ -160,6 +163,8 @@ class SourceInfo:
         adds what its engine and measures say, before triggers are prepared and sinks are opened.
     frame_columns
         What is said of each frame: those of the source (``Frame.values``); the run adds its engine's.
+    image
+        What ``FrameResult.denoised`` shows: ``"denoised"``, or another kind that the run's engine makes.
     streams
         The streams of a source that has several, empty where they are not known before they come; None for one.
     follow_s
@@ -180,6 +185,7 @@ class SourceInfo:
     details: Mapping[str, Any] = field(default_factory=dict)
     columns: tuple[Column, ...] = ()
     frame_columns: tuple[Column, ...] = ()
+    image: str = DENOISED
     streams: tuple[Stream, ...] | None = None
     follow_s: float | None = None
 
@@ -469,7 +475,8 @@ class FrameResult:
     Attributes
     ----------
     denoised
-        Shape (H, W), float32, camera counts; None unless a sink asked for it.
+        Shape (H, W), float32, camera counts, or whatever else ``SourceInfo.image`` says that it shows; None unless a
+        sink asked for it.
     masked_pixels
         Pixels that were replaced by the mean of the others before detection: NaN, infinite, or in a constant border.
     values

@@ -7,7 +7,9 @@ The folder, by default ``../shared/data/bbbc039``, has images of the Broad Bioim
 (image, y, x, radius_px) made of the annotated masks. Scored are the 20 validation images, which no weights learnt from,
 at 10 px, one to one. ``cells`` has the one threshold of its weights. ``otsu``, Otsu's threshold with peaks of the
 distance transform, has the settings, and ``denodet`` the threshold, that are best on the very images that are scored
-(ORACLE). ``count_error`` is the mean of |found - true| / true over squares of 256 x 256 px with five nuclei or more.
+(ORACLE). ``count_error`` is the mean of |found - true| / true over squares of 256 x 256 px with five nuclei or more,
+``density_error`` that of the integrals of the density, Gaussians of 10 px standard deviation around what is found or
+true. ``density`` finds nothing, and gives the density itself: in whole images, or counts in the squares alone.
 
 The movies are made of five of them: each drifts by .5 px a frame, turns by .1 degrees, is bent to and fro by some px,
 has fresh noise, and four nuclei in a thousand divide in a frame. Tracks are scored at 10 px as the Particle Tracking
@@ -15,15 +17,12 @@ Challenge does it; ``kept`` is the share of true links, from frame to frame, tha
 """
 
 import argparse
-import csv
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -32,7 +31,9 @@ from scipy.ndimage import center_of_mass, distance_transform_edt, gaussian_filte
 
 import streamtrack
 from benchmarks.detection.detectors import Candidates
+from benchmarks.detection.nuclei_counts import errors_of_places, score_density, score_density_alone
 from benchmarks.detection.nuclei_figure import Shown, draw
+from benchmarks.detection.nuclei_images import Annotated, read
 from benchmarks.detection.nuclei_movie import nuclei_movie
 from benchmarks.detection.scoring import best_threshold, score_frames
 from benchmarks.shared.record import Record, command_line, command_parser, write
@@ -49,19 +50,11 @@ GATE_PX = 10.0
 QUICK_IMAGES, MOVIES = 3, 5
 FRAMES, QUICK_FRAMES = 40, 6
 DIAMETER_PX = 28.0
-SQUARE_PX, LEAST_NUCLEI = 256, 5
 LEAST_SCORE = 0.05
 
 Row = dict[str, Any]
+Floats = NDArray[np.float64]
 Setting = tuple[float, float, int]
-
-
-class Annotated(NamedTuple):
-    """An image, and y, x and radius (N, 3), px, of its nuclei."""
-
-    name: str
-    pixels: NDArray[np.uint16]
-    nuclei: NDArray[np.float64]
 
 
 OURS: Mapping[str, Mapping[str, Any]] = {
@@ -86,6 +79,7 @@ def main() -> None:
     rows = [score_engine(name, settings, images) for name, settings in OURS.items()]
     rows += [score_engine(name, settings, images, is_oracle=True) for name, settings in ORACLES.items()]
     rows.append(score_otsu(images, SETTINGS[8:16] if arguments.quick else SETTINGS))
+    rows += [score_density(images), score_density_alone(images)]
     n_movies, n_frames = (1, QUICK_FRAMES) if arguments.quick else (MOVIES, FRAMES)
     followed = [follow(image, n_frames, seed) for seed, image in enumerate(images[:n_movies])]
     record: Record = {"command": command_line("nuclei"), "machine": machine(), "versions": versions()}
@@ -100,16 +94,6 @@ def _parse() -> argparse.Namespace:
     parser = command_parser(__doc__, "three images, and a movie of six frames")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the images and their table")
     return parser.parse_args()
-
-
-def read(folder: Path, part: str) -> Iterator[Annotated]:
-    """Yield the images of a part, ``train`` or ``validation``, by name."""
-    nuclei = defaultdict(list)
-    with (folder / "nuclei.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            nuclei[row["image"]].append([float(row[name]) for name in ("y", "x", "radius_px")])
-    for path in sorted(folder.glob(f"{part}_*.tif")):
-        yield Annotated(path.name, tifffile.imread(path), np.array(nuclei[path.name]).reshape(-1, 3))
 
 
 def found_in(images: Sequence[Annotated], settings: Mapping[str, Any]) -> tuple[float, list[Detections]]:
@@ -141,26 +125,10 @@ def score_engine(
     return row | {"setting": f"score {threshold:.2f}", "oracle": is_oracle, **_radii(images, found)}
 
 
-def _score(name: str, images: Sequence[Annotated], found: Sequence[NDArray[np.float64]]) -> Row:
+def _score(name: str, images: Sequence[Annotated], found: Sequence[Floats]) -> Row:
     score = score_frames([image.nuclei[:, :2] for image in images], found, GATE_PX)
     row: Row = {"method": name, "f1": score.f1, "precision": score.precision, "recall": score.recall}
-    return row | {"rmse_px": score.rmse_px, "count_error": count_error(images, found)}
-
-
-def count_error(images: Sequence[Annotated], found: Sequence[NDArray[np.float64]]) -> float:
-    """Return the mean of |found - true| / true over squares of an image with `LEAST_NUCLEI` or more."""
-    errors = []
-    for image, here in zip(images, found, strict=True):
-        for top, left in product(*(range(0, size - SQUARE_PX + 1, SQUARE_PX) for size in image.pixels.shape)):
-            n_true, n_found = (
-                np.count_nonzero(
-                    ((each[:, :2] >= (top, left)) & (each[:, :2] < (top + SQUARE_PX, left + SQUARE_PX))).all(1)
-                )
-                for each in (image.nuclei, here)
-            )
-            if n_true >= LEAST_NUCLEI:
-                errors.append(abs(int(n_found) - int(n_true)) / n_true)
-    return float(np.mean(errors)) if errors else float("nan")
+    return row | {"rmse_px": score.rmse_px, **errors_of_places(images, found)}
 
 
 def _radii(images: Sequence[Annotated], found: Sequence[Detections]) -> Row:
@@ -185,7 +153,7 @@ def score_otsu(images: Sequence[Annotated], settings: Sequence[Setting]) -> Row:
     return max(rows, key=lambda row: float(row["f1"])) | {"oracle": True}
 
 
-def otsu_peaks(pixels: NDArray[np.uint16], factor: float, smoothing_px: float, apart_px: int) -> NDArray[np.float64]:
+def otsu_peaks(pixels: NDArray[np.uint16], factor: float, smoothing_px: float, apart_px: int) -> Floats:
     """Return the middles (N, 2) of nuclei: peaks of the smoothed distance from the edge, in what is bright."""
     image = gaussian_filter(pixels.astype(np.float32), 1.0)
     is_bright = image > factor * otsu_threshold(image)

@@ -1,4 +1,4 @@
-"""The deploy graph: bytes of raw frames in, a table of particles and the denoised frame out, as one torch module."""
+"""The deploy graph: bytes of raw frames in, a table of particles and an image out, as one torch module."""
 
 from typing import Literal
 
@@ -56,8 +56,13 @@ class DeployGraph(nn.Module):
         self.register_buffer("place_values", torch.tensor([[1.0], [256.0]]), persistent=False)
         self.eval()
 
+    @property
+    def image(self) -> str | None:
+        """Kind of the second output: the head's image, otherwise the network's; None if neither gives one."""
+        return self.head.image or self.network.image
+
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
-        """Find the particles of the last of some frames, and denoise it where the network can.
+        """Find the particles of the last of some frames, and make its image where there is one.
 
         Parameters
         ----------
@@ -70,14 +75,19 @@ class DeployGraph(nn.Module):
         -------
         detections
             (`n_rows`, columns) float32, the head's table. A frame without any contrast has none.
-        denoised
-            (H, W) float32, counts: the signal above background that the network sees, on a flat background that
-            gives the image the mean of the raw frame. Not there if the network gives no image.
+        image
+            (H, W) float32. The head's `picture`, all 0 for a frame without any contrast. Otherwise the denoised frame,
+            counts: the signal above background that the network sees, on a flat background that gives the image the
+            mean of the raw frame. Not there if neither gives an image.
         """
-        if self.network.image is None:
+        if self.image is None:
             return (self.detect(frames),)
         counts = self._counts(frames)
         seen, current = self.network.see(counts), counts[:, -1:]
+        if self.head.image is not None:
+            found = self._to_size(self.network.find(seen), current)
+            picture = self.head.picture(found, current, calibration=self.calibration)
+            return self._table(found, current), torch.where(_has_contrast(current), picture, 0.0)[0, 0]
         image, found = (self._to_size(output, current) for output in self.network(seen))
         signal = self.network.image_counts(image, seen, current)
         signal = torch.where(_has_contrast(current), signal, 0.0)

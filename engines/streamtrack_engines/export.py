@@ -37,6 +37,7 @@ FixedFrame = tuple[int, int, str]
 _BYTES = {"uint8": 1, "uint16": 2}
 _BRIGHT = 20_000  # counts of an example's brightest pixel: half precision holds no such numbers exactly
 _TOLERANCES = {"float32": (1e-3, 1e-3), "float16": (1e-2, 3e-2)}  # measured in half precision: .001 and .014
+_LEAST_SPREAD = 1e-9  # of an image in which nothing is
 _PARITY_SIZES: tuple[FixedFrame, ...] = ((64, 64, "uint8"), (97, 133, "uint16"))
 
 
@@ -121,7 +122,7 @@ def describe(trained: Trained, settings: ExportSettings) -> DeployMetadata:
         head=trained.recipe.head,
         streamtrack_version=__version__,
         columns=trained.head.columns,
-        image=trained.network.image,
+        image=trained.head.image or trained.network.image,
         threshold=settings.threshold,
         max_detections=settings.max_detections,
         tile_px=TILE_PX,
@@ -162,7 +163,7 @@ def to_onnx(
     sizes = {2: torch.export.Dim("height", min=MIN_FRAME_PX), 3: torch.export.Dim("width", min=MIN_FRAME_PX)}
     free = {**sizes, 4: torch.export.Dim.DYNAMIC}
     example = torch.zeros(1, graph.network.n_frames, height, width, _BYTES[dtype], dtype=torch.uint8)
-    outputs = [DETECTIONS] if graph.network.image is None else [DETECTIONS, DENOISED]
+    outputs = [DETECTIONS] if graph.image is None else [DETECTIONS, DENOISED]
     model = as_onnx(graph, (example,), [FRAME], outputs, None if fixed else (free,))
     if not fixed:
         _name_sizes(model)
@@ -193,8 +194,8 @@ def check_parity(
     """Raise EngineError if ONNX Runtime, running a file, and torch disagree on frames (T, H, W) with some contrast.
 
     Where the score is above half the threshold, positions must agree to 0.01 px, intensities to 0.1 % and standard
-    deviations to 1 %; scores to 0.001, and the denoised image to 0.001 of its standard deviation or the frame's,
-    whichever is greater. A file in half precision, for a graph in float32: scores to 0.01, the image to 0.03.
+    deviations to 1 %; scores to 0.001, and the image to 0.001 of its standard deviation; a denoised one to that of the
+    frame's, where this is greater. A file in half precision, for a graph in float32: scores to 0.01, the image to 0.03.
     """
     import onnxruntime
 
@@ -210,7 +211,8 @@ def check_parity(
         "scores": np.abs(table[:, 2] - wanted_table[:, 2]) / score,
     }
     for one, wanted in zip(image, wanted_image, strict=True):
-        excess["denoised images"] = np.abs(one - wanted) / (image_share * max(contrast, wanted.std()))
+        least = contrast if graph.head.image is None else _LEAST_SPREAD
+        excess["images"] = np.abs(one - wanted) / (image_share * max(least, wanted.std()))
     for what, ratio in excess.items():
         if not np.all(ratio <= 1):  # also where it is not a number
             raise EngineError(

@@ -125,9 +125,15 @@ class Levels:
     def image(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return an image of levels (h, w) as one of counts (H, W), in an array of its own."""
         plain = self._scale == 1 and self._offset == 0
-        counts = image.copy() if plain else image * self._scale + self._offset
+        return self._enlarged(image.copy() if plain else image * self._scale + self._offset)
+
+    def density(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a map of numbers per pixel (h, w) as one per pixel of the frame (H, W), in an array of its own."""
+        return self._enlarged(image / np.float32(self._binning**2))
+
+    def _enlarged(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._binning == 1:
-            return counts
-        large = np.repeat(np.repeat(counts, self._binning, 0), self._binning, 1)
+            return image
+        large = np.repeat(np.repeat(image, self._binning, 0), self._binning, 1)
         missing = [(0, whole - part) for whole, part in zip(self._shape, large.shape, strict=True)]
         return np.pad(large, missing, mode="edge")

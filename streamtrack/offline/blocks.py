@@ -208,7 +208,7 @@ class BlockEngine:
 
     def __init__(self, declared: Declared, table: Mapping[str, Any], source: BlockSource, n_blocks: int) -> None:
         self._declared, self._table, self._source, self._n_blocks = declared, table, source, n_blocks
-        self.columns, self.frame_columns = declared.columns, declared.frame_columns
+        self.columns, self.frame_columns, self.image = declared.columns, declared.frame_columns, declared.image
 
     @property
     def info(self) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ from streamtrack.plain import plain
 from streamtrack.protocols import Engine, FrameSource, Remarking
 from streamtrack.registry import build
 from streamtrack.step import Detector
-from streamtrack.types import Column, Detections, Frame, LostFrame, Values
+from streamtrack.types import DENOISED, Column, Detections, Frame, LostFrame, Values
 
 _USUAL = ("y", "x", "score", "mass", "sigma")
 _NO_PIXELS = np.empty((0, 0), np.uint8)
@@ -120,6 +120,7 @@ class Declared(NamedTuple):
 
     columns: tuple[Column, ...]
     frame_columns: tuple[Column, ...]
+    image: str
     frames_before: int
     info: Mapping[str, Any]
 
@@ -160,7 +161,8 @@ def declare(table: Mapping[str, Any], config_folder: Path) -> Declared:
     with _warm.lock:
         engine = _warm.of(table, config_folder)
         columns, frame_columns = (tuple(getattr(engine, name, ())) for name in ("columns", "frame_columns"))
-        return Declared(columns, frame_columns, getattr(engine, "frames_before", 0), plain(engine.info))
+        image, before = getattr(engine, "image", DENOISED), getattr(engine, "frames_before", 0)
+        return Declared(columns, frame_columns, image, before, plain(engine.info))
 
 
 def search(job: Job) -> FoundBlock:

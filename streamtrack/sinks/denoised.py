@@ -19,6 +19,8 @@ COARSEST_PX = 256
 class DenoisedSink:
     """Writes the denoised image of each frame into ``denoised.ome.zarr``, float32, in the camera's counts.
 
+    Of an engine that gives another image than that, as ``density`` does, it writes this one.
+
     An image of OME-Zarr 0.5 with a pyramid of levels down to 256 px, as napari opens it; of several streams a movie
     each, as in ``denoised_streams/p0_c1_z0.ome.zarr``. It can be read while it grows. A frame that has no denoised
     image, because it was lost or because the engine gives none, leaves a gap: see

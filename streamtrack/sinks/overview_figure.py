@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streamtrack.sinks.contrast import stretch
 from streamtrack.sinks.overview_summary import PointSample, Summary
-from streamtrack.types import CONFIRMED, Detections, Pixels
+from streamtrack.types import CONFIRMED, DENOISED, Detections, Pixels
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; those of the tracks also stand out from grey.
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#E69F00", "#009E73"
@@ -51,7 +51,7 @@ def draw(summary: Summary) -> Figure:
     window = _window(summary)
     figure, axes = _layout(summary.source.shape, window)
     _draw_frame(axes["F"], summary, window)
-    _draw_denoised(axes["D"], summary, window)
+    _draw_image(axes["D"], summary, window)
     _draw_tracks(axes["T"], summary, window)
     _draw_lengths(axes["N"], summary)
     _draw_latency(axes["L"], summary)
@@ -76,7 +76,7 @@ def _span(size: int, positions: NDArray[np.float32]) -> slice:
 
 
 def _layout(shape: tuple[int, int], window: Window) -> tuple[Figure, dict[str, Axes]]:
-    """Arrange frame F, denoised D, tracks T, track lengths N and latency L to suit square, wide and tall frames."""
+    """Arrange frame F, image D, tracks T, track lengths N and latency L to suit square, wide and tall frames."""
     ratio = shape[1] / shape[0]
     window_ratio = (window[1].stop - window[1].start) / (window[0].stop - window[0].start)
     widths, heights = None, None
@@ -160,12 +160,14 @@ def _why_none(summary: Summary) -> str:
     return "lost with the process that was killed" if summary.n_frames else "no frame was processed"
 
 
-def _draw_denoised(axes: Axes, summary: Summary, window: Window) -> None:
+def _draw_image(axes: Axes, summary: Summary, window: Window) -> None:
+    kind = summary.source.image
     if summary.shown is None or summary.shown.denoised is None:
-        return _note(axes, "Denoised", "not available: the frame meant for it did not come")
+        return _note(axes, kind.capitalize(), "not available: the frame meant for it did not come")
     low, high = stretch(summary.shown.frame.pixels[window])
-    _show(axes, summary.shown.denoised, window, least_span=(high - low) / 2)  # or traces of noise would shine
-    _title(axes, "Denoised", f"frame {summary.shown.frame.index}" + _cropped(summary, window))
+    least_span = (high - low) / 2 if kind == DENOISED else 0.0  # or traces of noise would shine
+    _show(axes, summary.shown.denoised, window, least_span=least_span)
+    _title(axes, kind.capitalize(), f"frame {summary.shown.frame.index}" + _cropped(summary, window))
 
 
 def _draw_tracks(axes: Axes, summary: Summary, window: Window) -> None:

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.detection.nuclei import Annotated, count_error, otsu_peaks, otsu_threshold, read, score_otsu
+from benchmarks.detection.nuclei import otsu_peaks, otsu_threshold, score_otsu
+from benchmarks.detection.nuclei_counts import density_inside, mean_error, n_inside, squares
+from benchmarks.detection.nuclei_images import Annotated, read
 from benchmarks.detection.nuclei_movie import MARGIN_PX, nuclei_movie
 from streamtrack.metrics.detection import match
 
@@ -34,10 +36,17 @@ def test_the_peer_finds_discs_and_its_best_setting_is_taken():
 
 def test_counts_are_of_whole_squares_with_enough_nuclei():
     image = drawn()
-    assert count_error([image], [image.nuclei[:0]]) == 1
-    n = ((image.nuclei[:, :2] < 256).all(1)).sum()
-    missing_one = np.delete(image.nuclei, np.flatnonzero((image.nuclei[:, :2] < 256).all(1))[0], axis=0)
-    assert count_error([image], [missing_one]) == pytest.approx(1 / n)
+    assert squares(image) == [(0, 0)]
+    inside = np.flatnonzero((image.nuclei[:, :2] < 256).all(1))
+    assert n_inside(image.nuclei, 0, 0) == len(inside)
+    missing_one = n_inside(np.delete(image.nuclei, inside[0], axis=0), 0, 0)
+    assert mean_error([image], n_inside, [np.array([missing_one])]) == pytest.approx(1 / len(inside))
+    assert squares(image._replace(nuclei=image.nuclei[inside[:4]])) == []
+
+
+def test_the_integral_of_a_density_is_what_lies_in_the_square():
+    places = np.array([[128.0, 128.0], [-0.5, 100.0], [255.5, 255.5], [400.0, 300.0]])
+    assert density_inside(places, 0, 0) == pytest.approx(1.75, abs=1e-6)
 
 
 def test_the_truth_of_a_movie_is_where_its_nuclei_are():

@@ -15,7 +15,8 @@ class TestRegisteredEngines(EngineTests):
     @pytest.fixture(autouse=True)
     def _of_kind(self, kind):
         self.kind = kind
-        self.sigma_px, self.denoises = (4.0, False) if kind == "cells" else (1.2, True)
+        self.sigma_px = 4.0 if kind in ("cells", "density") else 1.2
+        self.denoises, self.finds = kind != "cells", kind != "density"
 
     def make_engine(self):
         return registry.build("engines", PluginConfig(kind=self.kind)).instance

@@ -95,7 +95,7 @@ def test_parity_check_sees_what_is_not_a_number(content):
     network = lively_network()
     with torch.no_grad():
         network.denoised_head.bias.fill_(torch.nan)
-    with pytest.raises(EngineError, match="denoised images"):
+    with pytest.raises(EngineError, match="images of"):
         check_parity(content, graph_of(network), movie(), threshold=0.4)
 
 

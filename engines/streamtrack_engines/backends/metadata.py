@@ -19,6 +19,10 @@ FRAME, DETECTIONS, DENOISED = "frame", "detections", "denoised"
 REQUIRED_COLUMNS = ("y", "x", "score", "intensity", "sigma")
 """Position in px, score 0 to 1, intensity above the local background in counts, standard deviation per axis in px."""
 
+COUNT, COUNT_SIGMA = Column("count"), Column("count_sigma")
+"""Of a network that counts: particles in a tile of the frame, and the standard deviation of the error of that number in
+frames like those of the training. Over tiles the first is added up, the second in quadrature."""
+
 
 class DeployMetadata(BaseModel):
     """How a deploy graph was made and how to read its output; `export` writes it, every back end reads it."""

@@ -114,7 +114,7 @@ class TorchRunner:
         def table_only() -> None:
             memory.table.copy_(detect(memory.upload()), non_blocking=True)
 
-        if graph.network.image is not None:
+        if graph.image is not None:
             self._programs[True] = self._device.program(with_denoised)
         self._programs[False] = self._device.program(table_only)
 

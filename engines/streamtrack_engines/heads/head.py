@@ -29,7 +29,7 @@ class Points:
     Attributes
     ----------
     places
-        (M, 3), float32: crop, y, x in px; a few lie up to 2 px outside.
+        (M, 3), float32: crop, y, x in px; a few lie up to 2 px outside, or as far as `Head.beyond_px` asks for.
     known
         What else is known of each, by name, (M,) float32.
     presence
@@ -56,6 +56,10 @@ class Head(nn.Module):
         Of the table: `COLUMNS`, then whatever else this head says of a particle.
     uncalibrated
         What `table` takes as ``calibration`` before `calibrate` was called.
+    image
+        Kind of the image that `picture` makes of the channels; None where it makes none, and the network's is shown.
+    beyond_px
+        How far beyond a crop the training data must know the particles, px.
     weights
         Of the terms of the loss, by name.
     ring
@@ -65,6 +69,8 @@ class Head(nn.Module):
     bias: ClassVar[tuple[float, ...]]
     columns: ClassVar[tuple[Column, ...]] = COLUMNS
     uncalibrated: ClassVar[tuple[float, ...]] = ()
+    image: ClassVar[str | None] = None
+    beyond_px: float = 0.0
     weights: Mapping[str, float]
     ring: Tensor
 
@@ -95,6 +101,10 @@ class Head(nn.Module):
         calibration
             `uncalibrated`, or what `calibrate` found.
         """
+        raise NotImplementedError
+
+    def picture(self, found: Tensor, frame: Tensor, *, calibration: tuple[float, ...]) -> Tensor:
+        """Return the head's image of a frame (1, 1, H, W), of the same shape; the arguments are those of `table`."""
         raise NotImplementedError
 
     def calibrate(self, network: Network, data: TrainingData, *, n_frames: int, size_px: int) -> tuple[float, ...]:

@@ -81,8 +81,9 @@ class Network(nn.Module):
     def take_folded(self, weights: Mapping[str, Tensor]) -> None:
         """Take the weights of a `folded` network, its norms for affine maps of the features that can learn on.
 
-        What the weights do not know, as of a layer that this network has besides, stays as it is. Raises ValueError if
-        they know what this network does not have.
+        What the weights do not know, as of a layer that this network has besides, stays as it is, and so does a last
+        layer (``found_head``) for the channels of another head. Raises ValueError if they know what this network does
+        not have.
         """
         names, mine, used = {module: name for name, module in self.named_modules()}, self.state_dict(), set()
         for convs, conv, norms, norm in _pairs(self):
@@ -95,7 +96,7 @@ class Network(nn.Module):
         for name, value in weights.items():
             if name in mine and mine[name].shape == value.shape:
                 mine[name].copy_(value)
-            elif name not in used:
+            elif name not in used and not name.startswith("found_head."):
                 raise ValueError(name)
 
 

@@ -67,7 +67,8 @@ def state_from(recipe: Recipe, weights: str, device: torch.device) -> TrainingSt
     Parameters
     ----------
     weights
-        Packaged weights, or a deploy file of ours, of the recipe's network or one that it has all layers of.
+        Packaged weights, or a deploy file of ours, of the recipe's network or one that it has all layers of; of another
+        head all but the last layer is taken.
 
     Raises
     ------

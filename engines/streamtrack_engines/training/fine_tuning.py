@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from streamtrack.config import PluginConfig
 from streamtrack.errors import ConfigError
 from streamtrack.output import check_output, output_file
 from streamtrack_engines.backends.deploy_file import read_deploy_file
+from streamtrack_engines.backends.metadata import COUNT
 from streamtrack_engines.export import ExportSettings, export
-from streamtrack_engines.parts import make_data
-from streamtrack_engines.training.held_out import HeldOut, draw_hits, score_held_out, write_held_out
+from streamtrack_engines.parts import make_data, make_head
+from streamtrack_engines.training.held_out import HeldOut, count_error, draw_hits, score_held_out, write_held_out
 from streamtrack_engines.training.recipe import Recipe, recipe_of
 from streamtrack_engines.training_data.own import OwnImages
 
@@ -35,6 +37,8 @@ _FIXED: Mapping[str, Any] = {
     "detection_only_fraction": 0.0,
     "average_decay": 0.995,
 }
+_CELLS: Mapping[str, Any] = {"crop_px": 192, "learning_rate": 1e-3}
+"""For networks of particles of 6 to 48 px, which see them as they are."""
 _SMALL: Mapping[str, Mapping[str, Any]] = {
     "calibration": {"n_frames": 60, "frame_px": 256},
     "evaluation": {"n_crops": 8, "crop_px": 256, "every_minutes": 2.5},
@@ -57,19 +61,31 @@ def recipe_for(data: Mapping[str, Any], weights: str, minutes: float | None) -> 
         The images cannot be learnt from, or the weights be learnt on from.
     """
     network, head = network_and_head(weights)
-    if head["kind"] not in ("presence", "disc"):
+    data = {key: value for key, value in data.items() if value is not None}
+    if head["kind"] in ("cells", "density"):
+        data, fixed = _of_cells(data, head, weights), {**_FIXED, **_CELLS}
+    elif head["kind"] in ("presence", "disc"):
+        if "spot_size" not in data and (size := spot_size_of(data)) is not None:
+            data["spot_size"] = size
+        fixed = dict(_FIXED)
+    else:
         raise ConfigError(
-            f"weights {weights} find what simulated spots do not teach (head {head['kind']!r}): begin with --from "
+            f"weights {weights} find what no simulation teaches (head {head['kind']!r}): begin with --from "
             f"{DEFAULT_WEIGHTS}, with --spot-size for large particles"
         )
-    data = {key: value for key, value in data.items() if value is not None}
-    if "spot_size" not in data and (size := spot_size_of(data)) is not None:
-        data["spot_size"] = size
     parts = {"network": network, "head": head, "data": data, **_SMALL}
     teacher = {"teacher": weights} if head["kind"] == "presence" else {}  # of what it knows it is to forget nothing
-    table = {"weights": weights, **teacher, "minutes": minutes or MINUTES, **_FIXED, **parts}
+    table = {"weights": weights, **teacher, "minutes": minutes or MINUTES, **fixed, **parts}
     recipe_of(table, "the recipe")
     return table
+
+
+def _of_cells(data: dict[str, Any], head: Mapping[str, Any], weights: str) -> dict[str, Any]:
+    """Return the table of images of cells, mixed with simulated ones; raises ConfigError."""
+    if "spot_size" in data:
+        raise ConfigError(f"weights {weights} know particles of 6 to 48 px as they are: leave out --spot-size")
+    beyond_px = make_head(PluginConfig(**head)).beyond_px
+    return data | {"simulated": {"kind": "cells"}} | ({"beyond_px": beyond_px} if beyond_px else {})
 
 
 def network_and_head(weights: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -91,8 +107,6 @@ def spot_size_of(data: Mapping[str, Any]) -> float | None:
 
 def own_images(table: Mapping[str, Any]) -> OwnImages:
     """Return the training data of a table ``[data]`` of one's own images; raises StreamtrackError."""
-    from streamtrack.config import PluginConfig
-
     data = make_data(PluginConfig(**table))
     assert isinstance(data, OwnImages)
     return data
@@ -134,14 +148,18 @@ def _value(value: Any) -> str:
 def finish(recipe: Recipe, checkpoint: Path, console: Console) -> HeldOut | None:
     """Write the weights of a finished training, and how good they are on the images that were held out.
 
-    Returns None where the training was not of one's own images. Raises StreamtrackError.
+    Returns None where the training was not of one's own images, or particles are counted. Raises StreamtrackError.
     """
     data = make_data(recipe.data)
     if not isinstance(data, OwnImages):
         return None
     folder = checkpoint.parent
     weights = folder / WEIGHTS
-    export(checkpoint, weights, ExportSettings())
+    metadata = export(checkpoint, weights, ExportSettings())
+    if COUNT in metadata.columns:
+        for line in said_of_counts(count_error(str(weights), data), data, weights):
+            console.print(line, soft_wrap=True, markup=False, highlight=False)
+        return None
     console.print("looking for the particles of the images held out")
     before = None if recipe.weights is None else score_held_out(recipe.weights, data)
     after = score_held_out(str(weights), data)
@@ -168,6 +186,19 @@ def said(outcome: HeldOut, data: OwnImages, recipe: Recipe, weights: Path) -> li
         cure = "more minutes, or more marked images, help"
         lines.append(f"Training made it worse: keep the old weights, {recipe.weights}; {cure}")
         return lines
-    lines.append(f"streamtrack track MOVIE --weights {weights}")
-    lines.append(f"{weights.name} carries a part of your images, 128 x 128 px, on which back ends are tried")
-    return lines
+    return [*lines, *_ending("", weights)]
+
+
+def said_of_counts(error: float, data: OwnImages, weights: Path) -> list[str]:
+    """Return what is to be said of a training to count that is over; ``error`` is `count_error`."""
+    held_out = data.parts()[1]
+    frames = f"{len(held_out.frames)} frame{'s' * (len(held_out.frames) != 1)} that it did not learn from"
+    how_good = f"{held_out.n_points} particles in {frames}: on average a count is off by {error:.1%}"
+    return [how_good, *_ending(" --engine density", weights)]
+
+
+def _ending(engine: str, weights: Path) -> list[str]:
+    return [
+        f"streamtrack track MOVIE{engine} --weights {weights}",
+        f"{weights.name} carries a part of your images, 128 x 128 px, on which back ends are tried",
+    ]

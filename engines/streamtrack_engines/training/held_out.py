@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from streamtrack.metrics.detection import Score, match
 from streamtrack.output import output_file
 from streamtrack.sinks.contrast import stretch
+from streamtrack_engines.backends.metadata import COUNT
+from streamtrack_engines.density_engine import DensityEngine
 from streamtrack_engines.engine import GraphEngine
 from streamtrack_engines.training_data.images import MarkedImage
 from streamtrack_engines.training_data.own import OwnImages
@@ -92,6 +95,21 @@ def score_held_out(weights: str, data: OwnImages) -> Scored:
         scores.append(_frame_score(image, frame, places, gate_px / binning))
     engine.close()
     return Scored(scores, gate_px)
+
+
+def count_error(weights: str, data: OwnImages) -> float:
+    """Return the mean of |counted - marked| / marked over the frames held out that have marks."""
+    errors = []
+    with closing(DensityEngine(weights=weights, backend="onnxruntime")) as engine:
+        for image, frame in data.parts()[1].frames:
+            engine.prepare(image.frames[frame].shape, image.frames[frame].dtype.name)
+            n_marked = len(image.marked[frame].points)
+            for index in range(frame - engine.frames_before, frame + 1):
+                if index in image.frames:
+                    counted = engine.detect(image.frames[index], denoise=False)[0].frame_values[COUNT.name]
+            if n_marked:
+                errors.append(abs(counted - n_marked) / n_marked)
+    return float(np.mean(errors))
 
 
 def _frame_score(image: MarkedImage, frame: int, found: Places, gate_px: float) -> FrameScore:

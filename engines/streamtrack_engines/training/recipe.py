@@ -95,10 +95,22 @@ def recipe_of(table: Mapping[str, Any], where: str) -> Recipe:
         # What is learnt from is also made: mistakes that a signature does not see shall show now.
         made = registry.build(group, config).settings if name == "data" else registry.check_settings(group, config)
         parts[name] = PluginConfig(kind=config.kind, **made)
+    _check_beyond(parts["head"], parts["data"], where)
     if recipe.teacher and recipe.head.kind != "presence":
         raise ConfigError(f"{where}: teacher = {recipe.teacher!r}: only the head 'presence' can learn from another")
     _check_sizes(recipe, where)
     return recipe.model_copy(update=parts)
+
+
+def _check_beyond(head: PluginConfig, data: PluginConfig, where: str) -> None:
+    """Raise ConfigError where the head has to know particles of which the training data do not tell."""
+    needed: float = registry.build("heads", head).instance.beyond_px
+    if needed > data.settings.get("beyond_px", 0.0):
+        cure = "only 'cells', 'clicks' and 'folder' can" if "beyond_px" not in data.settings else "set it in [data]"
+        raise ConfigError(
+            f"{where}: the head {head.kind!r} has to know particles {needed:g} px beyond a crop, beyond_px = "
+            f"{needed:g} of the training data: {cure}"
+        )
 
 
 def _check_sizes(recipe: Recipe, where: str) -> None:

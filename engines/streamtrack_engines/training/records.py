@@ -16,6 +16,12 @@ NAMES = ("losses.csv", "evaluations.csv", "curves.png")
 Rows = Sequence[Mapping[str, float]]
 
 _CLOCKS = ("step", "elapsed_s")
+_MEASURES = (
+    ("f1", "Held-out F1 at 5 px", (0, 1)),
+    ("rmse", "Held-out RMSE (px)", None),
+    ("count_error", "Held-out error of the count", None),
+)
+"""Of the evaluations: how their columns begin, title and limits of their curves."""
 
 
 def write_records(folder: Path, losses: Rows, evaluations: Rows) -> None:
@@ -44,17 +50,21 @@ def _publish(unfinished: Path, path: Path) -> None:
 
 
 def draw_curves(losses: Rows, evaluations: Rows) -> Figure:
-    """Return a figure of the loss terms and of the held-out F1 and RMSE over the steps."""
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    loss_axes, f1_axes, rmse_axes = figure.subplots(1, 3)
-    loss_axes.set(title="Loss terms (unweighted)", yscale="symlog")
-    f1_axes.set(title="Held-out F1 at 5 px", ylim=(0, 1))
-    rmse_axes.set(title="Held-out RMSE (px)")
-    _draw(loss_axes, losses, [name for name in (losses[0] if losses else ()) if name not in _CLOCKS])
+    """Return a figure of the loss terms and of what the evaluations measured over the steps."""
     columns = list(evaluations[0]) if evaluations else []
-    _draw(f1_axes, evaluations, [name for name in columns if name.startswith("f1")])
-    _draw(rmse_axes, evaluations, [name for name in columns if name.startswith("rmse")])
+    shown = [(title, limits, names) for prefix, title, limits in _MEASURES if (names := _of(prefix, columns))]
+    figure = Figure(figsize=(4 + 4 * len(shown), 3.6), layout="constrained")
+    loss_axes, *others = figure.subplots(1, 1 + len(shown), squeeze=False)[0]
+    loss_axes.set(title="Loss terms (unweighted)", yscale="symlog")
+    _draw(loss_axes, losses, [name for name in (losses[0] if losses else ()) if name not in _CLOCKS])
+    for axes, (title, limits, names) in zip(others, shown, strict=True):
+        axes.set(title=title, ylim=limits)
+        _draw(axes, evaluations, names)
     return figure
+
+
+def _of(prefix: str, columns: Sequence[str]) -> list[str]:
+    return [name for name in columns if name.startswith(prefix)]
 
 
 def _draw(axes: Axes, rows: Rows, columns: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from streamtrack.errors import ConfigError
 from streamtrack.simulation.cells import CellRanges, draw_cells
 from streamtrack_engines.training_data.truth import Truth
 
+_STEP_PX = 4  # of the scene's coarse parts
 _EXAMPLE_DIAMETER_PX = 12.0  # some fit into the smallest frame
 
 
@@ -23,16 +25,21 @@ class Cells(CellRanges):
     ----------
     held_out_diameter_px
         Diameters of the cells on which the training is evaluated.
+    beyond_px
+        How far beyond a crop cells are told of, px: a head that counts needs three times its ``spread_px``.
     """
 
     held_out_diameter_px: tuple[float, ...] = (8.0, 16.0, 28.0, 44.0)
+    beyond_px: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse ranges that nothing can be drawn from."""
         for each in fields(self):
             value = getattr(self, each.name)
             numbers = value if isinstance(value, tuple) else (value,)
-            if each.name.endswith("_fraction"):
+            if each.name == "beyond_px":
+                reason = None if value >= 0 else "it must be 0 or more"
+            elif each.name.endswith("_fraction"):
                 reason = None if 0 <= value <= 1 else "a share lies between 0 and 1"
             elif min(numbers) <= 0:
                 reason = "all numbers must be above 0"
@@ -42,10 +49,12 @@ class Cells(CellRanges):
                 raise ConfigError(f"training data 'cells': {each.name} = {value}: {reason}")
 
     def batch(self, rng: np.random.Generator, n: int, size_px: int, n_before: int) -> Truth:
-        """Return ``n`` crops, each of a scene of its own that stands still."""
-        scenes = [draw_cells(rng, size_px, self) for _ in range(n)]
-        noisy = np.stack([[scene.expose(rng) for _ in range(n_before + 1)] for scene in scenes])
-        cells = np.concatenate([scene.cells for scene in scenes]).astype(np.float32)
+        """Return ``n`` crops, each of a scene of its own that stands still and ends `beyond_px` outside of it."""
+        margin = _STEP_PX * ceil(self.beyond_px / _STEP_PX)
+        scenes = [draw_cells(rng, size_px + 2 * margin, self) for _ in range(n)]
+        shown = slice(margin, margin + size_px)
+        noisy = np.stack([[scene.expose(rng)[shown, shown] for _ in range(n_before + 1)] for scene in scenes])
+        cells = np.concatenate([scene.cells - (margin, margin, 0) for scene in scenes]).astype(np.float32)
         crop = np.repeat(np.arange(n, dtype=np.float32), [len(scene.cells) for scene in scenes])
         return Truth(noisy, np.column_stack((crop, cells[:, :2])), known={"radius_px": cells[:, 2]})
 

@@ -1,6 +1,6 @@
 """Crops of one's own images, in which the particles are marked, mixed with simulated ones."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import exp, log
@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from streamtrack import registry
+from streamtrack.config import PluginConfig
 from streamtrack.errors import ConfigError
-from streamtrack.settings import Positive, checks_settings
+from streamtrack.settings import NotNegative, Positive, checks_settings
 from streamtrack_engines.levels import SpotSize, binning_for
-from streamtrack_engines.training_data.crops import Crops
 from streamtrack_engines.training_data.images import MarkedImage, Reading
 from streamtrack_engines.training_data.own_crops import Window, cut
 from streamtrack_engines.training_data.plausible import check_plausible
 from streamtrack_engines.training_data.reading import Stamp, read_clicks, read_folder, stamp_of
-from streamtrack_engines.training_data.truth import Truth, joined, turned
+from streamtrack_engines.training_data.truth import OWN, TrainingData, Truth, joined, turned
 
 LEAST_FRAMES = 5
 """Marked frames of a single movie: the last fifth of them is held out."""
@@ -52,20 +53,75 @@ class Marks:
         return len({image.name for image, _ in self.frames})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OwnImages:
-    """What `ImageFolder` and `Clicks` have in common; both are frozen dataclasses with these settings."""
+    """Crops of one's own images, mixed with simulated ones: what all kinds of them have in common.
+
+    Parameters
+    ----------
+    spot_size
+        Full width at half maximum of the spots in px. From 7 px on images are binned, as the engine does it.
+    pixel_size_um
+        How large a pixel is, for positions in µm.
+    held_out_share
+        Share of the images, drawn at random, that is never learnt from; of a single movie, of its last marked frames.
+    seed
+        Draws them.
+    empty_frames
+        Frames without any mark hold no particle, and are learnt from as such; otherwise nobody looked there.
+    simulated_fraction
+        Share of the batches that are simulated, so that the network does not forget what it knows.
+    simulated
+        What these are: ``kind`` of the training data, by default ``crops``, and its settings.
+    source
+        Settings of the images' source: ``{ channel = 0 }``.
+    most_scaled, most_brightened
+        Crops are made so many times larger or brighter at most, or smaller or darker.
+    beyond_px
+        How far beyond a crop marks are told of, simulated ones too: a head that counts needs three times its
+        ``spread_px``.
+    """
 
     path: Path
-    spot_size: float | None
-    pixel_size_um: float | None
-    held_out_share: float
-    seed: int
-    empty_frames: bool
-    simulated_fraction: float
-    simulated: Mapping[str, Any] | None
-    source: Mapping[str, Any] | None
-    most_scaled: float
-    most_brightened: float
+    spot_size: SpotSize | None = None
+    pixel_size_um: Positive | None = None
+    held_out_share: Part = 0.2
+    seed: Annotated[int, Field(ge=0)] = 0
+    empty_frames: bool = False
+    simulated_fraction: Mixed = 0.5
+    simulated: dict[str, Any] | None = None
+    source: dict[str, Any] | None = None
+    most_scaled: Annotated[float, Field(ge=1, le=2)] = 1.15
+    most_brightened: Annotated[float, Field(ge=1, le=10)] = 1.5
+    beyond_px: NotNegative = 0.0
+    files: Stamp = field(init=False, repr=False, compare=False)
+    simulation: TrainingData = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Read everything, so that mistakes show at once."""
+        object.__setattr__(self, "files", self._stamp())
+        object.__setattr__(self, "simulation", self._simulation())
+        learnt, held_out = self.parts()
+        if not learnt.n_points or not held_out.n_points:
+            raise ConfigError(f"{self.path}: no point in what is {'held out' if learnt.n_points else 'learnt from'}")
+
+    def _stamp(self) -> Stamp:
+        return stamp_of(self.path)
+
+    def _simulation(self) -> TrainingData:
+        """Return the training data of the simulated crops; raises ConfigError."""
+        table = {"kind": "crops"} | (self.simulated or {})
+        if table["kind"] == "crops":
+            table.setdefault("held_out_snr", _HELD_OUT_SNR)
+        elif self.beyond_px:
+            table.setdefault("beyond_px", self.beyond_px)
+        if table["kind"] == "crops" and self.beyond_px and self.simulated_fraction > 0:
+            raise ConfigError(
+                f"{self.path}: beyond_px = {self.beyond_px:g}, but simulated 'crops' tell of no particle beyond them: "
+                'take simulated = { kind = "cells" } or simulated_fraction = 0'
+            )
+        data: TrainingData = registry.build("training_data", PluginConfig(**table)).instance
+        return data
 
     @property
     def binning(self) -> int:
@@ -82,20 +138,9 @@ class OwnImages:
         """How images are read."""
         return Reading(tuple(sorted((self.source or {}).items())), self.spot_size, self.empty_frames)
 
-    @property
-    def _crops(self) -> Crops:
-        return Crops(**(self.simulated or {}))
-
     def read(self) -> Sequence[MarkedImage]:
         """Return all images with their marks; raises StreamtrackError."""
         raise NotImplementedError
-
-    def check(self) -> None:
-        """Raise StreamtrackError where nothing can be learnt from the images."""
-        _ = self._crops
-        learnt, held_out = self.parts()
-        if not learnt.n_points or not held_out.n_points:
-            raise ConfigError(f"{self.path}: no point in what is {'held out' if learnt.n_points else 'learnt from'}")
 
     def parts(self) -> tuple[Marks, Marks]:
         """Return what is learnt from and what is held out: whole images, or the last frames of a single movie."""
@@ -126,17 +171,16 @@ class OwnImages:
     def batch(self, rng: np.random.Generator, n: int, size_px: int, n_before: int) -> Truth:
         """Return ``n`` crops: all simulated, or all of one's own images, those held out left out."""
         if rng.random() < self.simulated_fraction:
-            return self._crops.batch(rng, n, size_px, n_before)
+            return self.simulation.batch(rng, n, size_px, n_before)
         return joined([self._crop(rng, self.parts()[0], size_px, n_before) for _ in range(n)])
 
     def held_out(self, seed: int, n: int, size_px: int, n_before: int) -> Iterator[tuple[str, Truth]]:
         """Yield crops of the images held out, and simulated ones, where some are learnt from."""
         rng = np.random.default_rng(seed)
         marks = self.parts()[1]
-        yield "own", joined([self._crop(rng, marks, size_px, n_before, changed=False) for _ in range(n)])
+        yield OWN, joined([self._crop(rng, marks, size_px, n_before, changed=False) for _ in range(n)])
         if self.simulated_fraction > 0:
-            simulated = replace(self._crops, held_out_snr=_HELD_OUT_SNR)
-            yield from simulated.held_out(seed, n, size_px, n_before)
+            yield from self.simulation.held_out(seed, n, size_px, n_before)
 
     def example(self, n_frames: int, height: int, width: int) -> NDArray[np.float32]:
         """Return the part of an image with the most marks, its levels from 0 to 250."""
@@ -164,7 +208,8 @@ class OwnImages:
             top, left = np.rint(points[rng.integers(len(points))] - rng.uniform(0, side, 2)).astype(int).tolist()
         else:
             top, left = (int(rng.integers(min(0, size - side), max(1, size - side + 1))) for size in (height, width))
-        crop = cut(rng, image, Window(frame, top, left, side).inside(image), n_before).scaled(size_px)
+        window = Window(frame, top, left, side).inside(image)
+        crop = cut(rng, image, window, n_before, beyond_px=self.beyond_px / factor).scaled(size_px)
         truth = Truth(crop.noisy, crop.points, known={"radius_px": crop.radius_px})
         if not changed:
             return truth
@@ -173,7 +218,7 @@ class OwnImages:
 
 
 @checks_settings
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFolder(OwnImages):
     """Images in a folder, each with a table of points or a label mask beside it, mixed with simulated crops.
 
@@ -185,43 +230,7 @@ class ImageFolder(OwnImages):
     ----------
     path
         The folder, or one that holds ``images`` beside ``points`` or ``masks``.
-    spot_size
-        Full width at half maximum of the spots in px. From 7 px on images are binned, as the engine does it.
-    pixel_size_um
-        How large a pixel is, for positions in µm.
-    held_out_share
-        Share of the images, drawn at random, that is never learnt from; of a single movie, of its last marked frames.
-    seed
-        Draws them.
-    empty_frames
-        Frames without any mark hold no particle, and are learnt from as such; otherwise nobody looked there.
-    simulated_fraction
-        Share of the batches that are simulated, so that the network does not forget what it knows.
-    simulated
-        Settings of the training data ``crops`` for these.
-    source
-        Settings of the images' source: ``{ channel = 0 }``.
-    most_scaled, most_brightened
-        Crops are made so many times larger or brighter at most, or smaller or darker.
     """
-
-    path: Path
-    spot_size: SpotSize | None = None
-    pixel_size_um: Positive | None = None
-    held_out_share: Part = 0.2
-    seed: Annotated[int, Field(ge=0)] = 0
-    empty_frames: bool = False
-    simulated_fraction: Mixed = 0.5
-    simulated: dict[str, Any] | None = None
-    source: dict[str, Any] | None = None
-    most_scaled: Annotated[float, Field(ge=1, le=2)] = 1.15
-    most_brightened: Annotated[float, Field(ge=1, le=10)] = 1.5
-    files: Stamp = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Read everything, so that mistakes show at once."""
-        object.__setattr__(self, "files", stamp_of(self.path))
-        self.check()
 
     def read(self) -> Sequence[MarkedImage]:
         """Return all images with their marks."""
@@ -229,11 +238,11 @@ class ImageFolder(OwnImages):
 
 
 @checks_settings
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Clicks(OwnImages):
     """Points that somebody set in one movie, as napari saves them, mixed with simulated crops.
 
-    All particles of a frame with points must be marked. The last marked frames are held out.
+    All particles of a frame with points must be marked. The last marked frames are held out, whatever the ``seed``.
 
     Parameters
     ----------
@@ -241,44 +250,12 @@ class Clicks(OwnImages):
         The movie.
     points
         The table: napari's points (``index, axis-0, axis-1, axis-2``), or any that the kind ``folder`` takes.
-    spot_size
-        Full width at half maximum of the spots in px. From 7 px on images are binned, as the engine does it.
-    pixel_size_um
-        How large a pixel is, for positions in µm.
-    held_out_share
-        Share of the marked frames, the last ones, that is never learnt from.
-    seed
-        Not used here: frames held out are the last.
-    empty_frames
-        Frames without any mark hold no particle, and are learnt from as such; otherwise nobody looked there.
-    simulated_fraction
-        Share of the batches that are simulated, so that the network does not forget what it knows.
-    simulated
-        Settings of the training data ``crops`` for these.
-    source
-        Settings of the movie's source: ``{ channel = 0 }``.
-    most_scaled, most_brightened
-        Crops are made so many times larger or brighter at most, or smaller or darker.
     """
 
-    path: Path
     points: Path
-    spot_size: SpotSize | None = None
-    pixel_size_um: Positive | None = None
-    held_out_share: Part = 0.2
-    seed: Annotated[int, Field(ge=0)] = 0
-    empty_frames: bool = False
-    simulated_fraction: Mixed = 0.5
-    simulated: dict[str, Any] | None = None
-    source: dict[str, Any] | None = None
-    most_scaled: Annotated[float, Field(ge=1, le=2)] = 1.15
-    most_brightened: Annotated[float, Field(ge=1, le=10)] = 1.5
-    files: Stamp = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        """Read everything, so that mistakes show at once."""
-        object.__setattr__(self, "files", (*stamp_of(self.path), *stamp_of(self.points)))
-        self.check()
+    def _stamp(self) -> Stamp:
+        return *stamp_of(self.path), *stamp_of(self.points)
 
     def read(self) -> Sequence[MarkedImage]:
         """Return the movie with its marks."""

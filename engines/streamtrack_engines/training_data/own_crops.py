@@ -53,11 +53,18 @@ class OwnCrop:
 
 
 def cut(
-    rng: np.random.Generator, image: MarkedImage, window: Window, n_before: int, *, always_known: bool = False
+    rng: np.random.Generator,
+    image: MarkedImage,
+    window: Window,
+    n_before: int,
+    *,
+    always_known: bool = False,
+    beyond_px: float = 0.0,
 ) -> OwnCrop:
     """Return what a window shows of its frame and those before; one that is not known is all zeros.
 
-    If ``always_known``, the frame itself stands for it, a little elsewhere and with more noise.
+    If ``always_known``, the frame itself stands for it, a little elsewhere and with more noise. Points are told of that
+    are `beyond_px` outside, 2 px at least.
     """
     marked = image.marked[window.frame]
     shape = image.frames[window.frame].shape
@@ -68,7 +75,7 @@ def cut(
     for before in range(1, n_before + 1):
         if window.frame - before in image.frames:
             noisy[-1 - before] = _seen(image.frames[window.frame - before], window)
-    points, which = _mirrored(marked.points, window, shape)
+    points, which = _mirrored(marked.points, window, shape, max(beyond_px, _MARGIN_PX))
     columns = np.column_stack([np.zeros(len(points), np.float32), points]).astype(np.float32)
     return OwnCrop(noisy[None], columns, marked.radius_px[which])
 
@@ -87,8 +94,13 @@ def _mirror(places: NDArray[np.intp], size: int) -> NDArray[np.intp]:
     return np.where(within < size, within, 2 * size - 1 - within)
 
 
-def _mirrored(points: Image, window: Window, shape: tuple[int, ...]) -> tuple[Image, NDArray[np.intp]]:
-    """Return the points in a window, and their mirror images, from its first pixel, and which points these are."""
+def _mirrored(
+    points: Image, window: Window, shape: tuple[int, ...], margin_px: float
+) -> tuple[Image, NDArray[np.intp]]:
+    """Return the points in a window or near it, from its first pixel, and which these are; mirrored as the image is.
+
+    Where the window ends with the image there is nothing near it.
+    """
     found, which = [np.empty((0, 2), np.float32)], [np.empty(0, np.intp)]
     starts = (window.top, window.left)
     tiles = [
@@ -101,7 +113,7 @@ def _mirrored(points: Image, window: Window, shape: tuple[int, ...]) -> tuple[Im
                 size = shape[axis]
                 placed[:, axis] = tile * size + (points[:, axis] if tile % 2 == 0 else size - 1 - points[:, axis])
             placed -= np.array(starts, np.float32)
-            near = ((placed >= -_MARGIN_PX) & (placed <= window.side - 1 + _MARGIN_PX)).all(1)
+            near = ((placed >= -margin_px) & (placed <= window.side - 1 + margin_px)).all(1)
             found.append(placed[near])
             which.append(np.flatnonzero(near))
     return np.concatenate(found), np.concatenate(which)

@@ -7,6 +7,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+OWN = "own"
+"""Name of the part of what is held out that is of somebody's own images."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
@@ -17,7 +20,8 @@ class Truth:
     noisy
         Shape (B, T, S, S), float32 counts: T frames in a row, the current one last. One not known is all zeros.
     points
-        Shape (M, 3), float32: crop, y, x of the particles, px, up to 2 px outside the crop.
+        Shape (M, 3), float32: crop, y, x of the particles, px, up to 2 px outside the crop, or as far as a
+        setting ``beyond_px`` of the data says.
     signal
         Shape (B, S, S), float32 counts: the particles of the last frame alone, without noise; None where nobody knows.
     known

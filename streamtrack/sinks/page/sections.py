@@ -12,7 +12,7 @@ from streamtrack.sinks.page.charts import Series, chart
 from streamtrack.sinks.page.gathered import SCORE_EDGES, Gathered, Moment
 from streamtrack.sinks.page.motion import Fit, Msd, confirmed, displacements, fitted, mean_square_displacement
 from streamtrack.sinks.page.pictures import circles, lines, movie, still
-from streamtrack.types import SourceInfo
+from streamtrack.types import DENOISED, SourceInfo
 
 _MOST_BARS = 40
 _EDGES_MS = np.geomspace(1e-3, 1e5, 81)
@@ -62,9 +62,10 @@ def _pictures(summary: Summary, points: PointSample, since: str) -> Iterator[str
         yield _figure(f"Frame {index}", f"{len(found):,} detections", picture)
         if shown.denoised is not None:
             low, high = stretch(shown.frame.pixels)
-            span = (high - low) / 2  # or traces of noise would shine
-            picture = still(shown.denoised, "", um, f"frame {index}, denoised", least_span=span)
-            yield _figure("Denoised", f"frame {index}", picture)
+            kind = summary.source.image
+            span = (high - low) / 2 if kind == DENOISED else 0.0  # or traces of noise would shine
+            picture = still(shown.denoised, "", um, f"frame {index}, {kind}", least_span=span)
+            yield _figure(kind.capitalize(), f"frame {index}", picture)
     if summary.projection is not None:
         tracks = _by_track(points)
         picture = still(summary.projection, lines(tracks), um, "maximum projection with tracks", dim=1.5)

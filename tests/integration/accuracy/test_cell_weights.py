@@ -5,7 +5,8 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from benchmarks.detection.nuclei import GATE_PX, OURS, found_in, read
+from benchmarks.detection.nuclei import GATE_PX, OURS, found_in
+from benchmarks.detection.nuclei_images import read
 from benchmarks.detection.scoring import score_frames
 from streamtrack.metrics.detection import match
 from streamtrack.simulation.cells import CellRanges, draw_cells

@@ -45,6 +45,10 @@ def test_packaged_weights_build(rtx, name, size):
     assert time.monotonic() - started < 120
 
 
+CONVOLUTIONS = {"denodet": 29, "denodet-local": 31, "unet": 19, "unet-disc": 20}
+CONVOLUTIONS |= dict.fromkeys(("cells", "cells-simulated", "density"), 18)
+
+
 @pytest.mark.parametrize("name", packaged_weights())
 def test_what_the_parser_makes_of_packaged_weights(rtx, name):
     log = Log(rtx)
@@ -63,12 +67,7 @@ def test_what_the_parser_makes_of_packaged_weights(rtx, name):
     ][: 1 if file.metadata.image is None else 2]
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     kinds = Counter(layer.type.name for layer in layers)
-    assert (
-        kinds["CONVOLUTION"]
-        == {"denodet": 29, "denodet-local": 31, "unet": 19, "unet-disc": 20, "cells": 18, "cells-simulated": 18}[
-            name.removesuffix(".half")
-        ]
-    )
+    assert kinds["CONVOLUTION"] == CONVOLUTIONS[name.removesuffix(".half")]
     assert not kinds.keys() & {"PLUGIN", "PLUGIN_V2", "PLUGIN_V3", "NON_ZERO", "NMS", "LOOP_OUTPUT", "CONDITION"}
     assert not kinds["NORMALIZATION"]  # batch norm is in the convolutions
     precisions = {layer.get_output(0).dtype for layer in layers if layer.type.name == "CONVOLUTION"}

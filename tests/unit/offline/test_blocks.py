@@ -81,7 +81,7 @@ def test_every_frame_comes_once_in_order_and_few_blocks_are_under_way():
 
 def test_the_engine_knows_what_was_found():
     source = source_of(cut(JOB, range(4), 2, 0), lambda job: Done(block_of(job)))
-    engine = BlockEngine(Declared((), (), 0, {}), {"kind": "none"}, source, 2)
+    engine = BlockEngine(Declared((), (), "denoised", 0, {}), {"kind": "none"}, source, 2)
     found = [engine.see(frame, denoise=False).detections for frame in source.frames()]
     assert [len(each) for each in found] == [0, 1, 2, 3]
     assert found[3].y.tolist() == found[3].extra["width"].tolist() == [3, 3, 3]

@@ -1,14 +1,19 @@
 import tomllib
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from rich.console import Console
 
 from streamtrack.errors import ConfigError
+from streamtrack_engines.backends.deploy_file import read_deploy_file
+from streamtrack_engines.training import fine_tuning
 from streamtrack_engines.training.fine_tuning import as_toml, recipe_for, spot_size_of, write_recipe
-from streamtrack_engines.training.recipe import read_recipe
+from streamtrack_engines.training.recipe import read_recipe, recipe_of
+from streamtrack_engines.weights import read_weights
 
 
 @pytest.fixture
@@ -57,3 +62,26 @@ def test_paths_in_a_recipe_are_from_its_folder(folder):
     recipe = folder / "recipe.toml"
     recipe.write_text('steps = 1\n[data]\nkind = "folder"\npath = "."\n', encoding="utf-8")
     assert Path(read_recipe(recipe).data.settings["path"]) == folder
+
+
+def test_images_of_cells_are_mixed_with_simulated_ones(folder):
+    table = recipe_for({"kind": "folder", "path": folder}, "cells", None)
+    assert (table["head"]["kind"], table["data"]["simulated"]) == ("cells", {"kind": "cells"})
+    assert "spot_size" not in table["data"]
+    assert recipe_for({"kind": "folder", "path": folder}, "density", None)["data"]["beyond_px"] == 30
+    with pytest.raises(ConfigError, match="weights cells know particles of 6 to 48 px as they are"):
+        recipe_for({"kind": "folder", "path": folder, "spot_size": 20.0}, "cells", None)
+
+
+def test_a_training_to_count_ends_with_how_far_counts_are_off(folder, monkeypatch):
+    def export_shipped(checkpoint, out, settings):
+        out.write_bytes(read_weights("density"))
+        return read_deploy_file("density").metadata
+
+    monkeypatch.setattr(fine_tuning, "export", export_shipped)
+    recipe = recipe_of(recipe_for({"kind": "folder", "path": folder}, "density", None), "the recipe")
+    text = StringIO()
+    assert fine_tuning.finish(recipe, folder / "checkpoint.pt", Console(file=text, width=500)) is None
+    how_good, command, _ = text.getvalue().splitlines()
+    assert "6 particles in 1 frame that it did not learn from: on average a count is off by" in how_good
+    assert command == f"streamtrack track MOVIE --engine density --weights {folder / 'weights.onnx'}"

@@ -51,6 +51,7 @@ def test_shipped_recipe_has_the_crops_of_the_shipped_weights():
         ("steps = 3\n[head]\npresence = 1", "'head.kind' is missing"),
         ("steps = 3\ncrop_px = 130", "crop_px = 130 is not valid: network 'denodet' takes multiples of 4"),
         ("steps = 3\nteacher = 'denodet'\n[head]\nkind = 'disc'", "only the head 'presence' can learn from another"),
+        ("steps = 3\n[head]\nkind = 'density'", "'density' has to know particles 30 px beyond a crop, beyond_px = 30"),
         ("steps = 3\ndevice = 'gpu'", "device = 'gpu' is not valid"),
         ("steps = 3\n[crops]\nsnr = [5, 1]", "'crops': snr = (5.0, 1.0): the second number must not be smaller"),
         ("steps = 3\n[crops]\nsnr = [0, 1]", "'crops': snr = (0.0, 1.0): all numbers must be above 0"),

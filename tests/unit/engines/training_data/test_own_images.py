@@ -263,3 +263,25 @@ def test_a_mask_of_another_size_is_refused(tmp_path):
         tifffile.imwrite(tmp_path / f"{name}_masks.tif", labels[::2, ::2])
     with pytest.raises(ConfigError, match=r"mask a_masks\.tif is of 32x32 px, its image a\.tif of 64x64 px"):
         _folder(tmp_path).read()
+
+
+def test_marks_beyond_a_crop_are_told_of_as_far_as_asked(images):
+    path, truth = images
+    data = _folder(path, simulated_fraction=0.0, most_scaled=1.0, most_brightened=1.0, beyond_px=20)
+    name, yx = data.parts()[0].frames[0][0].name, truth
+    image = data.parts()[0].frames[0][0]
+    crop = cut(np.random.default_rng(1), image, Window(0, 16, 32, 48), 0, beyond_px=20)
+    wanted = yx[name] - (16, 32)
+    wanted = wanted[((wanted >= -20) & (wanted <= 67)).all(1)]
+    np.testing.assert_allclose(crop.points[:, 1:], wanted, atol=1e-3)
+    few, many = (seeded(_folder(path, simulated_fraction=0.0, beyond_px=beyond), (1,), 6, 48, 0) for beyond in (0, 20))
+    np.testing.assert_array_equal(few.noisy, many.noisy)
+    assert len(many.points) > len(few.points)
+
+
+def test_simulated_crops_are_of_any_kind(images):
+    data = _folder(images[0], simulated_fraction=0.5, simulated={"kind": "cells", "diameter_px": [8, 8]}, beyond_px=12)
+    assert [name for name, _ in data.held_out(0, 1, 64, 0)] == ["own", "8px", "16px", "28px", "44px"]
+    assert data.simulation.beyond_px == 12
+    with pytest.raises(ConfigError, match="simulated 'crops' tell of no particle beyond them"):
+        _folder(images[0], beyond_px=12)
