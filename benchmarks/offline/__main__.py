@@ -17,6 +17,9 @@ With it *far*: a movie of 96 frames of 512x512, a chunk a frame, on a web server
 a process of its own, and the same one on the disk, in turn. The figure is the ratio within a pair: others may use the
 computer.
 
+*many*: 200 movies of 20 frames by a batch with one worker, beside a process that reads and searches the same frames and
+does nothing else: what a movie takes besides.
+
 *memory*: a movie of 100,000 frames of 256x256 through an engine that does next to nothing: how much more memory is
 resident than after the first 1,000 frames, while frames come and while the tables are made, for one run, and for a
 batch with one worker.
@@ -36,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.offline.far import far
+from benchmarks.offline.many import many
 from benchmarks.offline.memory import memory
 from benchmarks.offline.model import model
 from benchmarks.offline.movies import FULL, QUICK, far_away, pixels_of, simulated, store, truth_of
@@ -51,7 +55,7 @@ from streamtrack.report import versions
 def main() -> None:
     """Run the benchmark, print its figures and write its file."""
     parser = command_parser(__doc__, "two short movies, one pair, 2,000 frames for memory: under a minute")
-    names = ("scaling", "peer", "reading", "memory", "tables", "model")
+    names = ("scaling", "peer", "reading", "many", "memory", "tables", "model")
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="measure these only")
     arguments = parser.parse_args()
     size = QUICK if arguments.quick else FULL
@@ -60,7 +64,9 @@ def main() -> None:
         place, movies = Path(folder), simulated(size)
         pixels, truth = [pixels_of(movie) for movie in movies], [truth_of(movie) for movie in movies]
         paths, long = store(place, pixels)
-        (of_model := place / "of_model").mkdir()
+        of_model, of_many = place / "of_model", place / "of_many"
+        of_model.mkdir()
+        of_many.mkdir()
         parts: dict[str, Callable[[], dict[str, Any]]] = {
             "scaling": lambda: scaling(paths, long, place, size.pairs),
             "peer": lambda: peer(paths, truth, place),
@@ -68,6 +74,7 @@ def main() -> None:
                 **reading(pixels[0], place, size.pairs),
                 "far": far(far_away(size), place, size.pairs),
             },
+            "many": lambda: many(pixels[0], of_many, size.short_movies),
             "memory": lambda: memory(place, size.memory_frames),
             "model": lambda: model(paths[:1], pixels[0], of_model),
             "tables": lambda: tables(place, size.table_rows),

@@ -26,6 +26,8 @@ class Size:
         How often each measurement with one worker stands beside one with two.
     memory_frames
         Length of the movie through which memory is watched.
+    short_movies
+        How many movies of a few frames.
     table_rows
         Lengths of the tables that are made.
     far_frames, far_side_px
@@ -37,13 +39,14 @@ class Size:
     side_px: int
     pairs: int
     memory_frames: int
+    short_movies: int
     table_rows: tuple[int, ...]
     far_frames: int
     far_side_px: int
 
 
-FULL = Size(8, 96, 256, 5, 100_000, (1_000_000, 50_000_000), 96, 512)
-QUICK = Size(2, 16, 128, 1, 2_000, (250_000, 1_000_000), 16, 128)
+FULL = Size(8, 96, 256, 5, 100_000, 200, (1_000_000, 50_000_000), 96, 512)
+QUICK = Size(2, 16, 128, 1, 2_000, 4, (250_000, 1_000_000), 16, 128)
 
 
 def simulated(size: Size) -> list[Movie]:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from streamtrack import registry
 from streamtrack.actuators.guard import Guard
 from streamtrack.actuators.slm_calibration import SAME, SlmCalibration
-from streamtrack.calibration.slm import SlmFit, measure_slm
-from streamtrack.calibration.stage import StageFit, measure_stage
 from streamtrack.cli.helping import PlainCommand, PlainGroup
 from streamtrack.cli.running import EXIT_CODES
 from streamtrack.cli.saying import say, say_error
@@ -27,6 +25,10 @@ from streamtrack.interrupts import Stop
 from streamtrack.protocols import FrameSource, Microscope
 from streamtrack.types import Frame
 from streamtrack.waiting import joined_within, within
+
+if TYPE_CHECKING:
+    from streamtrack.calibration.slm import SlmFit
+    from streamtrack.calibration.stage import StageFit
 
 SETTLE_MS = 150.0
 """After a move, besides two exposures: until the stage is at rest, and the camera has handed over what it held."""
@@ -103,11 +105,13 @@ def _ready(config: Path, what: str, begins: str, after_stop: str) -> Iterator[tu
 
 def calibrate_slm(
     run: RunConfig, microscope: Microscope, stop: Stop, device: str | None = None
-) -> tuple[SlmFit, SlmCalibration]:
+) -> "tuple[SlmFit, SlmCalibration]":
     """Measure with the camera and within the limits of a run; the SLM is dark after that, whatever happens.
 
     Raises KeyboardInterrupt when asked to stop.
     """
+    from streamtrack.calibration.slm import measure_slm
+
     safety = run.safety
     if run.source is None:
         raise ConfigError("calibrate slm looks through the camera of the run: add its [source] table")
@@ -144,7 +148,7 @@ def calibrate_slm(
         )
 
 
-def slm_in_words(found: SlmFit) -> list[str]:
+def slm_in_words(found: "SlmFit") -> list[str]:
     """Return what was found."""
     x, y = found.slm_px
     mirrored = "mirrored" if found.is_mirrored else "not mirrored"
@@ -169,11 +173,13 @@ def _the_slm(slms: Sequence[str], device: str | None) -> str:
     return device
 
 
-def calibrate_stage(run: RunConfig, microscope: Microscope, stop: Stop) -> tuple[StageFit, tuple[int, int]]:
+def calibrate_stage(run: RunConfig, microscope: Microscope, stop: Stop) -> "tuple[StageFit, tuple[int, int]]":
     """Measure with the camera and within the limits of a run; return what was found, and the binning, x and y.
 
     Raises KeyboardInterrupt when asked to stop, after the stage was brought back.
     """
+    from streamtrack.calibration.stage import measure_stage
+
     safety = run.safety
     if run.source is None:
         raise ConfigError("calibrate stage looks through the camera of the run: add its [source] table")
@@ -193,7 +199,7 @@ def calibrate_stage(run: RunConfig, microscope: Microscope, stop: Stop) -> tuple
         return found, binning(microscope)
 
 
-def in_words(found: StageFit, binning: tuple[int, int]) -> list[str]:
+def in_words(found: "StageFit", binning: tuple[int, int]) -> list[str]:
     """Return what was found, and the line for the run's file."""
     matrix = found.um_per_px / binning
     rows = ", ".join(f"[{', '.join(map(_number(matrix), row))}]" for row in matrix)

@@ -13,7 +13,6 @@ from streamtrack.actuators.names import Names
 from streamtrack.cli.saying import say
 from streamtrack.config import PluginConfig, RunConfig, read_toml, validate
 from streamtrack.errors import ConfigError, MicroscopeError
-from streamtrack.parts import ReadyMade, build_parts
 from streamtrack.protocols import FrameSource, HasAutofocus, Microscope
 from streamtrack.triggers.python import functions_of
 from streamtrack.types import SourceInfo
@@ -95,6 +94,8 @@ def _microscope(run: RunConfig, opened: ExitStack) -> Microscope | None:
 
 def _build(run: RunConfig, microscope: Microscope | None) -> Any:
     """Build what the run would, but for a source that sets the camera; its settings are only read."""
+    from streamtrack.parts import ReadyMade, build_parts
+
     source: FrameSource | None = None
     if run.source is None or registry.needs_microscope("sources", run.source):
         if run.source is not None:

@@ -4,19 +4,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import typer
 
 from streamtrack.cli.saying import say_memory
 from streamtrack.errors import ConfigError
-from streamtrack.files import patiently, remove_tree
-from streamtrack.formats.geff import MEMBERS, write_geff
-from streamtrack.formats.napari import write_napari, write_napari_points, write_napari_tracks
-from streamtrack.formats.ptc_xml import write_ptc, write_simple_tracks
-from streamtrack.formats.tables import one_stream, read_tracks, write_csv, write_parquet
-from streamtrack.formats.text_exports import write_thunderstorm, write_trackmate_table
-from streamtrack.formats.trackmate import write_trackmate
-from streamtrack.metrics.ptc import fill_gaps
 from streamtrack.output import check_output, output_file, output_folder
 
 
@@ -35,34 +26,6 @@ class Format(StrEnum):
     CSV = "csv"
     PARQUET = "parquet"
 
-
-def _write_ptc(tracks: pd.DataFrame, path: Path) -> None:
-    write_ptc(fill_gaps(tracks), path)
-
-
-def _write_geff(tracks: pd.DataFrame, path: Path) -> None:
-    """Write afresh each time that another program held one of the new files."""
-
-    def write() -> None:
-        remove_tree(path)
-        write_geff(tracks, path)
-
-    patiently(write)
-
-
-_WRITERS = {
-    Format.TRACKMATE: (".trackmate.xml", write_trackmate),
-    Format.TRACKMATE_CSV: (".trackmate.csv", write_trackmate_table),
-    Format.TRACKMATE_SIMPLE: (".tracks.xml", write_simple_tracks),
-    Format.PTC: (".ptc.xml", _write_ptc),
-    Format.NAPARI: (".napari.npy", write_napari),
-    Format.NAPARI_POINTS: (".points.csv", write_napari_points),
-    Format.NAPARI_TRACKS: (".tracks.csv", write_napari_tracks),
-    Format.THUNDERSTORM: (".thunderstorm.csv", write_thunderstorm),
-    Format.GEFF: (".geff", _write_geff),
-    Format.CSV: (".csv", write_csv),
-    Format.PARQUET: (".parquet", write_parquet),
-}
 
 _XML_TIMES = 3
 """What text of each row in memory takes beside the table."""
@@ -97,7 +60,10 @@ def convert(
     viewer.add_tracks(numpy.load("tracks.napari.npy")). napari-points: to drag and drop. napari-tracks: ID, T, Y, X.
     geff: napari-geff, TrackMate, traccuracy, ... csv: trackpy, spreadsheets. parquet: streamtrack.
     """
-    ending, write = _WRITERS[to]
+    from streamtrack.cli.writers import WRITERS
+    from streamtrack.formats.tables import one_stream, read_tracks
+
+    ending, write = WRITERS[to]
     out = out or table.with_name(table.stem + ending)
     say_memory(table, _XML_TIMES if ".xml" in ending else 1)
     tracks = read_tracks(table, pixel_size_um=pixel_size)
@@ -112,6 +78,8 @@ def convert(
 
 def _check_kind(out: Path, to: Format) -> None:
     """Raise ConfigError where what is there is of another kind, or holds more than would be written."""
+    from streamtrack.formats.geff import MEMBERS
+
     if not out.exists():
         return
     if (to is Format.GEFF) != out.is_dir():

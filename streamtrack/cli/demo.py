@@ -30,9 +30,10 @@ def demo(
     ] = False,
 ) -> None:
     """Track a simulated movie, score it against its ground truth, and leave the pictures to look at."""
-    from streamtrack.cli.evaluate import print_scores, score_run
+    from streamtrack.cli.evaluate import print_scores
     from streamtrack.cli.live import viewed
     from streamtrack.cli.running import EXIT_CODES, make_config, run, under_a_bar
+    from streamtrack.cli.scoring import score_run
 
     if movie is not None:
         return _write_movie(source, movie)
@@ -60,7 +61,7 @@ def _write_movie(source: str, path: Path) -> None:
     """Write a simulated movie to try things out with, and its truth; never over what is there."""
     from contextlib import closing
 
-    from streamtrack.cli.evaluate import simulated_truth
+    from streamtrack.cli.scoring import simulated_truth
     from streamtrack.config import PluginConfig
     from streamtrack.errors import ConfigError
     from streamtrack.output import check_output, output_file

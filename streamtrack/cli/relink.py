@@ -7,8 +7,6 @@ import typer
 
 from streamtrack.cli.saying import say_memory
 from streamtrack.errors import ConfigError
-from streamtrack.formats.tables import one_stream, read_tracks, write_parquet
-from streamtrack.linking.relinking import relink as relink_table
 from streamtrack.output import check_output, output_file
 
 
@@ -20,11 +18,15 @@ def relink(
     out: Annotated[Path, typer.Option(help="File to write, .parquet.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
 ) -> None:
-    """Link detections anew, with all that the movie tells from its first frame on.
+    """Link detections anew, each with all that comes before and after it.
 
-    The online linker goes through it twice, the second time with what it learnt: how particles move, how often they are
-    missed and for how long they stay dark. Detections that are more probably false are left out.
+    The online linker goes through the movie twice, the second time with what it learnt: how particles move, how often
+    they are missed and for how long they stay dark. Its links are then reconsidered forwards and backwards. Detections
+    that are more probably false are left out.
     """
+    from streamtrack.formats.tables import one_stream, read_tracks, write_parquet
+    from streamtrack.linking.relinking import relink as relink_table
+
     if out.suffix.lower() != ".parquet":
         raise ConfigError(f"cannot write {out}: its name must end in .parquet; 'streamtrack convert' makes the rest")
     check_output(out, overwrite, table)

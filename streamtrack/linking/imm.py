@@ -134,6 +134,11 @@ class ImmLinker:
             "decisions_beyond_budget": self._not_revised,
         }
 
+    @property
+    def tracks(self) -> TrackTable:
+        """What is followed, and what the last frames were like: only to look at."""
+        return self._tracks
+
     def prepare(self, shape: tuple[int, int]) -> None:
         """Make ready for frames of (H, W) px: compile what is not compiled yet, forget everything from before."""
         self._start_over(shape)

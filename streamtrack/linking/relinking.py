@@ -1,10 +1,10 @@
-"""Tracks of a finished run, linked anew by the online filter that knows the whole movie from the start.
+"""Tracks of a finished run, linked anew with all that comes before and after each frame.
 
 The online linker learns what it links by: how far particles step, how fast they run, how often they are missed and for
 how long they go dark. Its first frames are linked by guesses. Here it goes through the movie, and then through it again
-with what it learnt, revisions included: the same filter, the same likelihood, and no guess. A min-cost flow over all
-frames (``benchmarks.linking.min_cost_flow``) knows first-order motion only and loses to that wherever particles run,
-blink or are moved.
+with what it learnt. What it linked is then reconsidered forwards and backwards, under the same likelihood
+(`streamtrack.linking.sweeps`). A min-cost flow over all frames (``benchmarks.linking.min_cost_flow``) knows first-order
+motion only and loses to that wherever particles run, blink or are moved.
 """
 
 import numpy as np
@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError
 from streamtrack.linking.imm import ImmLinker
+from streamtrack.linking.measurement import MARGIN_PX
+from streamtrack.linking.sweeps import Scene, Swept, links_of, reversed_links, sweep, tracks_of
 from streamtrack.types import Detections
 
 SCORE, SIGMA_PX = 0.95, 0.3
 """Taken where the table does not say."""
 
-PASSES = 2
-"""A third learns nothing that the second did not know."""
+ROUNDS = 2
+"""Sweeps forwards and backwards; more of them change next to nothing."""
 
 PROBABLE = 0.5
 """Tracks of which no detection makes them more probable than this are false."""
@@ -82,46 +84,61 @@ def _step_px(columns: Floats, particle: Ints) -> float:
 
 def _link(columns: Floats, shape: tuple[int, int] | None) -> Ints:
     """Return the track of each row of the columns frame, y, x, score, sigma, of shape (5, N)."""
-    order = np.argsort(columns[0], kind="stable")
-    frame, sorted_columns = columns[0, order].astype(np.int64), columns[1:, order]
     if shape is None:
-        corner = np.floor(sorted_columns[:2].min(axis=1, initial=0.0))
-        height, width = (np.ceil(sorted_columns[:2].max(axis=1, initial=0.0)) - corner + 1).astype(int).tolist()
-        sorted_columns[:2] -= corner[:, None]
-        shape = height, width
+        corner = np.floor(columns[1:3].min(axis=1, initial=0.0))
+        columns[1:3] -= corner[:, None]
+        shape = tuple((np.ceil(columns[1:3].max(axis=1, initial=0.0)) + 1).astype(int).tolist())
+    measured = columns[1:].astype(np.float32)
+    middle = (np.array(shape)[:, None] - 1) / 2
+    inside = (np.abs(measured[:2] - middle) <= middle + 0.5 + MARGIN_PX).all(axis=0)
+    order = np.flatnonzero(inside)[np.argsort(columns[0, inside], kind="stable")]
+    movie = shape, columns[0, order].astype(np.int64), measured[:, order]
     linker = ImmLinker()
     linker.prepare(shape)
-    for _ in range(PASSES - 1):
-        _run(linker, frame, sorted_columns)
-        linker.begin_again()
-    particle, existence = _run(linker, frame, sorted_columns)
-    found = np.empty(len(order), np.int64)
-    found[order] = _number(particle, existence)
+    _run(linker, *movie)
+    linker.begin_again()
+    swept = _swept(*_run(linker, *movie))
+    found = np.full(columns.shape[1], -1)
+    found[order] = _number(tracks_of(swept.following), swept.existence)
     return found
 
 
-def _run(linker: ImmLinker, frame: Ints, columns: Floats) -> tuple[Ints, Floats]:
-    """Link all rows, sorted by frame; return the track of each and its existence, after all revisions."""
-    particle, existence = np.full(len(frame), -1), np.zeros(len(frame))
+def _swept(online: Ints, scene: Scene) -> Swept:
+    """Return links that are no less likely than those that were made online."""
+    backwards = scene.backwards()
+    links = online
+    for _ in range(ROUNDS):
+        links = sweep(scene, links).following
+        swept = sweep(backwards, reversed_links(links))
+        links = reversed_links(swept.following)
+    before = sweep(backwards, reversed_links(online), decides=False)
+    return max(swept, before, key=lambda each: each.log_likelihood).backwards()
+
+
+def _run(linker: ImmLinker, shape: tuple[int, int], frame: Ints, measured: NDArray[np.float32]) -> tuple[Ints, Scene]:
+    """Link all rows, sorted by frame; return which follows on each, -1 for none, after all revisions, and the scene."""
+    particle = np.full(len(frame), -1)
     indices, starts = np.unique(frame, return_index=True)
     start_of = dict(zip(indices.tolist(), starts.tolist(), strict=True))
-    for index, rows in zip(indices.tolist(), np.split(columns.astype(np.float32), starts[1:], axis=1), strict=True):
+    frames, seen = [], []
+    for index, rows in zip(indices.tolist(), np.split(measured, starts[1:], axis=1), strict=True):
         y, x, score, sigma = rows
         update = linker.update(Detections(y, x, score, np.ones_like(y), sigma), index, float(index))
-        now = slice(start_of[index], start_of[index] + len(y))
-        particle[now], existence[now] = update.particle, update.existence
+        particle[start_of[index] : start_of[index] + len(y)] = update.particle
         revised = update.revised
         places = [start_of[each] for each in revised.frame_index.tolist()] + revised.detection
-        places = places.astype(np.int64)
-        particle[places], existence[places] = revised.particle, revised.existence
-    return particle, existence
+        particle[places.astype(np.int64)] = revised.particle
+        tracks = linker.tracks
+        frames.append(tracks.frames[tracks.now].copy())
+        seen.append(tracks.measured[tracks.now, : len(y)].copy())
+    return links_of(particle), Scene(shape, np.array(frames), np.concatenate(seen), np.append(starts, len(frame)))
 
 
 def _number(particle: Ints, existence: Floats) -> Ints:
     """Return tracks numbered in the order in which they begin; -1 for those that are more probably false."""
     best = np.zeros(particle.max(initial=-1) + 1)
-    np.maximum.at(best, particle[particle >= 0], existence[particle >= 0])
-    real = (particle >= 0) & (best[particle] > PROBABLE if len(best) else False)
+    np.maximum.at(best, particle, existence)
+    real = best[particle] > PROBABLE
     found = np.full(len(particle), -1, np.int64)
     found[real] = pd.factorize(particle[real])[0]
     return found

@@ -17,6 +17,8 @@ from streamtrack.view.wire import Message, joined, packed, receive_soon
 
 PICTURE_EVERY_S = 1 / 30
 """How often the run is asked for a new frame while somebody looks."""
+WAIT_S = 0.2
+"""How long the run waits with its answer for a frame that is still to come."""
 STATE_EVERY_S = 0.5
 HISTORY = 1200
 """States kept for the charts: ten minutes."""
@@ -36,7 +38,11 @@ class Onlooker:
         self.socket = socket
         self.index = -1
         """Newest frame that it got."""
+        self.n_taken = 0
+        """Pictures that the server had when it got its last one."""
         self.news = asyncio.Event()
+        self.step = 1
+        """Which px of the image it can show: every one, every second one."""
         self.state_due = True
         self.doing: set[asyncio.Task[None]] = set()
         """What it waits for."""
@@ -104,9 +110,12 @@ class Hub:
         self.ending: dict[str, Any] | None = None
         self._contrast = {"raw": Contrast(), "denoised": Contrast()}
         self._stream, self._denoised = 0, False
+        self._step = 1
+        """Of the picture that is there."""
         self._frame: int | None = None
         """Of a run that is over, the one that somebody looks at; None for the newest."""
         self._picture: dict[str, Any] = {}
+        self._n_taken = 0
         self._images: list[NDArray[Any]] = []
         self._index = -1
         self._tail: deque[tuple[int, NDArray[np.float32], NDArray[np.int32]]] = deque(maxlen=TAIL_FRAMES)
@@ -146,8 +155,10 @@ class Hub:
         except (OSError, EOFError, TimeoutError):
             return {"error": "the run does not answer: Ctrl-C in its terminal, or 'streamtrack stop', ends it"}
 
-    def show(self, wishes: Mapping[str, Any]) -> None:
-        """Take what a page wants to see: stream, denoised, contrast; raises ValueError."""
+    def show(self, page: Onlooker, wishes: Mapping[str, Any]) -> None:
+        """Take what a page wants to see: stream, denoised, contrast for all, step for itself; raises ValueError."""
+        if "step" in wishes:
+            page.step = max(1, int(wishes["step"]))
         if "stream" in wishes:
             number = int(wishes["stream"])
             if number != self._stream:
@@ -187,14 +198,18 @@ class Hub:
             began_s = time.monotonic()
             if self.pages:
                 asleep = False
-                wish: dict[str, Any] = {"stream": self._stream, "after": self._index, "denoised": self._denoised}
-                wish["frame"] = self._frame
-                self._take(await self._ask({"ask": "picture", **wish}))
+                self._take(await self._ask({"ask": "picture", **self._wish()}))
             elif not asleep:
                 asleep = True
                 await self._ask({"ask": "nothing"})
             pause_s = PICTURE_EVERY_S if self.pages else STATE_EVERY_S / 2
             await asyncio.sleep(max(0.001, pause_s - (time.monotonic() - began_s)))
+
+    def _wish(self) -> dict[str, Any]:
+        """Return which picture: the next one, or the one that is there with more of its px."""
+        step = min(page.step for page in self.pages)
+        wish = {"stream": self._stream, "denoised": self._denoised, "frame": self._frame, "step": step}
+        return {**wish, "after": self._index, "from": self._index + (step >= self._step), "wait_s": WAIT_S}
 
     def _take(self, news: Message) -> None:
         if "streams" in news.head:
@@ -202,13 +217,15 @@ class Hub:
         if "picture" not in news.head:
             return
         picture = news.head["picture"]
-        shape, n_found = tuple(picture["shape"]), len(news.parts[2]) // 4
+        step, n_found = picture.get("step", 1), len(news.parts[2]) // 4
+        shape = tuple(-(-size // step) for size in picture["shape"])
         if picture.get("anew"):
             self._tail.clear()
             for page in self.pages:
                 page.index = -1
         image = np.frombuffer(news.parts[0], picture["dtype"]).reshape(shape)
-        shown, picture["px"], picture["contrast"] = self._contrast["raw"](image)
+        shown, n, picture["contrast"] = self._contrast["raw"](image)
+        self._step, picture["px"] = step, n * step
         picture["size"] = shown.shape[::-1]
         self._images = [shown]
         if picture["denoised"]:
@@ -219,11 +236,12 @@ class Hub:
         self._images += here
         self._keep_places(picture.pop("frames"), news.parts[4], news.parts[5])
         self._index, self._picture = picture["index"], picture
+        self._n_taken += 1
         self._since.append((picture["index"], picture["since_ns"]))
         for page in self.pages:
             page.news.set()
 
-    def _keep_places(self, frames: list[list[int]], places: bytearray, particles: bytearray) -> None:
+    def _keep_places(self, frames: list[list[int]], places: bytes | bytearray, particles: bytes | bytearray) -> None:
         yx, ids = np.frombuffer(places, np.float32).reshape(2, -1), np.frombuffer(particles, np.int32)
         at = 0
         for index, n in frames:
@@ -266,7 +284,7 @@ class Hub:
                     if page.state_due:
                         page.state_due = False
                         await page.socket.send_text(self._state_for(page))
-                    if self._picture and page.index != self._index:
+                    if page.n_taken != self._n_taken:
                         await page.socket.send_bytes(self._picture_for(page))
                     if self.ending is not None:
                         await page.socket.send_text(json.dumps({"over": self.ending}))
@@ -290,7 +308,7 @@ class Hub:
         tail = [each for each in self._tail if page.index < each[0] <= self._index]
         while len(tail) > 1 and sum(len(ids) for _, _, ids in tail) > MOST_POINTS:
             tail = tail[len(tail) // 2 :]
-        page.index = self._index
+        page.index, page.n_taken = self._index, self._n_taken
         yx = np.concatenate([each[1] for each in tail], axis=1) if tail else np.empty((2, 0), np.float32)
         ids = np.concatenate([each[2] for each in tail]) if tail else np.empty(0, np.int32)
         frames = [(index, len(ids)) for index, _, ids in tail]

@@ -217,7 +217,7 @@ class PageServer(GuardedPages):
                 self._hub.was_drawn(said["drawn"])
             if isinstance(said.get("show"), dict):
                 with suppress(ValueError, TypeError, LookupError):
-                    self._hub.show(said["show"])
+                    self._hub.show(page, said["show"])
             if isinstance(said.get("do"), str):
                 if len(page.doing) >= MOST_AT_ONCE and said["do"] != "stop":
                     await page.socket.send_text(json.dumps({"outcome": {"error": "wait for what was asked before"}}))

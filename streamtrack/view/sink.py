@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -31,6 +32,8 @@ TOLD_S = 600.0
 """How long the run may take to finish its files."""
 DENOISED_EVERY_S = 1 / 15
 """As often as a page shows a frame."""
+MOST_WAIT_S = 1.0
+"""For a frame that is still to come."""
 
 
 @checks_settings
@@ -53,6 +56,8 @@ class ViewSink:
         require_extra()
         self._port = port
         self._streams: dict[Stream, Recent] = {}
+        self._news = threading.Event()
+        self._awaited = False
         self._run: Attended | None = None
         self._server: ViewServer | None = None
         self._shows_denoised = False
@@ -110,6 +115,8 @@ class ViewSink:
         elif self._shows_denoised and self._gives_denoised:
             return self._of(result).add_places(result)
         self._of(result).add(result)
+        if self._awaited:
+            self._news.set()
         return None
 
     def _of(self, result: FrameResult) -> Recent:
@@ -134,9 +141,9 @@ class ViewSink:
     def _answer(self, asked: Message) -> tuple[dict[str, Any], list[Any]]:
         """Return what the server asks for."""
         match asked.head:
-            case {"ask": "picture", "stream": int(number), "after": int(after), "denoised": bool(denoised)}:
+            case {"ask": "picture", "stream": int(number), "denoised": bool(denoised)}:
                 self._shows_denoised = denoised
-                return self._picture(number, after)
+                return self._picture(number, asked.head)
             case {"ask": "nothing"}:
                 self._shows_denoised = False
                 return {}, []
@@ -164,24 +171,27 @@ class ViewSink:
         )
         return outcome
 
-    def _picture(self, number: int, after: int) -> tuple[dict[str, Any], list[Any]]:
-        """Return the newest frame of a stream and all about it, nothing if it has been handed over before."""
-        streams = dict(self._streams)
-        said: dict[str, Any] = {"streams": [str(each) for each in streams]} if len(streams) > 1 else {}
-        recent = list(streams.values())[number] if 0 <= number < len(streams) else None
+    def _picture(self, number: int, asked: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+        """Return the newest frame of a stream and all about it; nothing if it is older than what is asked for."""
+        after, step = int(asked["after"]), max(1, int(asked["step"]))
+        recent = self._awaited_news(number, int(asked["from"]), min(float(asked["wait_s"]), MOST_WAIT_S))
+        streams = [str(each) for each in dict(self._streams)]
+        said: dict[str, Any] = {"streams": streams} if len(streams) > 1 else {}
         result = recent.newest() if recent is not None else None
-        if recent is None or result is None or result.frame.index <= after:
+        if recent is None or result is None or result.frame.index < int(asked["from"]):
             return said, []
         frame, columns = result.frame, measured(result)
         frames, places, particles = recent.since(after, frame.index)
         values = np.stack([*columns.values()]) if columns else np.empty((0, len(result.detections)), np.float32)
         here = np.stack([result.detections.y, result.detections.x]).astype(np.float32)
-        parts = [frame.pixels, here, result.tracks.particle.astype(np.int32), values, places, particles]
+        image = np.ascontiguousarray(frame.pixels[::step, ::step])
+        parts = [image, here, result.tracks.particle.astype(np.int32), values, places, particles]
         picture = {
             "index": frame.index,
             "time_s": frame.time_s,
             "since_ns": frame.grabbed_ns if self._live else result.stamps.decided,
             "shape": frame.pixels.shape,
+            "step": step,
             "dtype": frame.pixels.dtype.str,
             "columns": list(columns),
             "frames": frames,
@@ -189,7 +199,23 @@ class ViewSink:
             "commands": [{"rule": each.rule, **_place(asdict(each.event))} for each in result.commands],
         }
         said["picture"] = plain(picture)
-        return said, parts if result.denoised is None else [*parts, np.ascontiguousarray(result.denoised)]
+        denoised = [] if result.denoised is None else [np.ascontiguousarray(result.denoised[::step, ::step])]
+        return said, [*parts, *denoised]
+
+    def _awaited_news(self, number: int, index: int, wait_s: float) -> Recent | None:
+        """Wait for a frame of a stream; return the stream, None where there is none."""
+        end_s = time.monotonic() + wait_s
+        self._awaited = True
+        while True:
+            self._news.clear()
+            streams = list(dict(self._streams).values())
+            recent = streams[number] if 0 <= number < len(streams) else None
+            newest = recent.newest() if recent is not None else None
+            left_s = end_s - time.monotonic()
+            if left_s <= 0 or (newest is not None and newest.frame.index >= index):
+                self._awaited = False
+                return recent
+            self._news.wait(left_s)
 
 
 def _place(event: Mapping[str, Any]) -> dict[str, Any]:

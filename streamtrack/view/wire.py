@@ -28,7 +28,7 @@ class Message(NamedTuple):
     """What is said, and the bytes that belong to it."""
 
     head: dict[str, Any]
-    parts: list[bytearray]
+    parts: Sequence[bytes | bytearray]
 
 
 def send(line: socket.socket, head: Mapping[str, Any], parts: Sequence[NDArray[Any]] = ()) -> None:
@@ -56,7 +56,7 @@ async def receive_soon(line: asyncio.StreamReader) -> Message:
     if length > MOST_HEAD:
         raise ConnectionError(f"a message begins with {length} bytes of text")
     head = json.loads(await line.readexactly(length))
-    return Message(head, [bytearray(await line.readexactly(size)) for size in head.pop("parts")])
+    return Message(head, [await line.readexactly(size) for size in head.pop("parts")])
 
 
 def hello(line: socket.socket) -> bytes:

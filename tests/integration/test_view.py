@@ -30,6 +30,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 
 from streamtrack.view import openapi  # noqa: E402
 from streamtrack.view.actions import ACTIONS  # noqa: E402
+from streamtrack.view.hub import WAIT_S  # noqa: E402
 from streamtrack.view.server import FILES  # noqa: E402
 
 STOPPED = {"done": {"change": "stop", "after": True}}
@@ -53,18 +54,49 @@ def test_a_guest_is_shown_state_and_picture(tmp_path):
         assert state["about"]["name"] == views.example_source().name
         assert state["state"]["frames"]["lost_by_cause"] == {"ingest queue full": 2}
         picture = guest.until(lambda heard: isinstance(heard, bytes))
-    length = int.from_bytes(picture[:4], "little")
-    head = json.loads(picture[4 : 4 + length])
-    last = results[-1]
+    head, last = _head(picture), results[-1]
     assert head["index"] == last.frame.index
     assert head["found"] == len(last.detections)
     assert [index for index, _ in head["frames"]] == [result.frame.index for result in results]
-    places, ids, here, particles, values, image, denoised = _parts(picture, 4 + length, head["parts"])
+    places, ids, here, particles, values, image, denoised = _parts(picture, 4 + _length(picture), head["parts"])
     assert len(places) == 2 * len(ids) == 8 * sum(len(result.detections) for result in results) // 4
     assert np.array_equal(here.view("f4")[: head["found"]], last.detections.y)
     assert np.array_equal(particles.view("i4"), last.tracks.particle)
     assert len(values) == 4 * len(head["columns"]) * head["found"]
     assert len(image) == len(denoised) == last.frame.pixels.size
+
+
+def test_a_page_gets_as_many_px_as_it_can_show_and_all_of_the_same_frame_once_it_asks(sink):
+    last = list(views.example_results())[-1].frame
+    with views.guest(sink) as guest:
+        for step in (3, 1):
+            guest.say(show={"step": step})
+            picture = guest.until(lambda heard, step=step: isinstance(heard, bytes) and _head(heard)["px"] == step)
+            head = _head(picture)
+            assert head["index"] == last.index
+            assert head["size"] == [-(-size // step) for size in last.pixels.shape[::-1]]
+            assert _parts(picture, 4 + _length(picture), head["parts"])[5].size == np.prod(head["size"])
+
+
+def test_a_frame_is_on_its_way_as_soon_as_it_is_there(tmp_path):
+    first, *others = views.example_results()
+    waited_s = []
+    with views.viewed(tmp_path, results=[first]) as sink, views.guest(sink) as guest:
+        guest.until(lambda heard: isinstance(heard, bytes))
+        for result in others:
+            began_s = time.monotonic()
+            sink.write(result)
+            guest.until(lambda heard: isinstance(heard, bytes))
+            waited_s.append(time.monotonic() - began_s)
+    assert min(waited_s) < WAIT_S / 4  # the run is asked for the next one before it is there
+
+
+def _length(content):
+    return int.from_bytes(content[:4], "little")
+
+
+def _head(content):
+    return json.loads(content[4 : 4 + _length(content)])
 
 
 def _parts(content, at, sizes):

@@ -26,6 +26,7 @@ export function connect(hear, take) {
   socket.onopen = () => {
     run.history.length = 0; // the server tells all of it, and the tails, anew
     shown.tails.clear();
+    shown.step = 1;
     socket.send(JSON.stringify({ token }));
     said("line", "");
   };

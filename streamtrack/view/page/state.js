@@ -3,7 +3,7 @@
 const UNITS = { _px_s: "px/s", _px2_s: "px²/s", _px: "px", _frames: "frames", _um: "µm", _um_s: "µm/s" };
 export const $ = (id) => document.getElementById(id);
 export const run = { about: {}, state: {}, history: [], over: null };
-export const shown = { picture: null, images: [], tails: new Map(), chosen: -1, frozen: false, dirty: true, stream: 0, asked: null };
+export const shown = { picture: null, step: 1, images: [], tails: new Map(), chosen: -1, frozen: false, dirty: true, stream: 0, asked: null };
 export const place = { zoom: 0, y: 0, x: 0 }; // of the view: canvas px per image px, and the image px in the middle; 0: fit
 
 // The end of a column's name that is its unit, and the unit; where the interval is unknown a time is a frame.

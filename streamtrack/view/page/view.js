@@ -37,7 +37,7 @@ function take(buffer) {
   const [places, ids, here, particles, values, ...images] = parts;
   if (head.anew) shown.tails.clear();
   keepTails(head.frames, new Float32Array(places), new Int32Array(ids));
-  if (shown.frozen) return;
+  if (shown.frozen && (shown.picture?.step ?? 1) === 1) return; // zoomed into, it needs all of its px
   shown.picture = {
     ...head, here: new Float32Array(here), particles: new Int32Array(particles), values: new Float32Array(values),
   };
@@ -134,8 +134,15 @@ function snapshot() { tell({ do: "snapshot" }); }
 function fit() { place.zoom = 0; shown.dirty = true; }
 function freeze() {
   shown.frozen = !shown.frozen;
+  shown.dirty = true;
   $("freeze").setAttribute("aria-pressed", String(shown.frozen));
   said("line", shown.frozen ? "picture frozen; the run goes on" : "", "");
+}
+
+// Asks for as many px of the image as can be seen; for all where it stands still.
+function wish() {
+  const step = shown.frozen ? 1 : Math.max(1, Math.floor(1 / at().zoom));
+  if (step !== shown.step && tell({ show: { step } })) shown.step = step;
 }
 
 function sliders() {
@@ -162,6 +169,6 @@ function step(list) { list.selectedIndex = (list.selectedIndex + 1) % list.optio
 sliders();
 listen();
 connect(hear, take);
-draw((index) => tell({ drawn: index }));
+draw((index) => { tell({ drawn: index }); wish(); });
 setInterval(playOn, 100);
 setInterval(() => shown.chosen >= 0 && showChosen(), 300);

@@ -9,6 +9,7 @@ from streamtrack.linking.relinking import relink
 from streamtrack.metrics.ptc import fill_gaps, score_ptc
 
 SHAPE = (512, 512)
+LEAST_GAIN = {"brownian": 0.001, "directed": 0.002, "switching": 0.002}
 
 
 def table(*rows, **columns):
@@ -46,11 +47,11 @@ def alpha(movie, tracks):
 
 
 @pytest.mark.parametrize("motion", ["brownian", "directed", "switching"])
-def test_what_is_linked_anew_is_no_worse_than_what_was_linked_online(simulate, motion):
+def test_what_is_linked_anew_is_better_than_what_was_linked_online(simulate, motion):
     """On average: of single tracks the online linker may be right by luck."""
     movies = [simulate(motion, n=100, frames=50, seed=seed) for seed in (1, 2, 3)]
     again = np.mean([alpha(movie, relink(as_table(movie).assign(score=1.0), SHAPE)) for movie in movies])
-    assert again >= np.mean([alpha(movie, online(ImmLinker(), movie)) for movie in movies]) - 0.001
+    assert again >= np.mean([alpha(movie, online(ImmLinker(), movie)) for movie in movies]) + LEAST_GAIN[motion]
     assert again > np.mean([alpha(movie, online(NearestLinker(), movie)) for movie in movies])
 
 

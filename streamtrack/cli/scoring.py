@@ -1,0 +1,100 @@
+"""Scores the tables of a run against a ground truth."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from streamtrack.config import PluginConfig
+from streamtrack.errors import ConfigError, foreign_errors
+from streamtrack.formats.tables import one_stream, read_tracks
+from streamtrack.metrics.detection import DetectionScore, LinkScore, score_detections, score_links
+from streamtrack.metrics.ptc import PtcScore, fill_gaps, score_ptc
+from streamtrack.registry import build, source_from_text
+from streamtrack.report import REPORT_NAME, frames_reached, read_report
+from streamtrack.search_area import SearchArea
+from streamtrack.simulation import MovieSettings, ground_truth
+from streamtrack.sinks.frame_table import FRAMES
+
+GATES_PX = (5.0, 2.0)
+"""5 px is the Particle Tracking Challenge's gate; at 2 px chance matches in dense frames no longer count."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunScores:
+    """How good the detections and tracks of a run are."""
+
+    detections: list[DetectionScore]
+    links: LinkScore | None
+    tracks: PtcScore | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain numbers for JSON."""
+        return {
+            "detections": [score.as_dict() for score in self.detections],
+            "links": self.links.as_dict() if self.links else None,
+            "tracks": self.tracks.as_dict() if self.tracks else None,
+        }
+
+
+def score_run(folder: Path, truth: str | None = None) -> RunScores:
+    """Score the tables of a run's folder; raises ConfigError where a table is missing or lacks a column."""
+    reference = read_tracks(truth) if truth and not truth.startswith("sim:") else _simulated_truth(folder, truth)
+    reference = _of_reached(reference, folder)
+    found = one_stream(read_tracks(folder / "detections.parquet"), f"{folder}")
+    detections = score_detections(reference, found, gates_px=GATES_PX)
+    if "particle" not in reference:
+        return RunScores(detections, None, None)
+    found = one_stream(read_tracks(folder / "tracks.parquet"), f"{folder}")
+    links = score_links(reference, found, gate_px=GATES_PX[0])
+    return RunScores(detections, links, score_ptc(reference, fill_gaps(found), gate_px=GATES_PX[0]))
+
+
+def _of_reached(truth: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Return the truth of the frames that the run came to; all of it where the folder does not say which."""
+    frames = folder / FRAMES
+    if not (frames.is_file() and (folder / REPORT_NAME).is_file()):
+        return truth
+    with foreign_errors(ConfigError, f"cannot read {frames}"):
+        processed = pd.read_parquet(frames, columns=["frame"])["frame"].tolist()
+    reached = frames_reached(read_report(folder), processed)
+    if reached is None:
+        raise ConfigError(f"{folder}: no frame was reached, there is nothing to score")
+    kept = truth[truth["frame"].between(reached.start, reached.stop - 1)]
+    if len(kept) and (area := _area(read_report(folder))) is not None:
+        kept = kept[area.holds(kept["y"].to_numpy(), kept["x"].to_numpy())]
+    if len(truth) and not len(kept):
+        there, here = f"{truth['frame'].min()} to {truth['frame'].max()}", f"{reached.start} to {reached.stop - 1}"
+        raise ConfigError(f"the truth has frames {there}, the run {here}: number them as the movie does")
+    return kept
+
+
+def _area(report: dict[str, Any]) -> SearchArea | None:
+    """Return where the run looked for particles; raises ConfigError where its mask is not there any more."""
+    roi, mask = (report["config"].get(name) for name in ("roi", "mask"))
+    if roi is None and mask is None:
+        return None
+    height, width = report["source"]["shape"]
+    return SearchArea((height, width), roi, None if mask is None else Path(mask))
+
+
+def _simulated_truth(folder: Path, text: str | None) -> pd.DataFrame:
+    """Return the truth of the simulated movie that was tracked, or that ``text`` names."""
+    if text:
+        return simulated_truth(text)
+    table = read_report(folder).get("config", {}).get("source")
+    if not isinstance(table, dict) or table.get("kind") != "sim":
+        raise ConfigError(f"{folder} was not made from a simulated movie; name a table with the ground truth")
+    return _truth_of(table)
+
+
+def simulated_truth(text: str) -> pd.DataFrame:
+    """Return the ground truth of a simulated movie, ``sim:...``."""
+    return _truth_of(source_from_text(text))
+
+
+def _truth_of(table: dict[str, Any]) -> pd.DataFrame:
+    settings = dict(build("sources", PluginConfig(**table)).settings)
+    size = settings.pop("size")
+    return ground_truth(MovieSettings(**settings, height_px=size, width_px=size))
