@@ -265,7 +265,7 @@ class Tracker:
             linker_.prepare(self._shape)
             tables = validate(RunConfig, {"measures": _table("measures", measures)}, "measures").measures
             measures_ = {table.kind: build("measures", table).instance for table in tables}
-            measured_by(SourceInfo("tracker", self._shape, self._dtype.name), self._engine, measures_)
+            measured_by(SourceInfo("tracker", self._shape, self._dtype.name), self._engine, linker_, measures_)
             for measure in measures_.values():
                 measure.prepare(self._shape, self._dtype.name)
             self._step = Step(self._engine, linker_, wants_denoised=lambda index: denoise, measures=measures_)

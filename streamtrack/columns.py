@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from streamtrack.config import did_you_mean
 from streamtrack.errors import ConfigError
-from streamtrack.protocols import Engine, Measure
+from streamtrack.protocols import Engine, Linker, Measure
 from streamtrack.types import Column, SourceInfo
 
 USUAL = (Column("mass", "counts"), Column("score"), Column("sigma", "px"))
@@ -23,21 +23,25 @@ TAKEN_OF_FRAMES = (
 
 
 def measured_by(
-    source: SourceInfo, engine: Engine, measures: Mapping[str, Measure], of_run: Sequence[Column] = ()
+    source: SourceInfo,
+    engine: Engine,
+    linker: Linker,
+    measures: Mapping[str, Measure],
+    of_run: Sequence[Column] = (),
 ) -> SourceInfo:
     """Return what is known of a source, with the columns and the image of the run; raises ConfigError.
 
     ``of_run`` are the columns that the run itself says of each frame, as far as the source does not. No two columns may
     have one name.
     """
-    of_engine = {"the engine": getattr(engine, "columns", ())}
+    of_parts = {"the engine": getattr(engine, "columns", ()), "the linker": getattr(linker, "columns", ())}
     of_measures = {f"measure {kind!r}": measure.columns for kind, measure in measures.items()}
     places = ("t", "c", "z", "p") if source.streams is not None else ()
     of_source = (*source.frame_columns, *(column for column in of_run if column not in source.frame_columns))
     of_frames = {"the source": of_source, "the engine": getattr(engine, "frame_columns", ())}
     return replace(
         source,
-        columns=_joined(of_engine | of_measures, (*TAKEN, *places)),
+        columns=_joined(of_parts | of_measures, (*TAKEN, *places)),
         frame_columns=_joined(of_frames, (*TAKEN_OF_FRAMES, *places)),
         image=getattr(engine, "image", source.image),
     )

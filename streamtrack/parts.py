@@ -130,7 +130,7 @@ def build_parts(
         _check_calibration(source.info)
         by_kind = {table.kind: measure for table, measure in zip(config.measures, measures, strict=True)}
         stage = guard.stage_moves if guard is not None and _watches_stage(config, source.info, sinks, guard) else None
-        info = _searched(measured_by(source.info, engine, by_kind, STAGE_COLUMNS if stage else ()), config)
+        info = _searched(measured_by(source.info, engine, linker, by_kind, STAGE_COLUMNS if stage else ()), config)
         rules = [Rule(trigger, rule) for trigger, rule in zip(triggers, config.triggers, strict=True)]
         parts = Parts(
             source,

@@ -140,7 +140,10 @@ class HasThreshold(Protocol):
 
 
 class Linker(Protocol):
-    """Extends tracks frame by frame. Group ``streamtrack.linkers``."""
+    """Extends tracks frame by frame. Group ``streamtrack.linkers``.
+
+    One that knows of divisions (``TrackUpdate.parent``) says so by ``columns: tuple[Column, ...]``: ``parent``.
+    """
 
     @property
     def info(self) -> Mapping[str, Any]:

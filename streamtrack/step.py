@@ -4,8 +4,9 @@ Live runs and replays call the same step; given the same frames it returns the s
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +113,9 @@ class Step:
             detections = self._area.of(detections)
         of_stage: Values = {} if self._stage is None else self._expect(self._stage.at(frame))
         tracks = self._linker.update(detections, frame.index, frame.time_s)
+        if tracks.parent is not None:
+            extra: dict[str, Any] = {**detections.extra, "parent": tracks.parent}
+            detections = replace(detections, extra=extra)
         linked = measured = self._clock()
         if self._measures is not None:
             detections = self._measures.add(pixels, detections, tracks)

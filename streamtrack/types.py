@@ -343,6 +343,9 @@ class TrackUpdate:
         Detections of earlier frames that changed tracks.
     motion
         How the tracks move; None from a linker that does not say.
+    parent
+        Shape (N,), int64: the track that the track of each detection came out of, -1 for none; None from a linker that
+        knows of no divisions. One that divides ends, and both that it divides into are new.
     """
 
     particle: NDArray[np.int64]
@@ -354,6 +357,7 @@ class TrackUpdate:
     final_index: int
     revised: Revision = field(default_factory=Revision.none)
     motion: TrackMotion | None = None
+    parent: NDArray[np.int64] | None = None
 
 
 CONFIRMED = 0.95

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from streamtrack.errors import LinkerError
+from streamtrack.errors import ConfigError, LinkerError
 from streamtrack.linking.assignment import assign
 from streamtrack.linking.calibration import MotionCalibration
 from streamtrack.linking.common_motion import common_shift, lost_tracks
 from streamtrack.linking.confirmation import confirm_and_terminate
 from streamtrack.linking.dark_states import Blinking
+from streamtrack.linking.divisions import Divisions, divided
 from streamtrack.linking.exchange import revise
 from streamtrack.linking.fast_starts import SUSPICIOUS_SHARE, fast_steps
 from streamtrack.linking.field_shifts import Assignment, FieldShifts
@@ -28,7 +29,7 @@ from streamtrack.linking.revision import ambiguous_pairs, due, owners, relabel
 from streamtrack.linking.running_mean import RunningMean
 from streamtrack.linking.track_table import TrackTable
 from streamtrack.settings import Positive, checks_settings
-from streamtrack.types import CONFIRMED, MOTION_MODES, Detections, Revision, TrackMotion, TrackUpdate
+from streamtrack.types import CONFIRMED, MOTION_MODES, Column, Detections, Revision, TrackMotion, TrackUpdate
 
 CROWD_MEMORY_FRAMES = 20.0
 """The density of particles is a mean over about this many frames, or that of this frame where it is higher."""
@@ -70,6 +71,9 @@ class ImmLinker:
     blinking
         Whether particles go dark for some frames and come back: true, false, or "auto" to learn how often and for how
         long. Where `detection_probability` is given, "auto" is false.
+    divisions
+        Whether particles divide, as cells do: one that is found as two ends, and the two are new tracks of which it is
+        the ``parent``. It is decided ``lag`` frames later, 1 at least.
 
     Raises
     ------
@@ -89,12 +93,16 @@ class ImmLinker:
         step_px: Positive | None = None,
         max_misses: Annotated[int, Field(ge=0)] = 15,
         blinking: Blinking = "auto",
+        divisions: bool = False,
     ) -> None:
+        if divisions and not lag:
+            raise ConfigError("divisions needs a lag of 1 or more: they are seen by what comes after")
         self._lag = lag
         self._detection_probability = detection_probability
         self._step_px = step_px
         self._max_misses = max_misses
         self._blinking = blinking
+        self._is_dividing = divisions
         self._start_over((0, 0))
 
     def _start_over(self, shape: tuple[int, int]) -> None:
@@ -103,6 +111,7 @@ class ImmLinker:
         self._tracks = TrackTable(self._lag + 2)
         self._close = [_no_pairs() for _ in range(self._lag + 2)]
         self._calibration = MotionCalibration(self._step_px, self._detection_probability, self._blinking)
+        self._divisions = Divisions()
         self._places = Places()
         self._crowd = RunningMean(0.0, 0.0, CROWD_MEMORY_FRAMES)
         self._intervals = FrameIntervals()
@@ -121,6 +130,7 @@ class ImmLinker:
             "step_px": self._step_px,
             "max_misses": self._max_misses,
             "blinking": self._blinking,
+            "divisions": self._is_dividing,
             "learnt_detection_probability": self._calibration.dark.detection,
             "learnt_dark_frames": self._calibration.dark.gap_frames,
             "learnt_lifetime_frames": 1.0 / self._calibration.death,
@@ -148,6 +158,9 @@ class ImmLinker:
         if self._lag:
             self._reconsider(np.empty((0, 3), np.int64))
         self._find_shift(self._tracks.live, self._tracks.measured[0, :0].T.copy())
+        if self._is_dividing:
+            self._tracks.update = self._lag + 1
+            self._divide(Revision.none())
         self._start_over(shape)
 
     def begin_again(self) -> None:
@@ -156,6 +169,11 @@ class ImmLinker:
         self._start_over(self._shape)
         self._calibration = calibration
         calibration.dark.is_decided = True
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What it says of each detection besides its track: ``parent`` where particles divide."""
+        return (Column("parent", "index"),) if self._is_dividing else ()
 
     def expect_shift(self, shift_px: tuple[float, float], possible_px: tuple[float, float] | None = None) -> None:
         """Take how far the stage took the whole field: see `streamtrack.protocols.ToldShifts`.
@@ -193,7 +211,11 @@ class ImmLinker:
         first_new = tracks.next_particle
         self._link(n)
         revised, vanished = self._revise()
+        if self._is_dividing:
+            revised, divided = self._divide(revised)
+            vanished = np.concatenate((vanished, divided))
         particle, existence, motion = self._outcome(len(detections))
+        parent = self._parents(len(detections)) if self._is_dividing else None
         height, width = self._shape
         new, over = confirm_and_terminate(
             tracks.states,
@@ -219,6 +241,7 @@ class ImmLinker:
             final_index=self._final_index(),
             revised=revised,
             motion=motion,
+            parent=parent,
         )
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -296,7 +319,7 @@ class ImmLinker:
 
     @property
     def _means(self) -> tuple[RunningMean, ...]:
-        return *self._calibration.learnt, self._crowd
+        return *self._calibration.learnt, self._crowd, *self._divisions.learnt
 
     def _measure(self, detections: Detections) -> int:
         """Take in the detections that are usable; return how many they are."""
@@ -388,17 +411,43 @@ class ImmLinker:
     def _reconsider(self, pairs: Indices) -> tuple[Revision, Indices]:
         tracks = self._tracks
         slots = revise(tracks.states, tracks.frames, tracks.measured, tracks.born, pairs, tracks.update)
-        first = max(tracks.update - self._lag, 0)
+        revision = self._relabel(slots, max(tracks.update - self._lag, 0))
+        return revision, tracks.end(slots[tracks.born[slots] > tracks.update])
+
+    def _relabel(self, slots: Indices, first: int) -> Revision:
+        """Write down whose detections there are from an update on; return those of which something else was said."""
+        tracks = self._tracks
         changed = relabel(tracks.states, slots, tracks.born, tracks.particle, first, tracks.update - 1, tracks.labels)
         self._revised += len(changed)
         place, detection, slot = changed[:, 0] % tracks.depth, changed[:, 1], changed[:, 2]
-        revision = Revision(
+        return Revision(
             tracks.frames["index"][place],
             tracks.places[place, detection],
             tracks.particle[slot],
             tracks.states["existence"][slot, place].astype(np.float32),
         )
-        return revision, tracks.end(slots[tracks.born[slots] > tracks.update])
+
+    def _divide(self, revised: Revision) -> tuple[Revision, Indices]:
+        """Find what divided ``lag`` frames ago; return all that changed, and the ids of the tracks that divided."""
+        tracks, then = self._tracks, self._tracks.update - self._lag
+        if then < 1:
+            return revised, np.empty(0, np.int64)
+        rates = self._divisions.expected(self._density)
+        found = divided(tracks.states, tracks.frames, tracks.live, tracks.born, then, tracks.update, *rates)
+        over = [tracks.divide(old, other, young, then) for old, other, young in found.tolist()]
+        last = tracks.states["last"][found[:, 1:], then % tracks.depth, :2]
+        self._divisions.learn(last[:, 1] - last[:, 0], len(tracks.live), self._density)
+        itself = found[found[:, 0] == found[:, 1], 0]
+        return _joined(revised, self._relabel(itself, then)), np.array(over, np.int64)
+
+    def _parents(self, n_detections: int) -> Indices:
+        """Return the parent of each detection's track, -1 for none."""
+        tracks, parents = self._tracks, np.full(n_detections, NONE)
+        children = tracks.live[tracks.parent[tracks.live] != NONE]
+        detection = tracks.states["detection"][children, tracks.now]
+        is_seen = detection != NONE
+        parents[tracks.places[tracks.now][detection[is_seen]]] = tracks.parent[children[is_seen]]
+        return parents
 
     def _due(self) -> Indices:
         """Return the pairs of tracks to look at now, (P, 3): slots and the update at which their tails begin.
@@ -435,7 +484,11 @@ class ImmLinker:
         return int(self._tracks.frames["index"][final % self._tracks.depth]) if final >= 0 else -1
 
 
-TRACK_ARRAYS = ("states", "frames", "measured", "places", "labels", "particle", "born", "confirmed")
+TRACK_ARRAYS = ("states", "frames", "measured", "places", "labels", "particle", "born", "confirmed", "parent")
+
+
+def _joined(one: Revision, other: Revision) -> Revision:
+    return Revision(*(np.append(getattr(one, name), getattr(other, name)) for name in Revision.__slots__))
 
 
 def _no_pairs() -> tuple[Indices, Floats]:

@@ -31,6 +31,8 @@ class TrackTable:
         Shape (capacity,): update with which the track began.
     confirmed
         Shape (capacity,): whether the track was ever confirmed.
+    parent
+        Shape (capacity,): id of the track that it came out of, -1 for none.
     live
         Slots of the live tracks, ascending.
     next_particle
@@ -47,6 +49,7 @@ class TrackTable:
         self.particle = np.full(_FIRST_TRACKS, NONE)
         self.born = np.zeros(_FIRST_TRACKS, np.int64)
         self.confirmed = np.zeros(_FIRST_TRACKS, np.bool_)
+        self.parent = np.full(_FIRST_TRACKS, NONE)
         self.live = np.empty(0, np.int64)
         self.next_particle = 0
 
@@ -80,9 +83,30 @@ class TrackTable:
         self.particle[free] = np.arange(self.next_particle, self.next_particle + n)
         self.born[free] = self.update
         self.confirmed[free] = False
+        self.parent[free] = NONE
         self.next_particle += n
         self.live = np.flatnonzero(self.particle >= 0)
         return free
+
+    def divide(self, slot: int, other: int, young: int, update: int) -> int:
+        """Let the track in a slot have divided with an update into the tracks of two slots; return its id, now over.
+
+        One of them may be itself: from then on it is a new track.
+        """
+        parent = int(self.particle[slot])
+        self.parent[other] = self.parent[young] = parent
+        if other != slot:
+            self.end(np.array([slot]))
+            return parent
+        self.particle[slot], self.next_particle = self.next_particle, self.next_particle + 1
+        self.born[slot], self.confirmed[slot] = update, False
+        first = self.states[slot, update % self.depth].copy()
+        for u in range(update, self.update + 1):
+            track = self.states[slot, u % self.depth]
+            track["born_index"], track["origin"] = self.frames["index"][update % self.depth], first["last"][:2]
+            track["squared_steps"] -= first["squared_steps"]
+            track["squared_steps_time"] -= first["squared_steps_time"]
+        return parent
 
     def end(self, slots: Indices) -> Indices:
         """Free slots; return the ids of their tracks."""
@@ -98,3 +122,4 @@ class TrackTable:
         self.particle = np.concatenate((self.particle, np.full(more, NONE)))
         self.born = np.concatenate((self.born, np.zeros(more, np.int64)))
         self.confirmed = np.concatenate((self.confirmed, np.zeros(more, np.bool_)))
+        self.parent = np.concatenate((self.parent, np.full(more, NONE)))

@@ -54,6 +54,7 @@ class UniqueIds:
             started=ids[update.started],
             confirmed=ids[update.confirmed],
             ended=ids[update.ended],
+            parent=None if update.parent is None else ids[update.parent],
             revised=replace(revised, particle=ids[revised.particle]) if len(revised) else revised,
         )
 

@@ -26,6 +26,7 @@ from streamtrack.sinks.row_groups import GROUP_ROWS, row_groups
 from streamtrack.sinks.stream import Extent, read_batches, read_schema
 from streamtrack.sinks.table_rows import (
     DETECTION_COLUMNS,
+    PARENT,
     TRACK_COLUMNS,
     extra_of,
     is_known,
@@ -106,9 +107,10 @@ def make_tables(folder: Path, check: Callable[[pa.Schema, Extent], None]) -> Rec
     described = schema.with_metadata({**_described(schema), b"frames": str(extent.n_frames).encode()})
     with ExitStack() as stack:
         detections, parquet, csv = (stack.enter_context(replacing(folder / name)) for name in TABLES)
-        confirmed = _Tracks()
-        n_rows = _write_detections(detections, described, stream.revised(), confirmed)
-        _write_tracks(parquet, csv, described, (_rows_on_tracks(batch, confirmed) for batch in stream.revised()))
+        confirmed, parents = _Tracks(), _Parents()
+        n_rows = _write_detections(detections, described, map(parents.look, stream.revised()), confirmed)
+        rows = (parents.told(_rows_on_tracks(batch, confirmed)) for batch in stream.revised())
+        _write_tracks(parquet, csv, described, rows)
     if not extent.lost_bytes:
         with suppress(PermissionError):  # another program holds it: the tables are complete all the same
             remove_file(partial)
@@ -203,6 +205,29 @@ class _Tracks:
         return np.zeros(1 << _PAGE_BITS, np.bool_) if packed is None else np.unpackbits(packed).view(np.bool_)
 
 
+class _Parents:
+    """Which track came out of which: said of a track from when it is known, and true from its beginning."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, int] = {}
+
+    def look(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Take what rows say; return them."""
+        if PARENT in rows.schema.names:
+            particle, parent = (rows.column(name).to_numpy() for name in ("particle", PARENT))
+            said = parent >= 0
+            self._of.update(zip(particle[said].tolist(), parent[said].tolist(), strict=True))
+        return rows
+
+    def told(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Return rows with the parent of each track, -1 for none."""
+        if PARENT not in rows.schema.names:
+            return rows
+        place = rows.schema.get_field_index(PARENT)
+        parents = [self._of.get(particle, -1) for particle in rows.column("particle").to_pylist()]
+        return rows.set_column(place, rows.schema.field(PARENT), pa.array(parents, pa.int64()))
+
+
 def _described(schema: pa.Schema) -> dict[bytes, bytes]:
     """Return the metadata that the tables share with the stream."""
     return {key: value for key, value in (schema.metadata or {}).items() if key not in (b"source_info", b"run")}
@@ -229,6 +254,8 @@ def _write_detections(path: Path, schema: pa.Schema, batches: Iterable[pa.Record
     """Write all rows, and take the confirmed tracks; return how many rows they are."""
     n_rows = 0
     schema = _part(schema, DETECTION_COLUMNS)
+    if PARENT in schema.names:
+        schema = schema.remove(schema.get_field_index(PARENT))
     with sink_errors(path), pa.parquet.ParquetWriter(path, schema, write_page_checksum=True) as writer:
         for group in row_groups(map(_with_indices, batches)):
             writer.write_table(group.select(schema.names))

@@ -19,6 +19,8 @@ DETECTION_COLUMNS = ("frame", "y", "x", "score", "sigma", "mass")
 TRACK_COLUMNS = ("frame", "particle", "y", "x", "mass", "score", "sigma", "existence", *MOTION_COLUMNS)
 INDEX = "index"
 """Unit of columns of whole numbers."""
+PARENT = "parent"
+"""Column of the track that a track came out of, of linkers that know."""
 STREAM_COLUMNS = tuple(Column(name, INDEX) for name in "tczp")
 """Which time, channel, plane and position a row is of, where the movie has several streams."""
 _REVISION_COLUMNS = ("frame", "detection", "particle", "existence")

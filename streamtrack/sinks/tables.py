@@ -65,6 +65,9 @@ class TableSink:
     Behind these all tables have the columns that the run's engine and measures add; their units, and the names of
     classes, are in the metadata of the field. What was not measured is null, in the CSV empty.
 
+    Where the linker knows of divisions, the track tables have ``parent``, the track that a track came out of, -1 for
+    none.
+
     ``frames.parquet`` has ``frame, time_s, detections, tracks`` of every frame that was processed (numbers, tracks that
     are followed), what engine and microscope said of it, and how long it took: ``queue_ms, detect_ms, link_ms,
     measure_ms, decide_ms, total_ms``. Where the run may move the stage, or frames say where it is, that is in

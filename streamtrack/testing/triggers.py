@@ -25,7 +25,7 @@ from streamtrack.triggers.view import TrackViews
 from streamtrack.types import Column, Detections, Event, Frame, LiveTracks, SourceInfo, TrackMotion, TrackUpdate
 
 SHAPE = (96, 128)
-COLUMNS = (Column("intensity", "counts"), Column("kind", classes=("vesicle", "comet")))
+COLUMNS = (Column("intensity", "counts"), Column("kind", classes=("vesicle", "comet")), Column("parent", "index"))
 FRAME_COLUMNS = (Column("focus"),)
 SOURCE = SourceInfo(
     "example", SHAPE, "uint8", pixel_size_um=0.1, frame_interval_s=0.1, columns=COLUMNS, frame_columns=FRAME_COLUMNS
@@ -203,9 +203,9 @@ def _scene(frames: int, n: int) -> Iterator[tuple[Detections, TrackUpdate]]:
         mass, intensity = rng.uniform(0, 1000, (2, len(seen))).astype(np.float32)
         intensity[rng.random(len(seen)) < 0.1] = np.nan
         kind = rng.integers(0, 2, len(seen)).astype(np.float32)
-        detections = Detections(
-            y, x, ones, mass, ones, {"intensity": intensity, "kind": kind}, {"focus": rng.uniform(0, 1)}
-        )
+        parent = np.where((born[seen] > 0) & (ids[seen] % 3 == 0), ids[seen] - n, -1).astype(np.float32)
+        extra = {"intensity": intensity, "kind": kind, "parent": parent}
+        detections = Detections(y, x, ones, mass, ones, extra, {"focus": rng.uniform(0, 1)})
         yield detections, TrackUpdate(ids[seen], ones, started, started, ended, n, index, motion=motion)
         directed ^= rng.random(n) < 0.05
         step = rng.normal(0, 1, (n, 2)) + np.where(directed[:, None], (1.0, 1.5), 0.0)

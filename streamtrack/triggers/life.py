@@ -1,4 +1,4 @@
-"""Tracks that begin, end, or grow old."""
+"""Tracks that begin, end, divide, or grow old."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -6,6 +6,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from streamtrack.columns import of_track
+from streamtrack.errors import ConfigError
 from streamtrack.settings import checks_settings
 from streamtrack.track_memory import TrackMemory
 from streamtrack.triggers.events import event_at
@@ -62,6 +64,41 @@ class Disappears:
         self._last.remember(tracks.particle, np.column_stack((tracks.y, tracks.x)))
         ended, last = self._last.forget(tracks.ended)
         return [Event(particle, y, x) for particle, (y, x) in zip(ended.tolist(), last.tolist(), strict=True)]
+
+
+class Divides:
+    """Sees each particle that divides, once, where the first of the two is.
+
+    Needs the linker ``imm`` with ``divisions = true``, which tells ``lag`` frames later.
+
+    Raises
+    ------
+    ConfigError
+        From `prepare`, where the linker does not tell.
+    """
+
+    def prepare(self, source: SourceInfo) -> None:
+        """Forget all tracks."""
+        if of_track("parent", source) is None:
+            cure = 'set kind = "imm" and divisions = true in the [linker] table'
+            raise ConfigError(f"trigger 'divides' needs a linker that knows of divisions: {cure}")
+        self._parents = TrackMemory(new=-1, dtype=np.int64)
+        self._told: set[int] = set()
+
+    def check(self, frame: Frame, tracks: LiveTracks) -> Sequence[Event]:
+        """Return an event for each particle that divided, about one of the two; its value ``parent`` is the old id."""
+        parent = tracks.values["parent"]
+        rows = np.flatnonzero(parent >= 0)
+        new = rows[self._parents.recall(tracks.particle[rows]) < 0]
+        self._parents.remember(tracks.particle[new], parent[new].astype(np.int64))
+        events = []
+        for row in new.tolist():
+            if int(parent[row]) not in self._told:
+                self._told.add(int(parent[row]))
+                events.append(event_at(tracks, row, parent=int(parent[row])))
+        _, over = self._parents.forget(tracks.ended)
+        self._told.difference_update(over.tolist())
+        return events
 
 
 @checks_settings

@@ -5,7 +5,7 @@ import pytest
 from streamtrack import registry
 from streamtrack.testing.triggers import TriggerTests
 from streamtrack.triggers.count import Count
-from streamtrack.triggers.life import Appears, Disappears, Older
+from streamtrack.triggers.life import Appears, Disappears, Divides, Older
 from streamtrack.triggers.meet import Meet
 from streamtrack.triggers.motion import Displacement, ModeSwitch, Speed
 from streamtrack.triggers.nearest import Nearest
@@ -33,6 +33,11 @@ class TestDisappears(TriggerTests):
 class TestDisplacement(TriggerTests):
     def make_trigger(self):
         return Displacement(above_um=1.0)
+
+
+class TestDivides(TriggerTests):
+    def make_trigger(self):
+        return Divides()
 
 
 class TestMeet(TriggerTests):
@@ -99,6 +104,6 @@ class TestValueOfFrames(TriggerTests):
 
 @pytest.mark.parametrize("kind", registry.names("triggers"))
 def test_every_registered_trigger_is_tested(kind):
-    tested = (TestAppears, TestCount, TestDisappears, TestDisplacement, TestMeet, TestModeSwitch, TestNearest)
-    tested += (TestOlder, TestPosted, TestRegion, TestSpeed, TestValueOfTracks)
+    tested = (TestAppears, TestCount, TestDisappears, TestDisplacement, TestDivides, TestMeet, TestModeSwitch)
+    tested += (TestNearest, TestOlder, TestPosted, TestRegion, TestSpeed, TestValueOfTracks)
     assert registry.load("triggers", kind) in {PythonTrigger, *(type(each().make_trigger()) for each in tested)}

@@ -1,8 +1,12 @@
 """Movies of detections through the linker ``imm``, and how many links are right."""
 
+import numpy as np
+
 from streamtrack.linking.imm import ImmLinker
+from streamtrack.testing.linkers import detections_at
 
 SHAPE = (512, 512)
+DIVIDING_FRAMES, DIVISION = 30, 12
 
 
 def prepared(**settings):
@@ -40,3 +44,20 @@ def accuracy(found, movie):
     """Share of the links that are in both truth and result (Jaccard): 1 is perfect."""
     true, found = links([identity for _, identity in movie]), links(found)
     return len(true & found) / len(true | found)
+
+
+def dividing(apart_px=8.0, n_dividing=4, seed=3, *, both_new=False):
+    """Yield detections of 16 particles 60 px apart; of some the halves go apart from frame 12 on.
+
+    With ``both_new`` no half is where the particle would be; otherwise the one is much nearer to that.
+    """
+    rng = np.random.default_rng(seed)
+    place = np.stack(np.meshgrid(np.arange(60, 300, 60.0), np.arange(60, 300, 60.0)), axis=-1).reshape(-1, 2)
+    way = rng.normal(size=(n_dividing, 2))
+    way *= apart_px / np.linalg.norm(way, axis=1, keepdims=True)
+    for t in range(DIVIDING_FRAMES):
+        place = place + rng.normal(0, 0.5, place.shape)
+        halves = place[:n_dividing] + (1.0 if both_new else 0.5) * way * (1 + 0.05 * (t - DIVISION))
+        others = place[:n_dividing] - (1.0 if both_new else 0.5) * way * (1 + 0.05 * (t - DIVISION))
+        yx = place if t < DIVISION else np.concatenate((halves, others, place[n_dividing:]))
+        yield detections_at(yx + rng.normal(0, 0.2, yx.shape))

@@ -1,5 +1,10 @@
+from dataclasses import replace
+
+import pytest
+
+from streamtrack.errors import ConfigError
 from streamtrack.testing.triggers import SOURCE, frame_at, tracks_at
-from streamtrack.triggers.life import Appears, Disappears, Older
+from streamtrack.triggers.life import Appears, Disappears, Divides, Older
 
 
 def prepared(trigger):
@@ -64,3 +69,18 @@ def test_lost_frames_count_and_a_missed_track_is_seen_when_it_is_found_again():
 def test_a_track_that_ended_in_time_never_gets_old():
     run = {0: ({1: (5, 5)}, ()), 3: ({}, (1,)), 4: ({1: (5, 5)}, ()), 8: ({1: (5, 5)}, ()), 9: ({1: (5, 5)}, ())}
     assert seen(prepared(Older(frames=5)), run) == [(9, 1, 5, 5)]
+
+
+def test_a_particle_divides_once_whenever_its_halves_come_into_view():
+    trigger = prepared(Divides())
+    frames = [{1: -1, 2: -1}, {3: 1, 2: -1}, {4: 1, 3: 1, 5: 2}, {6: 2, 4: 1}, {3: 1, 4: 1, 5: 2}]
+    events = []
+    for index, parents in enumerate(frames):
+        tracks = tracks_at({each: (each, 2 * each) for each in parents}, values={"parent": list(parents.values())})
+        events += [(index, e.particle, e.y, e.values["parent"]) for e in trigger.check(frame_at(index), tracks)]
+    assert events == [(1, 3, 3, 1), (2, 5, 5, 2)]
+
+
+def test_divisions_need_a_linker_that_knows_of_them():
+    with pytest.raises(ConfigError, match="divisions = true"):
+        Divides().prepare(replace(SOURCE, columns=()))
