@@ -9,7 +9,8 @@ at 10 px, one to one. ``cells`` has the one threshold of its weights. ``otsu``, 
 distance transform, has the settings, and ``denodet`` the threshold, that are best on the very images that are scored
 (ORACLE). ``count_error`` is the mean of |found - true| / true over squares of 256 x 256 px with five nuclei or more,
 ``density_error`` that of the integrals of the density, Gaussians of 10 px standard deviation around what is found or
-true. ``density`` finds nothing, and gives the density itself: in whole images, or counts in the squares alone.
+true. ``density`` finds nothing, and gives the density itself: in whole images, or counts in the squares alone. Both
+count in the images made faint and blurred, too.
 
 The movies are made of five of them: each drifts by .5 px a frame, turns by .1 degrees, is bent to and fro by some px,
 has fresh noise, and four nuclei in a thousand divide in a frame. Tracks are scored at 10 px as the Particle Tracking
@@ -65,6 +66,12 @@ ORACLES: Mapping[str, Mapping[str, Any]] = {
     "denodet": {"kind": "denodet"},
     "denodet, told the size": {"kind": "denodet", "spot_size": DIAMETER_PX},
 }
+FAINT: Mapping[str, tuple[float, float]] = {
+    "faint": (0.02, 0.0),
+    "faint and blurred": (0.01, 5.0),
+    "blurred": (0.1, 5.0),
+}
+"""Electrons for a count of the image, and standard deviation of the blur, px."""
 SETTINGS: Sequence[Setting] = tuple(product((0.6, 0.75, 0.9, 1.0), (1.0, 1.5, 2.0, 3.0), (5, 7)))
 """Of the peer: times Otsu's threshold, smoothing of the distances, and how far peaks are apart at least, px."""
 
@@ -80,6 +87,10 @@ def main() -> None:
     rows += [score_engine(name, settings, images, is_oracle=True) for name, settings in ORACLES.items()]
     rows.append(score_otsu(images, SETTINGS[8:16] if arguments.quick else SETTINGS))
     rows += [score_density(images), score_density_alone(images)]
+    for name, (e_per_count, blur_px) in FAINT.items():
+        faint = [image.faint(e_per_count, blur_px, seed) for seed, image in enumerate(images)]
+        rows.append(score_engine(f"cells, {name}", OURS["cells"], faint))
+        rows.append(score_density(faint) | {"method": f"density, {name}"})
     n_movies, n_frames = (1, QUICK_FRAMES) if arguments.quick else (MOVIES, FRAMES)
     followed = [follow(image, n_frames, seed) for seed, image in enumerate(images[:n_movies])]
     record: Record = {"command": command_line("nuclei"), "machine": machine(), "versions": versions()}

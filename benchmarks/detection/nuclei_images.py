@@ -9,6 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+_OFFSET, _READ_NOISE_E = 100.0, 2.0
 
 
 class Annotated(NamedTuple):
@@ -17,6 +20,14 @@ class Annotated(NamedTuple):
     name: str
     pixels: NDArray[np.uint16]
     nuclei: NDArray[np.float64]
+
+    def faint(self, e_per_count: float, blur_px: float, seed: int) -> "Annotated":
+        """Return the image as a camera sees it that gets few electrons, through a lens that blurs by a Gaussian."""
+        rng = np.random.default_rng(seed)
+        blurred = gaussian_filter(self.pixels.astype(np.float64), blur_px)
+        seen = rng.poisson(e_per_count * (blurred - np.quantile(blurred, 0.01)).clip(0))
+        counts = seen + rng.normal(_OFFSET, _READ_NOISE_E, seen.shape)
+        return self._replace(pixels=counts.round().clip(0, 65535).astype(np.uint16))
 
 
 def read(folder: Path, part: str) -> Iterator[Annotated]:

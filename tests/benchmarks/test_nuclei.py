@@ -81,3 +81,11 @@ def test_images_are_read_with_their_nuclei(tmp_path):
     (tmp_path / "nuclei.csv").write_text("image,y,x,radius_px\nvalidation_1.tif,1,2,3\n", encoding="utf-8")
     (only,) = read(tmp_path, "validation")
     np.testing.assert_array_equal(only.nuclei, [[1, 2, 3]])
+
+
+def test_a_faint_image_has_the_electrons_that_were_asked_for():
+    image = drawn()
+    faint = image.faint(0.1, 0.0, 0).pixels.astype(float)
+    is_nucleus = image.pixels > 400
+    assert faint[is_nucleus].mean() - faint[~is_nucleus].mean() == pytest.approx(45, rel=0.05)
+    assert faint[is_nucleus].std() > 1.5 * faint[~is_nucleus].std()
