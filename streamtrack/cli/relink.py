@@ -16,6 +16,9 @@ def relink(
         typer.Argument(help="detections.parquet or tracks.parquet of a run, or a .csv with columns frame, y, x (px)."),
     ],
     out: Annotated[Path, typer.Option(help="File to write, .parquet.")],
+    divisions: Annotated[
+        bool, typer.Option("--divisions", help="Particles divide, as cells do: a column 'parent' tells out of which.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
 ) -> None:
     """Link detections anew, each with all that comes before and after it.
@@ -32,9 +35,11 @@ def relink(
     check_output(out, overwrite, table)
     say_memory(table)
     detections = one_stream(read_tracks(table), f"{table}")
-    tracks = relink_table(detections)
+    tracks = relink_table(detections, divisions=divisions)
     with output_file(out) as partial:
         write_parquet(tracks, partial)
     n_left = len(detections) - len(tracks)
     print(f"{tracks['particle'].nunique()} tracks, {len(tracks)} detections, {n_left} left out -> {out}")
+    if divisions:
+        print(f"  {tracks.loc[tracks['parent'] >= 0, 'parent'].nunique()} particles divided")
     print(f"  step of a particle per frame and axis: {tracks.attrs['step_px']:.2f} px")

@@ -14,6 +14,7 @@ from streamtrack.compiling import compiled
 from streamtrack.linking.records import (
     BROWNIAN,
     DIRECTED,
+    MASS,
     N_MODELS,
     NONE,
     SETTLED_HITS,
@@ -22,6 +23,7 @@ from streamtrack.linking.records import (
     Floats,
     Frames,
     Indices,
+    Measured,
     States,
     X,
     Y,
@@ -39,6 +41,15 @@ OFF_MIDDLE = 0.2
 
 MOST_MISSES = 3
 """Frames in which a particle may be missed before it is found as two."""
+
+HALF, HALF_BESIDE, ITSELF, ANY = (-0.5, 0.3), (-0.3, 0.2), (0.0, 0.15), (-0.5, 1.5)
+"""Mean and standard deviation of the logarithm of a mass, over that of the particle so far: of a half; of a half which
+was taken for the particle, whose other half is near; of a particle that has not divided; of any other."""
+
+AT_BORDER = 1.0
+"""Who begins so near to the border may have come in: in units of how far the two are apart along an axis."""
+
+TINY = 1e-300
 
 FAR = 4.0
 """In standard deviations of how far the two are apart."""
@@ -74,6 +85,7 @@ def log_odds(
     before: Floats,
     one: Floats,
     other: Floats,
+    mass: float,
     intervals: float,
     frame: Any,
     goes_on: bool,
@@ -84,10 +96,14 @@ def log_odds(
 
     Parameters
     ----------
-    before, one, other
-        Y, x (px) and variance (px²) of the particle when it was last seen, and of the two.
+    before
+        Y, x (px) and variance (px²) of the particle when it was last seen.
+    one, other
+        What is measured of the two.
+    mass
+        Of the particle, so far; only where all three masses are above 0 do they count.
     intervals
-        Frame intervals in between.
+        Frame intervals since it was seen.
     frame
         Of ``FRAME``: how particles move, begin and go.
     goes_on
@@ -100,17 +116,35 @@ def log_odds(
     place_y, place_x = before[Y] + frame["shift"][Y], before[X] + frame["shift"][X]
     off_y, off_x = 0.5 * (one[Y] + other[Y]) - place_y, 0.5 * (one[X] + other[X]) - place_x
     var = before[VAR] + 0.25 * (one[VAR] + other[VAR]) + intervals * frame["step_var"][BROWNIAN] + OFF_MIDDLE**2 * apart
-    two = math.log(rate) + _log_normal(off_y * off_y + off_x * off_x, var) + _log_normal(apart, apart_var)
+    middle = math.exp(_log_normal(off_y * off_y + off_x * off_x, var))
+    two = math.log(rate) + _log_normal(apart, apart_var)
+    if mass > 0.0 and one[MASS] > 0.0 and other[MASS] > 0.0:
+        two += _log_ratio(one[MASS] / mass, goes_on) + _log_ratio(other[MASS] / mass, False)
     if not goes_on:
-        return two - math.log(1.0 - frame["survival"] * frame["detection"]) - 2.0 * math.log(frame["birth"])
+        gone = math.log(1.0 - frame["survival"] * frame["detection"])
+        return two + math.log(middle + TINY) - gone - 2.0 * math.log(frame["birth"])
     step_y, step_x = one[Y] - place_y, one[X] - place_x
-    alone = 1e-300
+    alone = TINY
     for j in range(N_MODELS):
         var = before[VAR] + one[VAR] + intervals * frame["step_var"][j]
         if j == DIRECTED:
             var += intervals * intervals * frame["speed_var"]
         alone += frame["prior"][j] * math.exp(_log_normal(step_y * step_y + step_x * step_x, var))
-    return two - math.log(alone) - math.log(frame["birth"])
+    return two + math.log(0.5 * middle + 0.5 * alone) - math.log(alone) - math.log(frame["birth"])
+
+
+@compiled
+def _log_ratio(ratio: float, is_itself: bool) -> float:
+    """Return the log-likelihood ratio of a half's mass over the whole one's, against no division."""
+    r = math.log(ratio)
+    if is_itself:
+        return _log_density(r, *HALF_BESIDE) - _log_density(r, *ITSELF)
+    return _log_density(r, *HALF) - _log_density(r, *ANY)
+
+
+@compiled
+def _log_density(value: float, mean: float, spread: float) -> float:
+    return -0.5 * ((value - mean) / spread) ** 2 - math.log(spread)
 
 
 @compiled
@@ -121,7 +155,16 @@ def _log_normal(square: float, var: float) -> float:
 
 @compiled
 def divided(
-    states: States, frames: Frames, slots: Indices, born: Indices, then: int, now: int, rate: float, apart_var: float
+    states: States,
+    frames: Frames,
+    measured: Measured,
+    slots: Indices,
+    born: Indices,
+    then: int,
+    now: int,
+    shape: tuple[int, int],
+    rate: float,
+    apart_var: float,
 ) -> Indices:
     """Find the particles that were found as two in an earlier frame.
 
@@ -133,6 +176,8 @@ def divided(
         Shape (capacity,): update with which the track in each slot began.
     then, now
         The update to look at, and the last one: the more are between, the surer it is what a track is.
+    shape
+        Of the image, (H, W) px.
     rate, apart_var
         See `Divisions.expected`.
 
@@ -141,10 +186,12 @@ def divided(
     Shape (D, 3): slots of the track that divided and of the two; the second may be the first, which goes on as that.
     """
     young = np.empty(len(slots), np.int64)
-    n_young = 0
+    n_young, margin = 0, AT_BORDER * math.sqrt(apart_var)
     for slot in slots:
         track = states[slot, now % states.shape[1]]
-        if born[slot] == then and track["existence"] >= SURE and track["hits"] > 1:
+        y, x = track["origin"][Y], track["origin"][X]
+        is_inside = margin <= min(y, x, shape[0] - 1.0 - y, shape[1] - 1.0 - x)
+        if born[slot] == then and track["existence"] >= SURE and track["hits"] > 1 and is_inside:
             young[n_young] = slot
             n_young += 1
     found = np.empty((n_young, 3), np.int64)
@@ -155,7 +202,19 @@ def divided(
         for old in slots:
             if taken[slot] or taken[old] or born[old] >= then:
                 continue
-            other, odds = _best_other(states, frames, young[:n_young], taken, slot, old, then, now, rate, apart_var)
+            other, odds = _best_other(
+                states,
+                frames,
+                measured[then % len(measured)],
+                young[:n_young],
+                taken,
+                slot,
+                old,
+                then,
+                now,
+                rate,
+                apart_var,
+            )
             if odds > best:
                 best = odds
                 found[n_found, 0], found[n_found, 1], found[n_found, 2] = old, other, slot
@@ -170,6 +229,7 @@ def divided(
 def _best_other(
     states: States,
     frames: Frames,
+    seen: Floats,
     young: Indices,
     taken: Flags,
     slot: int,
@@ -182,20 +242,20 @@ def _best_other(
     """Return which track would be the other of the two if ``old`` had divided into ``slot`` and that, and the odds."""
     depth = states.shape[1]
     before, here, frame = states[old, (then - 1) % depth], states[old, then % depth], frames[then % depth]
-    last, place = before["last"], states[slot, then % depth]["last"]
+    last, mass, place = before["last"], before["mass"], seen[states[slot, then % depth]["detection"]]
     intervals = 1.0 + before["since"]
     is_far = (place[Y] - last[Y]) ** 2 + (place[X] - last[X]) ** 2 > FAR**2 * apart_var
     if before["hits"] < SETTLED_HITS or before["misses"] > MOST_MISSES or is_far:
         return NONE, -np.inf
     if here["detection"] != NONE:
-        return old, log_odds(last, here["last"], place, intervals, frame, True, rate, apart_var)
+        return old, log_odds(last, seen[here["detection"]], place, mass, intervals, frame, True, rate, apart_var)
     other, best = NONE, -np.inf
     if states[old, now % depth]["hits"] > before["hits"]:
         return other, best
     for each in young:
         if each != slot and not taken[each]:
-            found = states[each, then % depth]["last"]
-            odds = log_odds(last, found, place, intervals, frame, False, rate, apart_var)
+            found = seen[states[each, then % depth]["detection"]]
+            odds = log_odds(last, found, place, mass, intervals, frame, False, rate, apart_var)
             if odds > best:
                 other, best = each, odds
     return other, best

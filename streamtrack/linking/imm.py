@@ -324,7 +324,7 @@ class ImmLinker:
     def _measure(self, detections: Detections) -> int:
         """Take in the detections that are usable; return how many they are."""
         tracks = self._tracks
-        columns = np.array([detections.y, detections.x, detections.score, detections.sigma], np.float64)
+        columns = np.array([getattr(detections, name) for name in ("y", "x", "score", "sigma", "mass")], np.float64)
         measured = tracks.measured[tracks.now]
         n, expected = measure(columns, *self._shape, measured, tracks.places[tracks.now])
         self._ignored += len(detections) - n
@@ -385,7 +385,7 @@ class ImmLinker:
 
     def _assign(self, columns: Floats) -> Assignment:
         """Predict the live tracks, and assign them to detections."""
-        tracks, (y, x, var, clutter) = self._tracks, columns
+        tracks, (y, x, var, clutter) = self._tracks, columns[: CLUTTER + 1]
         live, now, states, frames = tracks.live, tracks.now, tracks.states, tracks.frames
         predict(states, frames, live, now - 1, now)
         boxes = gates(states, frames, live, now, clutter.min(initial=np.inf), var.max(initial=0.0))
@@ -433,7 +433,10 @@ class ImmLinker:
         if then < 1:
             return revised, np.empty(0, np.int64)
         rates = self._divisions.expected(self._density)
-        found = divided(tracks.states, tracks.frames, tracks.live, tracks.born, then, tracks.update, *rates)
+        found = divided(
+            *(tracks.states, tracks.frames, tracks.measured, tracks.live, tracks.born),
+            *(then, tracks.update, self._shape, *rates),
+        )
         over = [tracks.divide(old, other, young, then) for old, other, young in found.tolist()]
         last = tracks.states["last"][found[:, 1:], then % tracks.depth, :2]
         self._divisions.learn(last[:, 1] - last[:, 0], len(tracks.live), self._density)

@@ -29,6 +29,8 @@ from streamtrack.linking.records import (
     CLUTTER,
     COVARIANCE,
     DIRECTED,
+    MASS,
+    MASS_HITS,
     N_GAPS,
     N_MODELS,
     NONE,
@@ -79,7 +81,7 @@ def predict_one(before: Any, frame: Any, mixed: Any, now: Any) -> None:
     now["existence"] = before["existence"] * frame["survival"]
     now["hits"], now["misses"] = before["hits"], before["misses"] + frame["lost"]
     now["missed_detections"] = before["missed_detections"]
-    now["last_index"] = before["last_index"]
+    now["last_index"], now["mass"] = before["last_index"], before["mass"]
     now["born_index"], now["since"] = before["born_index"], before["since"] + frame["substeps"] * frame["step"]
     now["squared_steps"], now["squared_steps_time"] = before["squared_steps"], before["squared_steps_time"]
     for axis in range(2):
@@ -313,6 +315,7 @@ def hit(track: Any, frame: Any, seen: Floats, detection: int) -> None:
     track["hits"] += 1
     track["misses"], track["missed_detections"] = 0, 0
     track["detection"], track["last_index"] = detection, frame["index"]
+    track["mass"] += (seen[MASS] - track["mass"]) / min(track["hits"], MASS_HITS)
     _add_squared_step(track, seen)
 
 
@@ -382,7 +385,7 @@ def begin_one(track: Any, frame: Any, seen: Floats, detection: int) -> None:
         track["covariance"][j, VELOCITY_VAR] = frame["speed_var"]
     track["detection"], track["log_likelihood"] = detection, 0.0
     track["hits"], track["misses"], track["missed_detections"], track["born_index"] = 1, 0, 0, frame["index"]
-    track["last_index"] = frame["index"]
+    track["last_index"], track["mass"] = frame["index"], seen[MASS]
     track["since"], track["squared_steps"], track["squared_steps_time"] = 0.0, 0.0, 0.0
     for axis in range(2):
         track["origin"][axis] = seen[axis]

@@ -3,7 +3,7 @@
 import math
 
 from streamtrack.compiling import compiled
-from streamtrack.linking.records import CLUTTER, VAR, Floats, Indices, X, Y
+from streamtrack.linking.records import CLUTTER, MASS, VAR, Floats, Indices, X, Y
 
 MARGIN_PX = 1.0
 """How far outside the outermost pixels' edges a detection may lie: sub-pixel positions at the border may."""
@@ -23,7 +23,7 @@ def measure(columns: Floats, height: int, width: int, measured: Floats, places: 
     Parameters
     ----------
     columns
-        Shape (4, N): y, x, score, sigma of the detections of a frame.
+        Shape (5, N): y, x, score, sigma, mass of the detections of a frame.
     measured, places
         Shapes (N or more, N_MEASURED) and (N or more,), to be filled from the start: what is measured of a detection,
         its ``CLUTTER`` in units of the density of particles; and its place among the N.
@@ -43,6 +43,7 @@ def measure(columns: Floats, height: int, width: int, measured: Floats, places: 
         measured[n, Y], measured[n, X] = y, x
         measured[n, VAR] = min(max(sigma, LEAST_SIGMA_PX), MOST_SIGMA_PX) ** 2
         measured[n, CLUTTER] = (1.0 - score) / score
+        measured[n, MASS] = columns[4, d]
         places[n] = d
         expected += score
         n += 1

@@ -16,16 +16,18 @@ POSITION, VELOCITY = 0, 1
 POSITION_VAR, COVARIANCE, VELOCITY_VAR = 0, 1, 2
 """Last index of ``covariance``: the three different entries of the 2x2 matrix."""
 
-Y, X, VAR, CLUTTER = range(4)
-"""Columns of what is measured of a detection: position (px), its variance per axis (px²), and the density of false
-detections like it (1/px²)."""
-N_MEASURED = 4
+Y, X, VAR, CLUTTER, MASS = range(5)
+"""Columns of what is measured of a detection: position (px), its variance per axis (px²), the density of false
+detections like it (1/px²), and its mass."""
+N_MEASURED = 5
 
 NONE = -1
 """No detection, no track."""
 
 SETTLED_HITS = 4
 """Detections from which a track is evidence of its particle; younger ones say more about where they began."""
+
+MASS_HITS = 8
 
 N_GAPS = 3
 """A particle was missed in one frame, in two, or in more of them: the longer, the more probable that it is dark."""
@@ -45,6 +47,7 @@ STATE = np.dtype(
         ("last_index", np.int64),  # frame of the last one
         ("origin", np.float64, (2,)),  # place of the first detection: y, x
         ("last", np.float64, (3,)),  # last detection: y, x, variance
+        ("mass", np.float64),  # mean over the last `MASS_HITS` detections, less of earlier ones
         ("since", np.float64),  # frame intervals since the last detection
         ("squared_steps", np.float64),  # sum of squared steps between detections, less their localisation errors, px²
         ("squared_steps_time", np.float64),  # frame intervals that they took

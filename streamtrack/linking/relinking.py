@@ -7,6 +7,8 @@ with what it learnt. What it linked is then reconsidered forwards and backwards,
 motion only and loses to that wherever particles run, blink or are moved.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from streamtrack.errors import ConfigError
 from streamtrack.linking.imm import ImmLinker
 from streamtrack.linking.measurement import MARGIN_PX
+from streamtrack.linking.offspring import cut_divisions
 from streamtrack.linking.sweeps import Scene, Swept, links_of, reversed_links, sweep, tracks_of
 from streamtrack.types import Detections
 
@@ -33,22 +36,25 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def relink(table: pd.DataFrame, shape: tuple[int, int] | None = None) -> pd.DataFrame:
+def relink(table: pd.DataFrame, shape: tuple[int, int] | None = None, *, divisions: bool = False) -> pd.DataFrame:
     """Link the detections of a table anew.
 
     Parameters
     ----------
     table
-        Columns ``frame, y, x`` (px) and, if known, ``score`` and ``sigma``, as in ``detections.parquet`` or
+        Columns ``frame, y, x`` (px) and, if known, ``score``, ``sigma`` and ``mass``, as in ``detections.parquet`` or
         ``tracks.parquet``. Frames of which it has no row are taken for lost.
     shape
         Of the image, (H, W) px; by default that of the rectangle around all positions.
+    divisions
+        Whether particles divide, as cells do: one that is found as two ends, and the two are new tracks.
 
     Returns
     -------
     pandas.DataFrame
         The rows on tracks, sorted by frame, then ``particle``, with the other columns as they were, but for those that
-        tell of the old tracks, which are left out. ``attrs`` has ``step_px``, the step per frame and axis (rms).
+        tell of the old tracks, which are left out. With ``divisions`` there is ``parent``, the track that a track came
+        out of, -1 for none. ``attrs`` has ``step_px``, the step per frame and axis (rms).
 
     Raises
     ------
@@ -65,11 +71,13 @@ def relink(table: pd.DataFrame, shape: tuple[int, int] | None = None) -> pd.Data
     ).astype(np.float64)
     if not np.isfinite(columns).all():
         raise ConfigError("a frame, position, score or sigma is not finite; drop such rows before linking")
-    particle = _link(columns, shape) if len(table) else np.empty(0, np.int64)
-    rows = table.drop(columns=["particle", *OF_OLD_TRACKS], errors="ignore")
-    rows.insert(1, "particle", particle)
+    linked = _Linked.of(columns, _masses(table), shape, divisions=divisions)
+    rows = table.drop(columns=["particle", "parent", *OF_OLD_TRACKS], errors="ignore")
+    rows.insert(1, "particle", linked.particle)
+    if divisions:
+        rows["parent"] = linked.parent
     rows = rows[rows["particle"] >= 0].sort_values(["frame", "particle"], ignore_index=True)
-    rows.attrs = {**table.attrs, "step_px": _step_px(columns, particle)}
+    rows.attrs = {**table.attrs, "step_px": _step_px(columns, linked.particle)}
     return rows
 
 
@@ -82,25 +90,57 @@ def _step_px(columns: Floats, particle: Ints) -> float:
     return float(np.sqrt(max((squares / np.diff(frame).clip(1))[linked].mean(), 0.0))) if linked.any() else 0.0
 
 
-def _link(columns: Floats, shape: tuple[int, int] | None) -> Ints:
-    """Return the track of each row of the columns frame, y, x, score, sigma, of shape (5, N)."""
-    if shape is None:
-        corner = np.floor(columns[1:3].min(axis=1, initial=0.0))
-        columns[1:3] -= corner[:, None]
-        shape = tuple((np.ceil(columns[1:3].max(axis=1, initial=0.0)) + 1).astype(int).tolist())
-    measured = columns[1:].astype(np.float32)
-    middle = (np.array(shape)[:, None] - 1) / 2
-    inside = (np.abs(measured[:2] - middle) <= middle + 0.5 + MARGIN_PX).all(axis=0)
-    order = np.flatnonzero(inside)[np.argsort(columns[0, inside], kind="stable")]
-    movie = shape, columns[0, order].astype(np.int64), measured[:, order]
-    linker = ImmLinker()
-    linker.prepare(shape)
-    _run(linker, *movie)
-    linker.begin_again()
-    swept = _swept(*_run(linker, *movie))
-    found = np.full(columns.shape[1], -1)
-    found[order] = _number(tracks_of(swept.following), swept.existence)
-    return found
+def _masses(table: pd.DataFrame) -> Floats:
+    """Return the mass of each row, shape (N,); 0 where it is not known."""
+    masses = table["mass"].to_numpy(np.float64) if "mass" in table.columns else np.zeros(len(table))
+    return np.nan_to_num(masses, posinf=0.0, neginf=0.0)
+
+
+class _Linked(NamedTuple):
+    """The track of each row of a table and the one that it came out of, shape (N,) each; -1 for none."""
+
+    particle: Ints
+    parent: Ints
+
+    @classmethod
+    def of(cls, columns: Floats, masses: Floats, shape: tuple[int, int] | None, *, divisions: bool) -> "_Linked":
+        """Link the rows of the columns frame, y, x, score, sigma, of shape (5, N)."""
+        particle, parent = np.full((2, columns.shape[1]), -1)
+        if not len(particle):
+            return cls(particle, parent)
+        if shape is None:
+            corner = np.floor(columns[1:3].min(axis=1, initial=0.0))
+            columns[1:3] -= corner[:, None]
+            shape = tuple((np.ceil(columns[1:3].max(axis=1, initial=0.0)) + 1).astype(int).tolist())
+        measured = np.vstack((columns[1:], masses)).astype(np.float32)
+        middle = (np.array(shape)[:, None] - 1) / 2
+        inside = (np.abs(measured[:2] - middle) <= middle + 0.5 + MARGIN_PX).all(axis=0)
+        order = np.flatnonzero(inside)[np.argsort(columns[0, inside], kind="stable")]
+        if not len(order):
+            return cls(particle, parent)
+        movie = shape, columns[0, order].astype(np.int64), measured[:, order]
+        linker = ImmLinker()
+        linker.prepare(shape)
+        _run(linker, *movie)
+        linker.begin_again()
+        online, scene = _run(linker, *movie)
+        swept = _swept(online, scene)
+        links, last = cut_divisions(scene, swept.following) if divisions else (swept.following, None)
+        found = _number(tracks_of(links), swept.existence)
+        particle[order] = found
+        if last is not None:
+            parent[order] = _parents(found, last)
+        return cls(particle, parent)
+
+
+def _parents(particle: Ints, last: Ints) -> Ints:
+    """Return the parent of each detection's track, given the last detection of that for the first ones of both."""
+    of_track = np.full(particle.max(initial=-1) + 2, -1)  # the last is of no track
+    first = np.flatnonzero(last != -1)
+    of_track[particle[first]] = particle[last[first]]
+    of_track[-1] = -1
+    parents: Ints = of_track[particle]
+    return parents
 
 
 def _swept(online: Ints, scene: Scene) -> Swept:
@@ -122,8 +162,8 @@ def _run(linker: ImmLinker, shape: tuple[int, int], frame: Ints, measured: NDArr
     start_of = dict(zip(indices.tolist(), starts.tolist(), strict=True))
     frames, seen = [], []
     for index, rows in zip(indices.tolist(), np.split(measured, starts[1:], axis=1), strict=True):
-        y, x, score, sigma = rows
-        update = linker.update(Detections(y, x, score, np.ones_like(y), sigma), index, float(index))
+        y, x, score, sigma, mass = rows
+        update = linker.update(Detections(y, x, score, mass, sigma), index, float(index))
         particle[start_of[index] : start_of[index] + len(y)] = update.particle
         revised = update.revised
         places = [start_of[each] for each in revised.frame_index.tolist()] + revised.detection

@@ -15,7 +15,7 @@ from streamtrack.linking.assignment import assign
 from streamtrack.linking.gating import candidates, empty_grid
 from streamtrack.linking.imm_filter import begin, correct, gates, predict
 from streamtrack.linking.lookahead import values_ahead
-from streamtrack.linking.records import NONE, Floats, Frames, Indices
+from streamtrack.linking.records import CLUTTER, NONE, Floats, Frames, Indices
 from streamtrack.linking.track_table import TrackTable
 
 LEAST_EXISTENCE = 0.003
@@ -130,7 +130,7 @@ def sweep(scene: Scene, following: Indices, *, decides: bool = True) -> Swept:
     decides
         Whether links are changed; otherwise they are only looked at.
     """
-    under_way = _Sweep(scene, following)
+    under_way = Sweep(scene, following)
     for update in range(len(scene.frames)):
         under_way.predict(update)
         if decides:
@@ -139,65 +139,75 @@ def sweep(scene: Scene, following: Indices, *, decides: bool = True) -> Swept:
     return Swept(under_way.following, under_way.existence, under_way.log_likelihood)
 
 
-class _Sweep:
-    """Links and tracks of a movie at some frame of a sweep."""
+class Sweep:
+    """Links and tracks of a movie at some frame of a sweep.
 
-    def __init__(self, scene: Scene, following: Indices) -> None:
+    Attributes
+    ----------
+    tracks
+        With their states at the last ``depth`` frames.
+    head
+        Shape (capacity,): last detection of the track in each slot.
+    following, existence, log_likelihood
+        See `Swept`; as far as they are known by then.
+    """
+
+    def __init__(self, scene: Scene, following: Indices, depth: int = 2) -> None:
         self._scene, self._update_of = scene, scene.update_of
-        self._tracks, self._cells = TrackTable(2), empty_grid(scene.shape)
-        self._head = np.full(len(self._tracks.particle), NONE)
+        self.tracks, self._cells = TrackTable(depth), empty_grid(scene.shape)
+        self.head = np.full(len(self.tracks.particle), NONE)
         self.following = following.copy()
         self.existence, self.log_likelihood = np.empty(len(following)), 0.0
 
     def predict(self, update: int) -> None:
         """Carry the tracks on to a frame; those end that cannot be told apart by then."""
-        tracks, frame = self._tracks, self._scene.frames[update]
+        tracks, frame = self.tracks, self._scene.frames[update]
         first, end = self._scene.first[update : update + 2].tolist()
         tracks.next_frame(end - first)
         now = tracks.now
         tracks.frames[now], tracks.measured[now, : end - first] = frame, self._scene.seen[first:end]
         gone = tracks.live[tracks.states["misses"][tracks.live, now - 1] + frame["lost"] > MOST_MISSES]
-        self.following[self._head[gone]] = NONE
+        self.following[self.head[gone]] = NONE
         tracks.end(gone)
         predict(tracks.states, tracks.frames, tracks.live, now - 1, now)
 
     def decide(self, update: int) -> None:
         """Link the frame's detections to the tracks for which both go on best together."""
-        scene, tracks = self._scene, self._tracks
+        scene, tracks = self._scene, self.tracks
         live, now, frame = tracks.live, tracks.now, scene.frames[update]
         first, end = scene.first[update : update + 2].tolist()
-        y, x, var, clutter = scene.seen[first:end].T.copy()
+        y, x, var, clutter = scene.seen[first:end, : CLUTTER + 1].T.copy()
         least = WIDER * (clutter.min(initial=np.inf) + frame["birth"]) - frame["birth"]
         boxes = gates(tracks.states, tracks.frames, live, now, least, var.max(initial=0.0))
         start, candidate = candidates(boxes, y, x, self._cells)
         detections = scene.frames, scene.seen, self._update_of, self.following
-        gain = values_ahead(tracks.states, live, now, start, candidate, *detections, self._head, update, first)
+        gain = values_ahead(tracks.states, live, now, start, candidate, *detections, self.head, update, first)
         detection_of = assign(start, candidate, gain, end - first)
-        _link(self.following, self._head, live, self._update_of, update, first, detection_of)
+        _link(self.following, self.head, live, self._update_of, update, first, detection_of)
 
     def go_on(self, update: int) -> None:
         """Take in the detections that are linked, and begin tracks at the others."""
-        tracks, (first, end) = self._tracks, self._scene.first[update : update + 2].tolist()
+        tracks, (first, end) = self.tracks, self._scene.first[update : update + 2].tolist()
         live, now = tracks.live, tracks.now
-        detection_of = _linked(self.following, self._head, live, self._update_of, update, first)
+        detection_of = _linked(self.following, self.head, live, self._update_of, update, first)
         correct(tracks.states, tracks.frames, tracks.measured, live, now, detection_of)
         self.log_likelihood += float(tracks.states["log_likelihood"][live, now].sum())
         left = np.setdiff1d(np.arange(end - first), detection_of)
         new = tracks.add(len(left))
         begin(tracks.states, tracks.frames, tracks.measured, new, now, left)
-        self._head = np.append(self._head, np.full(len(tracks.particle) - len(self._head), NONE))
+        self.head = np.append(self.head, np.full(len(tracks.particle) - len(self.head), NONE))
         is_seen = detection_of != NONE
         seen = np.append(live[is_seen], new)
-        self._head[seen] = first + np.append(detection_of[is_seen], left)
-        self.existence[self._head[seen]] = tracks.states["existence"][seen, now]
+        self.head[seen] = first + np.append(detection_of[is_seen], left)
+        self.existence[self.head[seen]] = tracks.states["existence"][seen, now]
         self._end()
 
     def _end(self) -> None:
         """End the tracks that take no more detections."""
-        tracks = self._tracks
+        tracks = self.tracks
         state = tracks.states[tracks.live, tracks.now]
         over = (state["existence"] < LEAST_EXISTENCE) | (state["misses"] > MOST_MISSES)
-        tracks.end(tracks.live[over & (self.following[self._head[tracks.live]] == NONE)])
+        tracks.end(tracks.live[over & (self.following[self.head[tracks.live]] == NONE)])
 
 
 @compiled

@@ -1,5 +1,7 @@
 """Movies of detections through the linker ``imm``, and how many links are right."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from streamtrack.linking.imm import ImmLinker
@@ -47,7 +49,7 @@ def accuracy(found, movie):
 
 
 def dividing(apart_px=8.0, n_dividing=4, seed=3, *, both_new=False):
-    """Yield detections of 16 particles 60 px apart; of some the halves go apart from frame 12 on.
+    """Yield detections of 16 particles 60 px apart; of some the halves go apart from frame 12 on, of half the mass.
 
     With ``both_new`` no half is where the particle would be; otherwise the one is much nearer to that.
     """
@@ -60,4 +62,6 @@ def dividing(apart_px=8.0, n_dividing=4, seed=3, *, both_new=False):
         halves = place[:n_dividing] + (1.0 if both_new else 0.5) * way * (1 + 0.05 * (t - DIVISION))
         others = place[:n_dividing] - (1.0 if both_new else 0.5) * way * (1 + 0.05 * (t - DIVISION))
         yx = place if t < DIVISION else np.concatenate((halves, others, place[n_dividing:]))
-        yield detections_at(yx + rng.normal(0, 0.2, yx.shape))
+        mass = np.full(len(yx), 100.0, np.float32)
+        mass[: 2 * (len(yx) - len(place))] = 50.0
+        yield replace(detections_at(yx + rng.normal(0, 0.2, yx.shape)), mass=mass)

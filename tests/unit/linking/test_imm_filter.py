@@ -311,7 +311,7 @@ class Crossing:
         self.frames = frames_of(4)
         self.states, self.slots = np.zeros((2, 4), STATE), np.arange(2)
         self.measured = np.zeros((4, 2, N_MEASURED))
-        self.measured[:] = [[10.0, 10.0, 0.09, 1e-4], [16.0, 10.0, 0.09, 1e-4]]
+        self.measured[:] = [[10.0, 10.0, 0.09, 1e-4, 100.0], [16.0, 10.0, 0.09, 1e-4, 100.0]]
         self.born = np.zeros(2, np.int64)
         begin(self.states, self.frames, self.measured, self.slots, 0, self.slots)
         for update, chosen in enumerate(detections, 1):

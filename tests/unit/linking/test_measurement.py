@@ -10,7 +10,9 @@ HEIGHT, WIDTH = 50, 80
 def take(*rows):
     """Return what is measured of detections y, x, score, sigma, their places, and how many are expected to be real."""
     measured, places = np.zeros((len(rows) + 2, N_MEASURED)), np.zeros(len(rows) + 2, np.int64)
-    n, expected = measure(np.array(rows, float).reshape(-1, 4).T.copy(), HEIGHT, WIDTH, measured, places)
+    n, expected = measure(
+        np.insert(np.array(rows, float).reshape(-1, 4), 4, 100.0, axis=1).T.copy(), HEIGHT, WIDTH, measured, places
+    )
     return measured[:n], places[:n], expected
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from linked_movies import DIVISION, dividing
 
 from streamtrack.errors import ConfigError
 from streamtrack.linking.imm import ImmLinker
@@ -100,3 +101,18 @@ def test_bad_input_is_refused():
         relink(table((0, 1.0, 1.0)).drop(columns="x"))
     with pytest.raises(ConfigError, match="not finite"):
         relink(table((0, np.nan, 1.0)))
+
+
+@pytest.mark.parametrize("has_masses", [True, False])
+def test_divisions_are_found_and_tracks_end_there(has_masses):
+    movie = list(dividing(apart_px=14.0))
+    rows = as_table([(found, None) for found in movie]).assign(sigma=0.3, score=0.95)
+    if has_masses:
+        rows["mass"] = np.concatenate([found.mass for found in movie])
+    tracks = relink(rows, (300, 300), divisions=True)
+    daughters = tracks[tracks.parent >= 0]
+    assert daughters.frame.min() == DIVISION
+    assert daughters.groupby("particle").parent.nunique().eq(1).all()
+    assert daughters.drop_duplicates("particle").parent.value_counts().tolist() == [2] * 4
+    assert tracks[tracks.particle.isin(daughters.parent)].frame.max() == DIVISION - 1
+    assert len(tracks) == len(rows)

@@ -14,7 +14,7 @@ def linked():
     frame = np.repeat(np.arange(30), 4)
     lane = np.tile(np.arange(4), 30)
     yx = np.stack([100.0 + 5.0 * lane, 20.0 + 12.0 * frame])
-    columns = np.concatenate([yx, np.full((1, 120), 0.98), np.full((1, 120), 0.3)]).astype(np.float32)
+    columns = np.concatenate([yx, np.full((3, 120), [[0.98], [0.3], [0.0]])]).astype(np.float32)
     linker = ImmLinker()
     linker.prepare(SHAPE)
     relinking._run(linker, SHAPE, frame, columns)
