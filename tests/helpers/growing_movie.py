@@ -4,10 +4,14 @@
 """
 
 import random
+import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import numpy as np
+
+from streamtrack.types import LostFrame
 
 SIZE = (64, 64)
 FRAMES_PER_S = 100
@@ -200,6 +204,35 @@ TIFF_WRITERS = {
     "reserved": tiff_reserved,
 }
 WRITERS |= TIFF_WRITERS
+
+
+@contextmanager
+def processes():
+    """Yield a function that starts a writer and returns its process; in the end all are ended."""
+    begun = []
+
+    def begin(writer, path, n):
+        begun.append(subprocess.Popen([sys.executable, __file__, writer, str(path), str(n)]))
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.wait()
+
+
+def read(source):
+    """Return what comes of a movie: indices, those that are not what was written, and causes of loss."""
+    indices, wrong, lost = [], [], {}
+    for item in source.frames():
+        indices.append(item.index)
+        if isinstance(item, LostFrame):
+            lost[item.index] = item.cause
+        elif not np.array_equal(item.pixels, image(item.index)):
+            wrong.append(item.index)
+    source.close()
+    return indices, wrong, lost
+
 
 if __name__ == "__main__":
     WRITERS[sys.argv[1]](sys.argv[2], int(sys.argv[3]))

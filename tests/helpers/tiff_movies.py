@@ -3,7 +3,7 @@
 import numpy as np
 import tifffile
 
-from streamtrack.types import Frame, LostFrame
+from streamtrack.types import LostFrame
 from streamtrack_drivers.tiff_stack import TiffSource
 
 TYX = {"axes": "TYX"}
@@ -32,11 +32,3 @@ def read(path, **settings):
 def lost(items):
     """Return the causes of lost frames, by index."""
     return {item.index: item.cause for item in items if isinstance(item, LostFrame)}
-
-
-def assert_shows(items, movie, indices=None):
-    """Every frame has the movie's pixels under its own index."""
-    frames = [item for item in items if isinstance(item, Frame)]
-    assert [frame.index for frame in frames] == list(range(len(movie)) if indices is None else indices)
-    for frame in frames:
-        np.testing.assert_array_equal(frame.pixels, movie[frame.index])

@@ -1,8 +1,6 @@
 """A movie is tracked while another process writes it."""
 
 import json
-import subprocess
-import sys
 from importlib.util import find_spec
 
 import growing_movie
@@ -12,7 +10,6 @@ import pytest
 from running import start, wait_for_frames
 
 from benchmarks.loop.stop import wait_until
-from streamtrack.types import LostFrame
 from streamtrack_drivers.tiff_stack import TiffSource
 from streamtrack_drivers.zarr_movie import ZarrSource
 
@@ -23,35 +20,23 @@ NEEDS = {"ome-writers": "ome_writers", "acquire-zarr": "acquire_zarr", "ndtiff":
 
 @pytest.fixture
 def writing(tmp_path):
-    """Start a writer; returns the process and where the movie will be. It is ended with the test."""
-    processes = []
+    """Start a writer; returns the process and where the movie will be."""
+    with growing_movie.processes() as start:
 
-    def begin(writer, n=N):
-        if writer in NEEDS and find_spec(NEEDS[writer]) is None:
-            pytest.skip(f"needs {writer}")
-        path = tmp_path / ("ndtiff" if writer == "ndtiff" else "m.ome.zarr")
-        process = subprocess.Popen([sys.executable, growing_movie.__file__, writer, str(path), str(n)])
-        processes.append(process)
-        return process, path
+        def begin(writer, n=N):
+            if writer in NEEDS and find_spec(NEEDS[writer]) is None:
+                pytest.skip(f"needs {writer}")
+            path = tmp_path / ("ndtiff" if writer == "ndtiff" else "m.ome.zarr")
+            return start(writer, path, n), path
 
-    yield begin
-    for process in processes:
-        process.kill()
-        process.wait()
+        yield begin
 
 
 def follow(path, process):
-    """What comes of a movie: indices, those that are not what was written, and causes of loss."""
+    """What comes of a movie: indices, those that are not what was written, causes of loss; and its source."""
     wait_until(path.exists, 60, process)
     source = (TiffSource if path.name == "ndtiff" else ZarrSource)(path=path, follow=IDLE_S)
-    indices, wrong, lost = [], [], {}
-    for item in source.frames():
-        indices.append(item.index)
-        if isinstance(item, LostFrame):
-            lost[item.index] = item.cause
-        elif not np.array_equal(item.pixels, growing_movie.image(item.index)):
-            wrong.append(item.index)
-    return indices, wrong, lost, source
+    return *growing_movie.read(source), source
 
 
 @pytest.mark.parametrize("writer", [each for each in growing_movie.WRITERS if each not in SPECIAL])

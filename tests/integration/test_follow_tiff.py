@@ -1,8 +1,5 @@
 """A TIFF file is tracked while another process writes it."""
 
-import subprocess
-import sys
-
 import growing_movie
 import numpy as np
 import pytest
@@ -20,33 +17,16 @@ N, IDLE_S = 120, 3.0
 
 @pytest.fixture
 def writing(tmp_path):
-    """Start a writer; returns the process and where the movie will be. It is ended with the test."""
-    processes = []
-
-    def begin(writer, n=N):
+    """Start a writer; returns the process and where the movie will be."""
+    with growing_movie.processes() as start:
         path = tmp_path / "m.tif"
-        process = subprocess.Popen([sys.executable, growing_movie.__file__, writer, str(path), str(n)])
-        processes.append(process)
-        return process, path
-
-    yield begin
-    for process in processes:
-        process.kill()
-        process.wait()
+        yield lambda writer, n=N: (start(writer, path, n), path)
 
 
 def follow(path, **settings):
-    """What comes of a movie: indices, those that are not what was written, and causes of loss."""
+    """What comes of a movie: indices, those that are not what was written, causes of loss; and its source."""
     source = TiffSource(path=path, **{"follow": IDLE_S, **settings})
-    indices, wrong, lost = [], [], {}
-    for item in source.frames():
-        indices.append(item.index)
-        if isinstance(item, LostFrame):
-            lost[item.index] = item.cause
-        elif not np.array_equal(item.pixels, image(item.index)):
-            wrong.append(item.index)
-    source.close()
-    return indices, wrong, lost, source
+    return *growing_movie.read(source), source
 
 
 WHOLE = ("pages", "compressed pages", "OME at the end", "OME at the start", "opened each time", "in pieces")

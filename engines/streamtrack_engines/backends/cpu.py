@@ -1,4 +1,4 @@
-"""What the back ends on the CPU share: the frames that the graph takes at once, and how many threads there are."""
+"""What the back ends on the CPU share: the frames that the graph takes at once, how many threads, the warm-up."""
 
 import os
 from itertools import pairwise
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamtrack_engines.backends.runner import FrameSize
+from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
 
 
 class FrameHistory:
@@ -44,3 +44,11 @@ def default_threads() -> int:
     """Return the number of cores to compute on: those this process may use, without hyper-threads beyond 4."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return usable if usable <= 4 else max(4, usable // 2)
+
+
+def warmed_up(runner: Runner, file: DeployFile) -> Runner:
+    """Return a runner that has run each of its programs once, and knows no frame."""
+    for denoise in file.programs:
+        runner.run(denoise=denoise)
+    runner.clear()
+    return runner

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.errors import EngineError
-from streamtrack_engines.backends.cpu import FrameHistory, default_threads
+from streamtrack_engines.backends.cpu import FrameHistory, default_threads, warmed_up
 from streamtrack_engines.backends.metadata import DENOISED, DETECTIONS, FRAME
 from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
 
@@ -35,11 +35,7 @@ def reason_against() -> str | None:
 
 def open_runner(file: DeployFile, size: FrameSize, threads: int | None) -> Runner:
     """Load a graph and warm it up; `threads` is one per core if None. Raises EngineError."""
-    runner = OpenvinoRunner(file, size, threads or default_threads())
-    for denoise in file.programs:
-        runner.run(denoise=denoise)
-    runner.clear()
-    return runner
+    return warmed_up(OpenvinoRunner(file, size, threads or default_threads()), file)
 
 
 class OpenvinoRunner:

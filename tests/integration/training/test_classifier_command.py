@@ -5,12 +5,10 @@ import csv
 import imagecodecs
 import numpy as np
 import pytest
-import typer
 from sklearn.datasets import load_digits
-from typer.testing import CliRunner
+from trainings import run
 
 from streamtrack_engines.classify.file import open_classifier
-from streamtrack_engines.training.command import train_command
 
 RECIPE = """
 epochs = {epochs}
@@ -32,12 +30,6 @@ shear = 0.1
 zoom = 0.1
 flip = false
 """
-
-
-def run(*arguments):
-    app = typer.Typer()
-    app.command()(train_command)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
-import typer
-from typer.testing import CliRunner
+from trainings import run
 
 from streamtrack.errors import ConfigError
-from streamtrack_engines.training.command import train_command
 
 RECIPE = """
 steps = 2
@@ -18,19 +16,13 @@ crop_px = 32
 """
 
 
-def _run(*arguments):
-    app = typer.Typer()
-    app.command()(train_command)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
 def test_command_trains_and_resumes(tmp_path):
     recipe, out = tmp_path / "recipe.toml", tmp_path / "run"
     recipe.write_text(RECIPE, encoding="utf-8")
 
-    first = _run(recipe, "--out", out)
+    first = run(recipe, "--out", out)
     recipe.write_text(RECIPE.replace("steps = 2", "steps = 3"), encoding="utf-8")
-    second = _run(recipe, "--out", out, "--resume")
+    second = run(recipe, "--out", out, "--resume")
 
     assert first.exit_code == second.exit_code == 0
     assert f"done at step 2: {out / 'checkpoint.pt'}" in first.output
@@ -42,7 +34,7 @@ def test_length_on_the_command_line_is_checked(tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE, encoding="utf-8")
 
-    result = _run(recipe, "--out", tmp_path / "run", "--minutes", "-1")
+    result = run(recipe, "--out", tmp_path / "run", "--minutes", "-1")
 
     assert isinstance(result.exception, ConfigError)
     assert "minutes = -1.0 is not valid" in str(result.exception)
@@ -50,7 +42,7 @@ def test_length_on_the_command_line_is_checked(tmp_path):
 
 
 def test_recipe_that_is_not_there_is_named(tmp_path):
-    result = _run(tmp_path / "none.toml", "--out", tmp_path)
+    result = run(tmp_path / "none.toml", "--out", tmp_path)
 
     assert isinstance(result.exception, ConfigError)
     assert "none.toml" in str(result.exception)

@@ -27,12 +27,18 @@ class SlowStage(SimulatedMicroscope):
         self.stopped.set()
 
 
-def test_the_emergency_stop_stops_a_move_that_has_begun():
-    microscope = SlowStage()
-    guard = Guard(microscope, EVERYTHING, "armed")
+def moving(guard, microscope):
+    """Return the thread of a move that has begun."""
     command = threading.Thread(target=guard.move_stage_um, args=(1.0, 2.0), daemon=True)
     command.start()
     assert microscope.moves.wait(10)
+    return command
+
+
+def test_the_emergency_stop_stops_a_move_that_has_begun():
+    microscope = SlowStage()
+    guard = Guard(microscope, EVERYTHING, "armed")
+    command = moving(guard, microscope)
     guard.make_safe()
     command.join(10)
     assert not command.is_alive()
@@ -47,9 +53,7 @@ def test_the_emergency_stop_needs_no_thread(monkeypatch):
     microscope = SlowStage()
     guard = Guard(microscope, EVERYTHING, "armed")
     guard.set_shutter("Shutter", True)
-    command = threading.Thread(target=guard.move_stage_um, args=(1.0, 2.0), daemon=True)
-    command.start()
-    assert microscope.moves.wait(10)
+    command = moving(guard, microscope)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", no_thread_left)
         assert guard.make_safe() == {"Shutter": "closed"}
@@ -101,9 +105,7 @@ class HangingShutter(SlowStage):
 def test_a_shutter_that_hangs_does_not_keep_the_stage_moving():
     microscope = HangingShutter()
     guard = Guard(microscope, EVERYTHING, "armed")
-    command = threading.Thread(target=guard.move_stage_um, args=(1.0, 2.0), daemon=True)
-    command.start()
-    assert microscope.moves.wait(10)
+    command = moving(guard, microscope)
     assert guard.make_safe() == {"Shutter": "closed"}
     command.join(10)
     assert not command.is_alive()

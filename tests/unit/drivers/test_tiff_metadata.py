@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tiff_files
 import tifffile
-from tiff_movies import TYX, assert_shows, make_movie, read, write
+from movies import assert_shows
+from tiff_movies import TYX, make_movie, read, write
 
 from streamtrack.errors import SourceError
 from streamtrack_drivers.tiff_stack import TiffSource

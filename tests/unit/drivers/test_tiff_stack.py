@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from tiff_movies import TYX, assert_shows, lost, make_movie, read, write
+from movies import assert_shows
+from tiff_movies import TYX, lost, make_movie, read, write
 
 from streamtrack.errors import SourceError
 from streamtrack_drivers.tiff_stack import TiffSource

@@ -7,42 +7,19 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
+from movies import assert_shows
+from zarr_movies import make_movie, read, write_array
 
 from streamtrack.errors import SourceError
-from streamtrack.types import Frame, LostFrame
+from streamtrack.types import LostFrame
 from streamtrack_drivers.zarr_movie import ZarrSource
 
 MISSING = "missing chunk: the frame, or a part of it, was never written or is lost"
 CHUNK_FILE = {2: "{t}.{y}.{x}", 3: "c/{t}/{y}/{x}"}
 
 
-def make_movie(shape=(6, 40, 48), dtype="uint16", seed=0):
-    return np.random.default_rng(seed).integers(1, 200, shape).astype(dtype)
-
-
-def write_array(path, movie, zarr_format=3, chunks=None, **options):
-    chunks = chunks or (1,) * (movie.ndim - 2) + movie.shape[-2:]
-    zarr.create_array(path, data=movie, chunks=chunks, zarr_format=zarr_format, **options)
-    return path
-
-
-def read(path, **settings):
-    source = ZarrSource(path=path, **settings)
-    items = list(source.frames())
-    source.close()
-    return source.info, items
-
-
 def lost(items):
     return [(item.index, item.cause) for item in items if isinstance(item, LostFrame)]
-
-
-def assert_shows(items, movie, indices=None):
-    """Every frame has the movie's pixels under its own index."""
-    frames = [item for item in items if isinstance(item, Frame)]
-    assert [frame.index for frame in frames] == list(range(len(movie)) if indices is None else indices)
-    for frame in frames:
-        np.testing.assert_array_equal(frame.pixels, movie[frame.index])
 
 
 def test_four_dimensions_without_names_are_ambiguous(tmp_path):

@@ -9,22 +9,14 @@ import time
 import numpy as np
 import pytest
 import zarr
+from movies import assert_shows
 from zarr.storage import LocalStore
+from zarr_movies import make_movie, read, write_array
 
 from streamtrack.errors import ConfigError, SourceError
 from streamtrack.types import Frame
 from streamtrack_drivers import stored_array, zarr_movie
 from streamtrack_drivers.zarr_movie import ZarrSource
-
-
-def make_movie(shape=(6, 40, 48), dtype="uint16", seed=0):
-    return np.random.default_rng(seed).integers(1, 200, shape).astype(dtype)
-
-
-def write_array(path, movie, zarr_format=3, chunks=None, **options):
-    chunks = chunks or (1,) * (movie.ndim - 2) + movie.shape[-2:]
-    zarr.create_array(path, data=movie, chunks=chunks, zarr_format=zarr_format, **options)
-    return path
 
 
 def write_ome(path, levels, axes, version, *, units=None, scales=None, transforms=(), channels=()):
@@ -48,21 +40,6 @@ def write_ome(path, levels, axes, version, *, units=None, scales=None, transform
         chunks = tuple(n if axis in "YX" else 1 for axis, n in zip(axes, movie.shape, strict=True))
         group.create_array(dataset["path"], data=movie, chunks=chunks)
     return path
-
-
-def read(path, **settings):
-    source = ZarrSource(path=path, **settings)
-    items = list(source.frames())
-    source.close()
-    return source.info, items
-
-
-def assert_shows(items, movie, indices=None):
-    """Every frame has the movie's pixels under its own index."""
-    frames = [item for item in items if isinstance(item, Frame)]
-    assert [frame.index for frame in frames] == list(range(len(movie)) if indices is None else indices)
-    for frame in frames:
-        np.testing.assert_array_equal(frame.pixels, movie[frame.index])
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
