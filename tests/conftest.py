@@ -89,9 +89,9 @@ def _frozen():
 
 @pytest.fixture(scope="module", autouse=True)
 def _collected(_frozen):
-    """What a module leaves is garbage; of what all of them leave, memory would be full."""
-    yield
+    """What modules leave is garbage, and would fill the memory; the libraries that they brought need no second look."""
     gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

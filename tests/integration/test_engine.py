@@ -9,8 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from deploy_graphs import graph_of, lively_network
-from networks import denodet, untrained
+from deploy_graphs import SETTINGS, K, graph_of, lively_network
 from onnx import TensorProto, helper
 
 from streamtrack.config import PluginConfig, RunConfig
@@ -20,31 +19,21 @@ from streamtrack.session import Session
 from streamtrack.testing.engines import assert_same_bits, columns, example_frame
 from streamtrack_engines.backends.metadata import METADATA_KEY
 from streamtrack_engines.engine import DenodetEngine
-from streamtrack_engines.export import DeployGraph, ExportSettings, describe, to_onnx
-from streamtrack_engines.heads.presence import Presence
 
-K = 512
 THRESHOLD = 0.5
+"""Rows of equal x could not be told apart if there were more."""
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread", "no_pairs")
 
 
 @pytest.fixture(scope="module")
 def graph():
-    """One that finds less than `lively_network` does: rows of equal x could not be told apart."""
-    torch.manual_seed(0)
-    network = denodet()
-    with torch.no_grad():
-        network.found_head.weight[0] *= 60
-        network.found_head.bias[0] = -5
-    return DeployGraph(network, Presence(), max_detections=K)
+    return graph_of(lively_network())
 
 
 @pytest.fixture(scope="module")
-def weights(graph, tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "lively.onnx"
-    path.write_bytes(to_onnx(graph, describe(untrained(graph.network), ExportSettings(THRESHOLD, K))))
-    return str(path)
+def weights(exported):
+    return str(exported("any"))
 
 
 @pytest.fixture(params=["onnxruntime", "openvino"])
@@ -55,7 +44,7 @@ def backend(request):
 
 @pytest.fixture
 def engine(weights, backend):
-    engine = DenodetEngine(weights=weights, backend=backend)
+    engine = DenodetEngine(weights=weights, backend=backend, threshold=THRESHOLD)
     yield engine
     engine.close()
 
@@ -192,11 +181,11 @@ def test_frames_that_are_not_finite_are_refused(engine, value):
 def test_threshold_is_the_files_unless_given(weights):
     frame = example_frame()
     counts = []
-    for threshold in (None, THRESHOLD, 1.0):
+    for threshold in (None, SETTINGS.threshold, 1.0):
         engine = DenodetEngine(weights=weights, threshold=threshold)
         engine.prepare(frame.shape, "uint8")
         found, _ = engine.detect(frame, denoise=False)
-        assert (found.score >= (threshold or THRESHOLD)).all()
+        assert (found.score >= (threshold or SETTINGS.threshold)).all()
         counts.append(len(found))
     assert counts[0] == counts[1] > counts[2]
 
@@ -225,11 +214,11 @@ def test_each_tile_of_a_large_frame_has_a_table_of_its_own(weights, backend):
 
 def test_weights_of_one_frame_see_each_alone(exported, backend):
     graph = graph_of(lively_network(n_frames=1, norm="instance"))
-    engine = DenodetEngine(weights=str(exported("single")), threshold=0.99, backend=backend)
+    engine = DenodetEngine(weights=str(exported("single")), threshold=THRESHOLD, backend=backend)
     assert engine.info["n_frames"] == 1
     engine.prepare((64, 96), "uint16")
     for frame in movie(n=3):
-        assert_rows(engine.detect(frame, denoise=False)[0], run_graph(graph, [frame], 0.99)[0])
+        assert_rows(engine.detect(frame, denoise=False)[0], run_graph(graph, [frame])[0])
 
 
 def test_threads_do_not_change_the_result(weights, backend):

@@ -71,7 +71,7 @@ def test_onnxruntime_equals_torch(shape, dtype, lively, content):
     """One file for any size and both types."""
     frames = np.random.default_rng(0).poisson(40 if dtype == "uint8" else 4000, (3, *shape)).astype(dtype)
     for each in (frames, still(frames[0])):
-        assert run_torch(lively, each)[0][:, 2].max() > 0.5  # something is compared
+        assert run_torch(lively, each)[0][:, 2].max() > 0.4  # something is compared
         check_parity(content, lively, each, threshold=0.4)
 
 
@@ -160,14 +160,15 @@ def checkpoint(tmp_path_factory):
 
 def test_export_writes_the_averaged_network(checkpoint, tmp_path, capsys):
     out = tmp_path / "spots.onnx"
-    export_command(checkpoint, out, threshold=0.3, max_detections=64)
+    height, width, dtype = FIXED  # takes a quarter of the time
+    export_command(checkpoint, out, 0.3, 64, height, width, dtype)
     assert list(tmp_path.iterdir()) == [out]
     assert "7 steps" in capsys.readouterr().out
     trained = module.read_checkpoint(checkpoint)
     average = trained.network
     assert trained.calibration == CALIBRATION
     graph = DeployGraph(average, Presence(), calibration=CALIBRATION, max_detections=64)
-    check_parity(out.read_bytes(), graph, movie(), threshold=0.01)
+    check_parity(out.read_bytes(), graph, movie(dtype=dtype), threshold=0.01)
     metadata = DeployMetadata.from_properties(
         onnxruntime.InferenceSession(out).get_modelmeta().custom_metadata_map, out.name
     )
@@ -178,7 +179,7 @@ def test_export_writes_the_averaged_network(checkpoint, tmp_path, capsys):
 
 def test_export_in_half_precision(checkpoint, tmp_path, lively):
     out = tmp_path / "spots.half.onnx"
-    height, width, dtype = FIXED  # takes half the time
+    height, width, dtype = FIXED
     export_command(checkpoint, out, 0.3, K, height, width, dtype, half=True)
     model = onnx.load(out)
     metadata = DeployMetadata.from_properties({each.key: each.value for each in model.metadata_props}, out.name)
@@ -300,7 +301,7 @@ def test_a_network_with_a_scale_of_each_place_is_the_same_in_torch_and_onnx(kind
         network.train()(network.see(frames))
     graph = DeployGraph(network.eval(), Presence())
     metadata = describe(untrained(network, kind=kind), ExportSettings())
-    content = to_onnx(graph, metadata)
+    content = to_onnx(graph, metadata, (61, 83, "uint16"))
     movie = np.random.default_rng(1).poisson(20.0, (3, 61, 83)).astype(np.uint16)
     check_parity(content, graph, movie, 0.02)
     check_parity(content, from_onnx(content), movie, 0.02)
@@ -319,4 +320,4 @@ def test_a_head_of_discs_is_in_the_graph_and_calibrates():
     graph = DeployGraph(network, head, max_detections=64)
     metadata = describe(untrained(network, n_frames=1), ExportSettings(0.3, 64))
     frames = np.random.default_rng(0).poisson(40, (1, 61, 75)).astype(np.uint8)
-    check_parity(to_onnx(graph, metadata), graph, frames, threshold=0.3)
+    check_parity(to_onnx(graph, metadata, (61, 75, "uint8")), graph, frames, threshold=0.3)

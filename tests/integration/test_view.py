@@ -43,6 +43,18 @@ def sink(tmp_path):
         yield sink
 
 
+@pytest.fixture(scope="module")
+def run():
+    return views.Run()
+
+
+@pytest.fixture(scope="module")
+def shared(run, tmp_path_factory):
+    """The view of `run`, one for all tests that leave it as it is."""
+    with views.viewed(tmp_path_factory.mktemp("view"), run) as sink:
+        yield sink
+
+
 def bearer(sink):
     return {"Authorization": f"Bearer {views.parts_of(sink)[1]}"}
 
@@ -119,12 +131,12 @@ def test_stop_from_page_and_program(tmp_path):
             assert run.stopped.is_set()
 
 
-def test_state_for_programs(sink):
+def test_state_for_programs(shared):
     give_up_s = time.monotonic() + 30
-    while not (state := json.loads(views.ask(sink, "GET", "/api/state", bearer(sink))[2])["state"]):
+    while not (state := json.loads(views.ask(shared, "GET", "/api/state", bearer(shared))[2])["state"]):
         assert time.monotonic() < give_up_s
     assert state["frames"]["processed"] == 12
-    assert views.ask(sink, "POST", "/api/fly", bearer(sink))[0] == 409
+    assert views.ask(shared, "POST", "/api/fly", bearer(shared))[0] == 409
 
 
 def post(sink, what, **said):
@@ -161,12 +173,12 @@ def test_more_requests_than_may_come_are_refused_and_events_among_them_counted_b
     assert run.events_refused == {"too many in a second": refused}
 
 
-def test_what_may_be_asked_is_one_table_for_the_server_the_document_and_the_page_of_the_manual(sink):
+def test_what_may_be_asked_is_one_table_for_the_server_the_document_and_the_page_of_the_manual(shared):
     page = (Path(__file__).parents[2] / "docs" / "view.md").read_text(encoding="utf-8")
     assert openapi.table() in page
-    status, _, said = views.ask(sink, "GET", "/api/openapi.json", bearer(sink))
+    status, _, said = views.ask(shared, "GET", "/api/openapi.json", bearer(shared))
     assert (status, json.loads(said)) == (200, openapi.document())
-    assert views.ask(sink, "GET", "/api/openapi.json")[0] == 403
+    assert views.ask(shared, "GET", "/api/openapi.json")[0] == 403
     paths = openapi.document()["paths"]
     assert {path for path, asked in paths.items() if "get" in asked} == {"/api/state", "/api/openapi.json"}
     for what, action in ACTIONS.items():
@@ -193,43 +205,41 @@ def test_what_may_be_asked_is_one_table_for_the_server_the_document_and_the_page
         ("a foreign name (DNS rebinding)", {"Authorization": "Bearer TOKEN", "Host": "evil.example"}),
     ],
 )
-def test_nobody_acts_without_the_token_or_from_elsewhere(tmp_path, what, headers):
-    run = views.Run()
-    with views.viewed(tmp_path, run) as sink:
-        headers = {key: value.replace("TOKEN", views.parts_of(sink)[1]) for key, value in headers.items()}
-        for method, path in (("POST", "/api/stop"), ("GET", "/api/state")):
-            status, _, said = views.ask(sink, method, path, headers)
-            assert status == 403
-            assert "frames" not in said
+def test_nobody_acts_without_the_token_or_from_elsewhere(shared, run, what, headers):
+    headers = {key: value.replace("TOKEN", views.parts_of(shared)[1]) for key, value in headers.items()}
+    for method, path in (("POST", "/api/stop"), ("GET", "/api/state")):
+        status, _, said = views.ask(shared, method, path, headers)
+        assert status == 403
+        assert "frames" not in said
     assert not run.stopped.is_set()
 
 
 @pytest.mark.parametrize("path", ["/", *(f"/{name}" for name in FILES if name)])
-def test_the_page_itself_holds_nothing_and_is_for_this_computer(sink, path):
-    status, headers, said = views.ask(sink, "GET", path)
+def test_the_page_itself_holds_nothing_and_is_for_this_computer(shared, path):
+    status, headers, said = views.ask(shared, "GET", path)
     assert status == 200
-    assert views.parts_of(sink)[1] not in said
+    assert views.parts_of(shared)[1] not in said
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert headers["cache-control"] == "no-store"
-    assert views.ask(sink, "GET", path, {"Host": "evil.example"})[0] == 403
+    assert views.ask(shared, "GET", path, {"Host": "evil.example"})[0] == 403
 
 
 @pytest.mark.parametrize(
     "path", ["/../pyproject.toml", "/%2e%2e/wire.py", "/view.js/../../wire.py", "//etc/passwd", "/x"]
 )
-def test_no_path_of_the_disk_is_served(sink, path):
-    assert views.ask(sink, "GET", path)[0] in (404, 405)
+def test_no_path_of_the_disk_is_served(shared, path):
+    assert views.ask(shared, "GET", path)[0] in (404, 405)
 
 
-def test_a_line_of_a_foreign_page_is_refused(sink):
+def test_a_line_of_a_foreign_page_is_refused(shared):
     for settings in ({"origin": "http://evil.example"}, {"additional_headers": {"Host": "evil.example"}}):
-        with pytest.raises((InvalidStatus, ConnectionClosed)), views.guest(sink, **settings) as guest:
+        with pytest.raises((InvalidStatus, ConnectionClosed)), views.guest(shared, **settings) as guest:
             guest.until(lambda heard: "state" in heard)
 
 
 @pytest.mark.parametrize("token", ["wrong", "", 7])
-def test_a_line_without_the_token_hears_nothing(sink, token):
-    with views.guest(sink, token) as guest, pytest.raises(ConnectionClosed) as closed:
+def test_a_line_without_the_token_hears_nothing(shared, token):
+    with views.guest(shared, token) as guest, pytest.raises(ConnectionClosed) as closed:
         guest.until(lambda heard: True)
     assert closed.value.rcvd.code == 4401
 
@@ -291,7 +301,7 @@ def test_a_thousand_connections_leave_the_run_alone(tmp_path):
 
 def test_a_page_that_takes_nothing_keeps_nobody_waiting(tmp_path):
     """Results go on, another page is shown the newest, the memory of the server stays as it is."""
-    with views.viewed(tmp_path, results=[]) as sink, views.guest(sink), views.guest(sink) as quick:
+    with views.viewed(tmp_path, results=[]) as sink, views.guest(sink, close_timeout=0.1), views.guest(sink) as quick:
         server = psutil.Process(json.loads((tmp_path / "view.json").read_text())["pid"])
         results = list(views.example_results(n_frames=200, shape=(512, 512)))
         before = None
@@ -331,8 +341,9 @@ def test_stop_waits_for_nothing_that_was_asked_before(tmp_path):
         assert run.stopped.is_set()
 
 
-def test_answers_stay_with_who_asked(tmp_path):
+def test_answers_stay_with_who_asked(tmp_path, monkeypatch):
     """Also where a page goes while it waits, or takes nothing."""
+    monkeypatch.setattr("streamtrack.view.actions.WAIT_S", 0.5)
     run = Busy()
     with views.viewed(tmp_path, run) as sink:
         for _ in range(3):
@@ -463,9 +474,9 @@ def test_in_a_browser(tmp_path):
     assert not (tmp_path / "out" / "view.json").exists()
 
 
-def test_a_wrong_token_is_told_to_the_person(tmp_path, sink):
+def test_a_wrong_token_is_told_to_the_person(tmp_path, shared):
     with browsers.tab(tmp_path / "profile") as tab:
-        tab.open(sink.address[:-3] + "xyz")
+        tab.open(shared.address[:-3] + "xyz")
         tab.until("document.querySelector('#message').textContent.includes('open the address that the terminal shows')")
 
 
@@ -480,9 +491,9 @@ def test_names_run_nothing_in_the_page(tmp_path):
         assert "bad" not in tab.of("document.title")
 
 
-def test_the_unused_line_of_http_is_answered(sink):
-    port, _ = views.parts_of(sink)
+def test_the_unused_line_of_http_is_answered(shared):
+    port, _ = views.parts_of(shared)
     line = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    line.request("POST", "/api/stop", body=b"x" * 100_000, headers=bearer(sink))
+    line.request("POST", "/api/stop", body=b"x" * 100_000, headers=bearer(shared))
     assert line.getresponse().status == 413
     line.close()

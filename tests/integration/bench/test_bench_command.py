@@ -53,7 +53,8 @@ def test_a_mistake_is_one_line(bench, tmp_path, arguments, said):
     assert "Traceback" not in err
 
 
-def test_an_earlier_record_stays_unless_told(bench, tmp_path):
+def test_an_earlier_record_stays_unless_told(bench, measured, tmp_path, monkeypatch):
+    monkeypatch.setattr("streamtrack.bench.record.run_plan", lambda plan, tell: measured[0])
     earlier = tmp_path / "bench.npz"
     earlier.write_bytes(b"of last week")
     code, _, err = bench("--quick", "--out", tmp_path)

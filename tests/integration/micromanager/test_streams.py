@@ -69,8 +69,7 @@ def assert_no_track_crosses(folder):
     return tracks.groupby(["p", "c", "z"]).ngroups
 
 
-@pytest.mark.parametrize("axis_order", ["tpcz", "ptcz", "tpzc"])
-@pytest.mark.parametrize("n_planes", [1, 3])
+@pytest.mark.parametrize(("axis_order", "n_planes"), [("tpcz", 1), ("tpcz", 3), ("ptcz", 3), ("tpzc", 3)])
 def test_an_acquisition_of_positions_channels_and_planes(tmp_path, core, axis_order, n_planes):
     plan = useq.MDASequence(
         axis_order=axis_order,

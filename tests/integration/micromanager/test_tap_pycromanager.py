@@ -1,7 +1,7 @@
 """Taps in scripts as users write them, against real acquisitions.
 
-Scripts of the Python back end run one after the other in one process, as cells of a notebook do, unless they change the
-core; those of the Java back end in one of their own.
+Scripts of the Python back end run one after the other in one process, as cells of a notebook do, and leave the core as
+it was; those of the Java back end in one of their own.
 """
 
 import json
@@ -131,20 +131,16 @@ def assert_complete(report, said):
     assert f"saved {N}" in said, "what the acquisition saves is as without a tap"
 
 
-def test_three_lines_in_a_script_of_the_python_back_end(run_script):
-    report, said = run_script(PYTHON_BACKEND + THREE_LINES)
+def test_three_lines_in_a_script_of_the_python_back_end(run_cell):
+    report, said = run_cell(THREE_LINES)
     assert_complete(report, said)
     assert report["source"]["name"] == "tap: Camera"
     assert report["microscope"]["camera"] == "Camera", "the core of the script is the run's microscope"
     assert report["detections"] > 0
 
 
-def test_three_lines_in_a_script_of_the_java_back_end(run_script, micromanager):
-    report, said = run_script(JAVA_BACKEND + THREE_LINES, micromanager.port)
-    assert_complete(report, said)
-
-
-def test_an_at_sign_in_the_metadata_does_not_end_the_acquisition(run_script, start_micromanager):
+def test_three_lines_in_a_script_of_the_java_back_end(run_script, start_micromanager):
+    """An at sign in the metadata does not end the acquisition."""
     standin = start_micromanager("--tag", "Objective-Label=60x@1.4NA")
     report, said = run_script(JAVA_BACKEND + THREE_LINES, standin.port)
     assert_complete(report, said)
@@ -190,7 +186,7 @@ def test_the_chosen_stream_alone_is_tracked(run_cell):
     assert "saved 36" in said
 
 
-def test_two_cameras_are_refused_unless_one_is_chosen(run_script):
+def test_two_cameras_are_refused_unless_one_is_chosen(run_cell):
     cameras = """
 core.load_device("Second", "DemoCamera", "DCam"); core.load_device("Both", "Utilities", "Multi Camera")
 core.initialize_device("Second"); core.initialize_device("Both")
@@ -206,8 +202,9 @@ for only in (None, {"camera": 1}):
         tap.close()
     except Exception as error:
         print("run:", error)
+core.set_camera_device("Camera"); core.unload_device("Both"); core.unload_device("Second")  # as it was
 """
-    report, said = run_script(PYTHON_BACKEND + cameras)
+    report, said = run_cell(cameras)
     either_first = ("Camera, 1 (Second)", "1 (Second), Camera")
     assert any(f"run: the acquisition has several streams (camera: {both})" in said for both in either_first), said
     assert report["frames"]["in"] == 3

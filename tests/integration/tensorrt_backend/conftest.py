@@ -5,11 +5,13 @@
 
 import importlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamtrack_engines.backends import proof
 from streamtrack_engines.backends.deploy_file import read_deploy_file
 from streamtrack_engines.backends.plan_cache import PlanCache
 from streamtrack_engines.backends.runner import DeployFile, FrameSize
@@ -17,7 +19,7 @@ from streamtrack_engines.backends.tensorrt import Libraries
 from streamtrack_engines.backends.tensorrt_api import CudaRuntime, Tensorrt
 
 from .fake_cuda import FakeCuda
-from .fake_tensorrt import FakeTensorrt
+from .fake_tensorrt import FakeTensorrt, session_of
 
 
 def typed(trt: FakeTensorrt) -> Libraries:
@@ -44,6 +46,14 @@ class Bench:
 
     def update_tensorrt(self, version: str) -> None:
         self.trt = FakeTensorrt(self.cuda, version)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_session() -> Iterator[None]:
+    """Load what results are compared with once: that takes longer than the comparison."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proof, "_reference", lambda file, frames: proof._run(session_of(file.content), file, frames))
+        yield
 
 
 @pytest.fixture(scope="session")

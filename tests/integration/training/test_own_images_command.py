@@ -1,20 +1,25 @@
 import csv
+from dataclasses import replace
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import tifffile
-import typer
 import zarr
-from typer.testing import CliRunner
+from deploy_graphs import CALIBRATION, SETTINGS
+from networks import denodet, untrained
+from trainings import mark_images, run
 
 import streamtrack
 from streamtrack.errors import ConfigError
 from streamtrack.simulation import Movie, MovieSettings
 from streamtrack.simulation.camera import Camera
 from streamtrack_engines.engine import GraphEngine
-from streamtrack_engines.training.command import train_command
+from streamtrack_engines.export import describe
+from streamtrack_engines.training import fine_tuning
 from streamtrack_engines.training.recipe import read_recipe
+from streamtrack_engines.weights import read_weights
 
 RECIPE = """
 steps = 2
@@ -37,26 +42,15 @@ crop_px = 32
 """
 
 
-def _run(*arguments):
-    app = typer.Typer()
-    app.command()(train_command)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "images").mkdir()
-    for number in range(3):
-        movie = Movie(MovieSettings("vesicle", 7.0, 400.0, 4, height_px=160, width_px=160, seed=50 + number))
-        tifffile.imwrite(tmp_path / "images" / f"{number}.tif", movie.noisy(0))
-        truth = movie.tracks.loc[movie.tracks["frame"] == 0, ["y", "x"]]
-        truth.to_csv(tmp_path / "images" / f"{number}.csv", index=False)
+    mark_images(tmp_path / "images", 3, snr=7.0)
     return tmp_path
 
 
 def test_weights_report_and_picture_follow_a_training(folder):
     (folder / "recipe.toml").write_text(RECIPE.format(spot_size=3.0), encoding="utf-8")
-    result = _run(folder / "recipe.toml", "--out", folder / "out")
+    result = run(folder / "recipe.toml", "--out", folder / "out")
     assert result.exit_code == 0, result.output
     assert "before (denodet): F1 " in result.output
     assert f"streamtrack track MOVIE --weights {folder / 'out' / 'weights.onnx'}" in result.output.replace("\n", "")
@@ -66,20 +60,23 @@ def test_weights_report_and_picture_follow_a_training(folder):
     assert float(row["f1_after"]) > 0.8
     assert (folder / "out" / "held_out.png").stat().st_size > 10_000
     image = tifffile.imread(folder / "images" / "0.tif")
-    found = streamtrack.detect(image, engine={"weights": str(folder / "out" / "weights.onnx")})
-    assert len(found) > 20
-    again = _run(folder / "recipe.toml", "--out", folder / "out")
+    weights = folder / "out" / "weights.onnx"
+    assert len(streamtrack.detect(image, engine={"weights": str(weights)})) > 20
+    assert str(folder).encode() not in weights.read_bytes()
+    again = run(folder / "recipe.toml", "--out", folder / "out")
     assert "already holds" in str(again.exception)
 
 
-def test_the_file_knows_at_what_size_it_learnt_to_see(folder):
+def test_the_file_knows_at_what_size_it_learnt_to_see(folder, exported):
     (folder / "recipe.toml").write_text(RECIPE.format(spot_size=7.0), encoding="utf-8")
-    result = _run(folder / "recipe.toml", "--out", folder / "out")
-    assert result.exit_code == 0, result.output
-    weights = str(folder / "out" / "weights.onnx")
-    assert GraphEngine(weights=weights).info["binning"] == 2
-    assert GraphEngine(weights=weights, spot_size=3.0).info["binning"] == 1
-    assert str(folder).encode() not in (folder / "out" / "weights.onnx").read_bytes()
+    trained = replace(untrained(denodet(), CALIBRATION), recipe=read_recipe(folder / "recipe.toml"))
+    model = onnx.load(exported("any"))
+    onnx.helper.set_model_props(model, describe(trained, SETTINGS).to_properties())
+    weights = folder / "weights.onnx"
+    onnx.save(model, weights)
+    assert GraphEngine(weights=str(weights)).info["binning"] == 2
+    assert GraphEngine(weights=str(weights), spot_size=3.0).info["binning"] == 1
+    assert str(folder).encode() not in weights.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -95,13 +92,17 @@ def test_the_file_knows_at_what_size_it_learnt_to_see(folder):
 )
 def test_a_mistake_is_one_line_and_makes_no_folder(folder, arguments, message):
     words = [word.format(images=folder / "images") for word in arguments]
-    result = _run(*words, "--out", folder / "out")
+    result = run(*words, "--out", folder / "out")
     assert message in str(result.exception)
     assert "\n" not in str(result.exception)
     assert not (folder / "out").exists()
 
 
-def test_points_of_a_movie_are_learnt_from(folder, tmp_path):
+def test_points_of_a_movie_are_learnt_from(folder, tmp_path, monkeypatch):
+    def export(checkpoint, out, settings):  # spares the time of one
+        out.write_bytes(read_weights("denodet"))
+
+    monkeypatch.setattr(fine_tuning, "export", export)
     movie = Movie(MovieSettings("vesicle", 7.0, 400.0, 8, height_px=96, width_px=96, seed=9))
     np.save(tmp_path / "movie.npy", np.stack([movie.noisy(t) for t in range(8)]))
     points = movie.tracks[["frame", "y", "x"]].set_axis(["axis-0", "axis-1", "axis-2"], axis=1)
@@ -109,7 +110,7 @@ def test_points_of_a_movie_are_learnt_from(folder, tmp_path):
     text = RECIPE.format(spot_size=3.0).replace('"folder"', '"clicks"').replace('"images"', '"movie.npy"')
     text = text.replace('path = "movie.npy"', 'path = "movie.npy"\npoints = "points.csv"')
     (tmp_path / "clicks.toml").write_text(text, encoding="utf-8")
-    result = _run(tmp_path / "clicks.toml", "--out", tmp_path / "out")
+    result = run(tmp_path / "clicks.toml", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "all marks are of one movie" in result.output
     table = pd.read_csv(tmp_path / "out" / "held_out.csv")
@@ -118,12 +119,12 @@ def test_points_of_a_movie_are_learnt_from(folder, tmp_path):
 
 def test_a_resumed_training_that_was_not_begun_is_refused(folder):
     with pytest.raises(ConfigError, match=r"recipe\.toml"):
-        raise _run(folder / "images", "--out", folder / "out", "--resume").exception
+        raise run(folder / "images", "--out", folder / "out", "--resume").exception
 
 
 @pytest.mark.slow
 def test_a_folder_is_all_that_must_be_named(folder):
-    result = _run(folder / "images", "--out", folder / "out", "--minutes", "0.02")
+    result = run(folder / "images", "--out", folder / "out", "--minutes", "0.02")
     assert result.exit_code == 0, result.output
     assert 'weights = "denodet"' in (folder / "out" / "recipe.toml").read_text(encoding="utf-8")
     streamtrack.detect(tifffile.imread(folder / "images" / "0.tif"), {"weights": str(folder / "out" / "weights.onnx")})
@@ -135,7 +136,7 @@ def test_points_in_a_movie_are_named_beside_it(folder, tmp_path):
     tifffile.imwrite(tmp_path / "movie.tif", np.stack([movie.noisy(t) for t in range(6)]), photometric="minisblack")
     movie.tracks[["frame", "y", "x"]].to_csv(tmp_path / "points.csv", index=False)
     words = [tmp_path / "movie.tif", "--points", tmp_path / "points.csv", "--out", folder / "out", "--minutes", "0.02"]
-    result = _run(*words)
+    result = run(*words)
     assert result.exit_code == 0, result.output
 
 
@@ -146,7 +147,7 @@ def test_a_movie_without_marks_is_measured_and_simulated(folder):
     light = 20 + 12 * np.linspace(-1, 1, 128, dtype=np.float32)
     frames = [camera.expose(rng, movie.clean(t) - 16 + light) for t in range(60)]
     zarr.save_array(str(folder / "movie.zarr"), np.stack(frames).astype(np.uint16))
-    result = _run("--like", folder / "movie.zarr", "--out", folder / "out", "--minutes", "0.02")
+    result = run("--like", folder / "movie.zarr", "--out", folder / "out", "--minutes", "0.02")
     assert result.exit_code == 0, result.output
     recipe = read_recipe(folder / "out" / "recipe.toml").data.settings
     assert recipe["gain"][0] < 2.0 < recipe["gain"][1]

@@ -26,6 +26,8 @@ from streamtrack_engines.training_data.taught import Taught
 from streamtrack_engines.training_data.truth import turned
 from streamtrack_engines.weights import read_weights
 
+pytestmark = pytest.mark.usefixtures("crops_made_here")
+
 CPU = torch.device("cpu")
 TINY = {
     "device": "cpu",

@@ -13,13 +13,11 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 
-from streamtrack.simulation import Movie, MovieSettings
-
 pytest.importorskip("torch")
 pytest.importorskip("uvicorn", reason="needs the extra view")
 
 import browsers
-import tifffile
+from trainings import mark_images
 
 from streamtrack_engines.training.view import MOST_CROPS, MOST_ROWS, TrainingView
 from streamtrack_engines.training_data.truth import Truth
@@ -27,8 +25,8 @@ from streamtrack_engines.training_data.truth import Truth
 RECIPE = """
 minutes = {minutes}
 device = "cpu"
-batch_size = 2
-crop_px = 64
+batch_size = 1
+crop_px = 32
 norm_fraction = 0.0
 weights = "denodet"
 [data]
@@ -40,8 +38,8 @@ n_frames = 8
 frame_px = 64
 [evaluation]
 n_crops = 4
-crop_px = 96
-every_minutes = 0.05
+crop_px = 64
+every_minutes = 0.02
 """
 TIMEOUT_S = 120.0
 OUT = "my_weights"
@@ -50,12 +48,7 @@ OUT = "my_weights"
 @pytest.fixture
 def folder(tmp_path):
     """A folder of marked images and a recipe."""
-    (tmp_path / "images").mkdir()
-    for number in range(4):
-        movie = Movie(MovieSettings("vesicle", 4.0, 400.0, 4, height_px=160, width_px=160, seed=50 + number))
-        tifffile.imwrite(tmp_path / "images" / f"{number}.tif", movie.noisy(0))
-        truth = movie.tracks.loc[movie.tracks["frame"] == 0, ["y", "x"]]
-        truth.to_csv(tmp_path / "images" / f"{number}.csv", index=False)
+    mark_images(tmp_path / "images", 4, snr=4.0)
     return tmp_path
 
 

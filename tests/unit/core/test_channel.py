@@ -74,10 +74,9 @@ class ChannelMachine(RuleBasedStateMachine):
         assert all(cause for _, cause in self.dropped)
 
 
-def test_no_item_is_unaccounted_for_in_any_sequence_of_calls():
-    run_state_machine_as_test(
-        ChannelMachine, settings=settings(max_examples=300, stateful_step_count=40, deadline=None)
-    )
+@pytest.mark.parametrize("n", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_no_item_is_unaccounted_for_in_any_sequence_of_calls(n):
+    run_state_machine_as_test(ChannelMachine, settings=settings(max_examples=n, stateful_step_count=40, deadline=None))
 
 
 @pytest.mark.parametrize("ending", ["close", "fail"])
