@@ -98,8 +98,11 @@ async function look() {
     byId("fraction").value = state.fraction ?? 0;
     byId("stop").disabled = state.stopping || state.phase === "over";
     chart("losses", state.losses, columns(state.losses, () => true), { log: true });
-    chart("f1", state.evaluations, columns(state.evaluations, (name) => name.startsWith("f1")), { to: 1 });
-    chart("rmse", state.evaluations, columns(state.evaluations, (name) => name.startsWith("rmse")), { to: 0 });
+    for (const [id, begins, to] of [["f1", "f1", 1], ["rmse", "rmse", 0], ["count", "count_error", 0]]) {
+      const names = columns(state.evaluations, (name) => name.startsWith(begins));
+      if (state.evaluations.length) byId(id).parentElement.hidden = !names.length;
+      chart(id, state.evaluations, names, { to });
+    }
     if (state.shown !== shown) {
       const held = await ask("crops");
       shown = held.shown;
