@@ -11,8 +11,8 @@ from streamtrack.config import PluginConfig
 from streamtrack.errors import ConfigError
 from streamtrack.output import check_output, output_file
 from streamtrack_engines.backends.deploy_file import read_deploy_file
-from streamtrack_engines.backends.metadata import COUNT
 from streamtrack_engines.export import ExportSettings, export
+from streamtrack_engines.heads.density import Density
 from streamtrack_engines.parts import make_data, make_head
 from streamtrack_engines.training.held_out import HeldOut, count_error, draw_hits, score_held_out, write_held_out
 from streamtrack_engines.training.recipe import Recipe, recipe_of
@@ -155,9 +155,9 @@ def finish(recipe: Recipe, checkpoint: Path, console: Console) -> HeldOut | None
         return None
     folder = checkpoint.parent
     weights = folder / WEIGHTS
-    metadata = export(checkpoint, weights, ExportSettings())
-    if COUNT in metadata.columns:
-        for line in said_of_counts(count_error(str(weights), data), data, weights):
+    export(checkpoint, weights, ExportSettings())
+    if isinstance(head := make_head(recipe.head), Density):
+        for line in said_of_counts(count_error(str(weights), head, data), data, weights):
             console.print(line, soft_wrap=True, markup=False, highlight=False)
         return None
     console.print("looking for the particles of the images held out")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from streamtrack.sinks.contrast import stretch
 from streamtrack_engines.backends.metadata import COUNT
 from streamtrack_engines.density_engine import DensityEngine
 from streamtrack_engines.engine import GraphEngine
+from streamtrack_engines.heads.density import Density
 from streamtrack_engines.training_data.images import MarkedImage
 from streamtrack_engines.training_data.own import OwnImages
 
@@ -97,18 +99,23 @@ def score_held_out(weights: str, data: OwnImages) -> Scored:
     return Scored(scores, gate_px)
 
 
-def count_error(weights: str, data: OwnImages) -> float:
-    """Return the mean of |counted - marked| / marked over the frames held out that have marks."""
+def count_error(weights: str, head: Density, data: OwnImages) -> float:
+    """Return the mean of |counted - true| / true over the frames held out that have marks.
+
+    True is the integral of the density of the marks, as the head was to learn it: what lies in the frame.
+    """
     errors = []
     with closing(DensityEngine(weights=weights, backend="onnxruntime")) as engine:
         for image, frame in data.parts()[1].frames:
-            engine.prepare(image.frames[frame].shape, image.frames[frame].dtype.name)
-            n_marked = len(image.marked[frame].points)
+            levels, points = image.frames[frame], image.marked[frame].points
+            engine.prepare(levels.shape, levels.dtype.name)
             for index in range(frame - engine.frames_before, frame + 1):
                 if index in image.frames:
                     counted = engine.detect(image.frames[index], denoise=False)[0].frame_values[COUNT.name]
-            if n_marked:
-                errors.append(abs(counted - n_marked) / n_marked)
+            if len(points):
+                places = torch.from_numpy(np.insert(points, 0, 0, axis=1))
+                true = float(head.counts(places, torch.from_numpy(levels[None, None, ::2, ::2].astype(np.float32))))
+                errors.append(abs(counted - true) / true)
     return float(np.mean(errors))
 
 
