@@ -5,14 +5,14 @@
 60 particles in 512 x 512 px, alive for 50 frames on average, 5 % missed, 5 % false detections on top, 0.3 px off per
 axis. Those that blink step by 1 px per axis and frame (or stand still), are lit for 20 frames on average and then dark
 for as many frames as the family says; the truth goes on while they are dark, but for ``alpha_seen``, which leaves out
-what was not detected, and fills no gap. A field that is moved takes its particles
-(Brownian, 1 px) with it; those that leave come in on the other side as new ones. Ours has its defaults; ``relink`` is
-what `streamtrack relink` makes of the same detections. trackpy has the search range and memory that score best on the
-very movies: an advantage that no user has. ``truth`` is what true identities score. ``told`` is told of each shift,
-as a run tells of the moves of its stage. Beside them the movies of `benchmarks.linking`, which must not get worse.
+what was not detected, and fills no gap. A field that is moved takes its particles (Brownian, 1 px) with it; those that
+leave come in on the other side as new ones. Ours has its defaults; ``relink`` is what `streamtrack relink` makes of the
+same detections. trackpy and, where it is installed, laptrack have the search range and memory that score best on the
+very movies: an advantage that no user has. ``truth`` is what true identities score. ``told`` is told of each shift, as
+a run tells of the moves of its stage. Beside them the movies of `benchmarks.linking`, which must not get worse.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.linking.linkers import Frames, Ids, Ranges, link_trackpy
+from benchmarks.linking.linkers import Frames, Ids, Ranges, link_laptrack, link_trackpy, missing
 from benchmarks.linking.trials import GATE_PX, LEAST_DETECTIONS, score, settled_ids, track_table
 from benchmarks.shared.particles import (
     FALSE,
@@ -189,7 +189,8 @@ def measure(seeds: Sequence[int]) -> list[dict[str, Any]]:
                 "family": name,
                 "imm": _mean(movies, ours),
                 "relink": _relinked(movies),
-                "trackpy": _best_trackpy(movies),
+                "trackpy": _best(link_trackpy, movies),
+                **({} if missing("laptrack") else {"laptrack": _best(link_laptrack, movies)}),
                 "truth": _mean(movies, [movie.identities for movie in movies]),
                 "tracks": [_count(movie, ids) for movie, ids in zip(movies, ours, strict=True)],
                 "particles": [_count(movie, movie.identities) for movie in movies],
@@ -238,8 +239,8 @@ def _relinked(movies: Sequence[Movie]) -> dict[str, float]:
     return dict(zip(SCORES, np.mean(rows, axis=0).tolist(), strict=True))
 
 
-def _best_trackpy(movies: Sequence[Movie]) -> dict[str, float]:
-    linked = ([[np.asarray(ids) for ids in link_trackpy(m.simulated.detections, r)] for m in movies] for r in RANGES)
+def _best(method: Callable[[Frames, Ranges], Iterable[Any]], movies: Sequence[Movie]) -> dict[str, float]:
+    linked = ([[np.asarray(ids) for ids in method(m.simulated.detections, r)] for m in movies] for r in RANGES)
     return max((_mean(movies, ids) for ids in linked), key=lambda each: each["alpha"])
 
 
@@ -259,7 +260,7 @@ def main() -> None:
         "seeds": list(seeds),
         "rows": measure(seeds),
     }
-    table = Table("", "imm", "of seen", "relink", "trackpy, tuned", "truth", "tracks", title="alpha (JSC of tracks)")
+    table = Table(*COLUMNS, title="alpha (JSC of tracks)")
     for row in record["rows"]:
         scores = [f"{s['alpha']:.3f} ({s['jsc_theta']:.2f})" if (s := row.get(m)) else "" for m in METHODS]
         scores.insert(1, f"{row['imm'].get('alpha_seen', np.nan):.3f}" if "truth" in row else "")
@@ -269,7 +270,8 @@ def main() -> None:
     write(record, arguments.out)
 
 
-METHODS = ("imm", "relink", "trackpy", "truth")
+METHODS = ("imm", "relink", "trackpy", "laptrack", "truth")
+COLUMNS = ("", "imm", "of seen", "relink", "trackpy, tuned", "laptrack, tuned", "truth", "tracks")
 
 
 if __name__ == "__main__":

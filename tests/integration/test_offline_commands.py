@@ -63,6 +63,13 @@ def test_relink_writes_a_track_table(cli, run, table):
     assert [path.name for path in run.glob("relinked*")] == ["relinked.parquet"]
 
 
+def test_relink_tells_parents_where_particles_may_divide(cli, run):
+    code, out, _ = cli("relink", run / "detections.parquet", "--out", run / "divided.parquet", "--divisions")
+    assert code == 0
+    assert "0 particles divided" in out
+    assert pd.read_parquet(run / "divided.parquet")["parent"].tolist() == [-1] * 98
+
+
 def test_relink_says_what_is_wrong_in_one_line(cli, run):
     def error(*arguments):
         code, _, err = cli("relink", *arguments)
