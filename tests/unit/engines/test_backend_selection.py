@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from streamtrack.errors import ConfigError, EngineError
-from streamtrack_engines import engine as engine_module
+from streamtrack_engines import network_engine
 from streamtrack_engines.backends import onnxruntime, selection
 from streamtrack_engines.backends.deploy_file import read_deploy_file
 from streamtrack_engines.backends.runner import FrameSize
@@ -138,8 +138,8 @@ def test_gpus_get_the_half_precision_file_of_the_same_weights(machine, monkeypat
         read.append(name)
         return file
 
-    monkeypatch.setattr(engine_module, "half_precision_of", lambda weights: f"{weights}.half")
-    monkeypatch.setattr(engine_module, "read_deploy_file", read_file)
+    monkeypatch.setattr(network_engine, "half_precision_of", lambda weights: f"{weights}.half")
+    monkeypatch.setattr(network_engine, "read_deploy_file", read_file)
     machine()
     for name, files in (("torch", ["denodet", "denodet.half"]), ("openvino", ["denodet"])):
         read.clear()
