@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 from benchmarks.loop.stop import wait_until
 from streamtrack.errors import StreamtrackError
@@ -11,6 +12,8 @@ from streamtrack.sinks.tables import PARTIAL
 
 WAIT_S = 240
 """A machine may be loaded."""
+ONNXRUNTIME = ("--config", Path(__file__).with_name("onnxruntime.toml"))
+"""Options of ``track`` where the back end does not matter: OpenVINO compiles the graph for a second."""
 
 
 def start(*arguments, **options):

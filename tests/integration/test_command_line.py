@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import tifffile
 import zarr
-from running import start, wait_for_frames
+from running import ONNXRUNTIME, start, wait_for_frames
 
 MOVIE = "sim:receptor?snr=5&density=300&frames=12&size=96&seed=11"
 LONG = "sim:vesicle?density=100&frames=5000&size=128"
@@ -251,7 +251,7 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.skipif(os.name == "nt", reason="a console Ctrl-C cannot be sent to one child process on Windows")
 def test_ctrl_c_writes_what_is_decided(tmp_path):
     out = tmp_path / "out"
-    with start("track", LONG, "--out", out) as child:
+    with start("track", LONG, *ONNXRUNTIME, "--out", out) as child:
         wait_for_frames(out, child)
         child.send_signal(signal.SIGINT)
         _, err = child.communicate(timeout=60)
@@ -267,7 +267,7 @@ def test_ctrl_c_writes_what_is_decided(tmp_path):
 
 def test_a_killed_run_is_recovered(cli, tmp_path):
     out = tmp_path / "out"
-    with start("track", LONG, "--out", out) as child:
+    with start("track", LONG, *ONNXRUNTIME, "--out", out) as child:
         wait_for_frames(out, child, at_least=20)
         child.kill()
     assert read_report(out)["status"] == "running"

@@ -7,7 +7,7 @@ import growing_movie
 import numpy as np
 import pandas as pd
 import pytest
-from running import start, wait_for_frames
+from running import ONNXRUNTIME, start, wait_for_frames
 
 from benchmarks.loop.stop import wait_until
 from streamtrack_drivers.tiff_stack import TiffSource
@@ -79,6 +79,7 @@ def test_a_writer_that_dies_ends_the_run_with_the_cause(writing):
 
 
 RULES = """
+engine = { kind = "denodet", backend = "onnxruntime" }
 sinks = [{ kind = "tables" }, { kind = "raw", when = "commands", before = 1, after = 1 }]
 triggers = [{ kind = "count", below = 1000, confirmed = false, do = "raw" }]
 """
@@ -101,7 +102,7 @@ def test_track_follows(writing, tmp_path):
     assert report["rules"]["count"]["fired"] == 1
     assert (out / "events" / "0001_frame0.ome.zarr").is_dir()
     assert process.wait(60) == 0
-    assert start("track", path, "--out", tmp_path / "again").wait(240) == 0
+    assert start("track", path, *ONNXRUNTIME, "--out", tmp_path / "again").wait(240) == 0
     pd.testing.assert_frame_equal(*(pd.read_parquet(each / "detections.parquet") for each in (out, tmp_path / "again")))
 
 
@@ -109,7 +110,7 @@ def test_a_stop_ends_it_at_once(writing, tmp_path):
     out = tmp_path / "out"
     process, path = writing("format 3", n=10)
     assert process.wait(60) == 0
-    tracking = start("track", path, "--out", out, "--follow", "600")
+    tracking = start("track", path, *ONNXRUNTIME, "--out", out, "--follow", "600")
     wait_for_frames(out, tracking, 10)
     (out / "stop").touch()
     assert tracking.wait(60) == 130

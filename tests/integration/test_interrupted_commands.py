@@ -6,24 +6,31 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 
 import pytest
-from running import start, status_of, wait_for_frames
+from running import ONNXRUNTIME, start, status_of, wait_for_frames
 
 from benchmarks.loop.stop import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends signals of POSIX")
 
 LAB_PACKAGE = Path(__file__).parents[1] / "lab_package"
-LONG = "sim:receptor?snr=4&density=100&frames=100000&size=64"
+LONG = "sim:receptor?snr=4&density=100&frames=20000&size=64"
 
 
-MOMENTS_S = [0.02, 0.1, 0.2, 0.4, 0.8, 1.2, 1.6, 2.4, 3.5]
+MOMENTS_S = [0.02, 0.2, 0.8, 1.6, 3.5]
+MORE_S = [0.1, 0.4, 1.2, 2.4]
 
 
-@pytest.mark.parametrize(("after_s", "name"), list(zip(MOMENTS_S, cycle(["SIGINT", "SIGTERM"]), strict=False)))
+@pytest.mark.parametrize(
+    ("after_s", "name"),
+    [
+        *zip(MOMENTS_S, cycle(["SIGINT", "SIGTERM"]), strict=False),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in product(MORE_S, ["SIGINT", "SIGTERM"])),
+    ],
+)
 def test_a_signal_while_a_command_starts_ends_it_without_a_traceback(tmp_path, after_s, name):
     command = "from streamtrack.__main__ import main; print('Python is up', flush=True); main()"
     arguments = [sys.executable, "-c", command, "track", LONG, "--out", str(tmp_path / "out")]
@@ -57,7 +64,7 @@ def test_a_second_ctrl_c_leaves_pictures_out_but_neither_tables_nor_report(tmp_p
 
 
 def test_output_that_nobody_reads_any_more_skips_nothing(tmp_path):
-    process = start("track", LONG, "--out", tmp_path / "out")
+    process = start("track", LONG, *ONNXRUNTIME, "--out", tmp_path / "out")
     process.stdout.close()
     process.stderr.close()
     wait_until(lambda: status_of(tmp_path / "out") == "running", 240, process)
@@ -80,7 +87,8 @@ def test_a_terminal_that_closes_ends_the_run_in_order(tmp_path):
         fcntl.ioctl(end, termios.TIOCSCTTY, 0)
 
     streams = {"stdin": end, "stdout": end, "stderr": end}
-    process = start("track", LONG, "--out", tmp_path / "out", preexec_fn=own_the_terminal, **streams)
+    arguments = ("track", LONG, *ONNXRUNTIME, "--out", tmp_path / "out")
+    process = start(*arguments, preexec_fn=own_the_terminal, **streams)
     os.close(end)
     wait_for_frames(tmp_path / "out", process)
     os.close(terminal)
@@ -90,7 +98,7 @@ def test_a_terminal_that_closes_ends_the_run_in_order(tmp_path):
 
 
 def test_a_signal_while_the_overview_is_drawn_leaves_a_completed_run(tmp_path):
-    process = start("track", LONG.replace("100000", "30"), "--out", tmp_path / "out")
+    process = start("track", LONG.replace("20000", "30"), *ONNXRUNTIME, "--out", tmp_path / "out")
     tables = tmp_path / "out" / "tracks.csv"
     wait_until(lambda: tables.exists() or (tmp_path / "out" / "tracks.parquet").exists(), 240, process)
     process.send_signal(signal.SIGTERM)

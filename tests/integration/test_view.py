@@ -429,7 +429,9 @@ def test_a_port_that_is_taken_is_one_line(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_a_run_that_is_killed_takes_its_server_with_it(tmp_path):
-    process = running.start("track", MOVIE, "--out", tmp_path / "out", "--view", stderr=subprocess.DEVNULL)
+    process = running.start(
+        "track", MOVIE, *running.ONNXRUNTIME, "--out", tmp_path / "out", "--view", stderr=subprocess.DEVNULL
+    )
     pid = views.shown(process, tmp_path / "out")["pid"]
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
@@ -441,7 +443,7 @@ def test_a_run_that_is_killed_takes_its_server_with_it(tmp_path):
 
 def test_in_a_browser(tmp_path):
     """Frame, tracks and numbers are there; what is clicked happens; Stop stops the run."""
-    process = running.start("track", MOVIE, "--out", tmp_path / "out", "--view")
+    process = running.start("track", MOVIE, *running.ONNXRUNTIME, "--out", tmp_path / "out", "--view")
     address = views.shown(process, tmp_path / "out")["address"]
     with browsers.tab(tmp_path / "profile") as tab:
         tab.size(1280, 900)
