@@ -1,7 +1,7 @@
 """The example that hands our table to trackpy."""
 
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -27,10 +27,17 @@ def walkers(tmp_path):
     return table[rng.random(len(table)) > 0.05]
 
 
-def run_example(table, path, *options):
-    write_parquet(table, path)
-    command = [sys.executable, EXAMPLE, path, *options]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
+@pytest.fixture
+def run_example(tmp_path, monkeypatch, capsys):
+    """Run the example with a table; returns what it printed."""
+
+    def run(table, *options):
+        write_parquet(table, tmp_path / "tracks.parquet")
+        monkeypatch.setattr(sys, "argv", [str(EXAMPLE), str(tmp_path / "tracks.parquet"), *options])
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
 def printed(text, name):
@@ -38,19 +45,18 @@ def printed(text, name):
 
 
 @pytest.mark.parametrize("units", [{}, {"pixel_size_um": 0.1, "frame_interval_s": 0.05}])
-def test_diffusion_and_drift_are_found(walkers, tmp_path, units):
+def test_diffusion_and_drift_are_found(walkers, run_example, units):
     walkers.attrs = units
-    ending = run_example(walkers, tmp_path / "tracks.parquet")
-    assert ending.returncode == 0, ending.stderr
+    said = run_example(walkers)
     true_d = STEP_PX**2 / 2 * units.get("pixel_size_um", 1) ** 2 / units.get("frame_interval_s", 1)
-    assert printed(ending.stdout, "D of all together:") == pytest.approx(true_d, rel=0.1)
-    assert printed(ending.stdout, "D of each: median") == pytest.approx(true_d, rel=0.15)
-    assert ("um^2/s" if units else "px^2/frame") in ending.stdout
-    assert printed(ending.stdout, "px, x") == pytest.approx(59 * DRIFT_PX, abs=4 * STEP_PX * (59 / 150) ** 0.5)
-    assert printed(ending.stdout, "exponent of the MSD:") == pytest.approx(1, abs=0.15)
+    assert printed(said, "D of all together:") == pytest.approx(true_d, rel=0.1)
+    assert printed(said, "D of each: median") == pytest.approx(true_d, rel=0.15)
+    assert ("um^2/s" if units else "px^2/frame") in said
+    assert printed(said, "px, x") == pytest.approx(59 * DRIFT_PX, abs=4 * STEP_PX * (59 / 150) ** 0.5)
+    assert printed(said, "exponent of the MSD:") == pytest.approx(1, abs=0.15)
 
 
-def test_tracks_that_are_all_too_short_are_said_so(walkers, tmp_path):
-    ending = run_example(walkers, tmp_path / "tracks.parquet", "--least-frames", "100")
-    assert ending.returncode == 1
-    assert ending.stderr.strip() == "no track has 100 frames; lower --least-frames"
+def test_tracks_that_are_all_too_short_are_said_so(walkers, run_example):
+    with pytest.raises(SystemExit) as end:
+        run_example(walkers, "--least-frames", "100")
+    assert str(end.value) == "no track has 100 frames; lower --least-frames"
