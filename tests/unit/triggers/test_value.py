@@ -75,7 +75,7 @@ def test_mistakes_are_said_before_the_run_and_name_the_columns_that_exist():
 
     assert error(column="intensty") == (
         "nothing measures a column 'intensty'; did you mean 'intensity'? "
-        "(known: of each track mass, score, sigma, intensity, kind; of each frame focus)"
+        "(known: of each track mass, score, sigma, intensity, kind, parent; of each frame focus)"
     )
     assert 'per = "frame"' in error(column="focus")
     assert 'per = "track"' in error(column="mass", per="frame")
