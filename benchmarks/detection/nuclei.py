@@ -12,6 +12,9 @@ distance transform, has the settings, and ``denodet`` the threshold, that are be
 true. ``density`` finds nothing, and gives the density itself: in whole images, or counts in the squares alone. Both
 count in the images made faint and blurred, too.
 
+Simulated cells of one typical size fill a fifth of an image of 512 x 512 px, of which there are four a size: F1 within
+a third of the diameter, 3 px at least.
+
 The movies are made of five of them: each drifts by .5 px a frame, turns by .1 degrees, is bent to and fro by some px,
 has fresh noise, and four nuclei in a thousand divide in a frame. Tracks are scored at 10 px as the Particle Tracking
 Challenge does it; ``kept`` is the share of true links, from frame to frame, that are found.
@@ -36,6 +39,7 @@ from benchmarks.detection.nuclei_counts import errors_of_places, score_density, 
 from benchmarks.detection.nuclei_figure import Shown, draw
 from benchmarks.detection.nuclei_images import Annotated, read
 from benchmarks.detection.nuclei_movie import nuclei_movie
+from benchmarks.detection.nuclei_sizes import score_sizes
 from benchmarks.detection.scoring import best_threshold, score_frames
 from benchmarks.shared.record import Record, command_line, command_parser, write
 from streamtrack.config import PluginConfig
@@ -48,7 +52,7 @@ from streamtrack.types import Detections
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "bbbc039"
 GATE_PX = 10.0
-QUICK_IMAGES, MOVIES = 3, 5
+QUICK_IMAGES, MOVIES, OF_EACH_SIZE = 3, 5, 4
 FRAMES, QUICK_FRAMES = 40, 6
 DIAMETER_PX = 28.0
 LEAST_SCORE = 0.05
@@ -91,12 +95,15 @@ def main() -> None:
         faint = [image.faint(e_per_count, blur_px, seed) for seed, image in enumerate(images)]
         rows.append(score_engine(f"cells, {name}", OURS["cells"], faint))
         rows.append(score_density(faint) | {"method": f"density, {name}"})
+    sizes = [score_sizes(name, settings, 1 if arguments.quick else OF_EACH_SIZE) for name, settings in OURS.items()]
     n_movies, n_frames = (1, QUICK_FRAMES) if arguments.quick else (MOVIES, FRAMES)
     followed = [follow(image, n_frames, seed) for seed, image in enumerate(images[:n_movies])]
     record: Record = {"command": command_line("nuclei"), "machine": machine(), "versions": versions()}
-    record |= {"gate_px": GATE_PX, "images": [image.name for image in images], "rows": rows, "movies": followed}
+    record |= {"gate_px": GATE_PX, "images": [image.name for image in images], "rows": rows, "sizes": sizes}
+    record["movies"] = followed
     console = Console(width=120)
     console.print(table_of("nuclei at 10 px", rows))
+    console.print(table_of("F1 of simulated cells by diameter", sizes))
     console.print(table_of("movies, followed by cells", followed))
     write(record, arguments.out, lambda _, path: draw([shown(image) for image in images[:2]], GATE_PX, path))
 

@@ -16,10 +16,13 @@ from torch import Tensor
 
 from streamtrack.metrics.detection import match
 from streamtrack_engines.networks.network import Network
-from streamtrack_engines.training_data.truth import TrainingData, seeded
+from streamtrack_engines.training_data.truth import TrainingData, Truth, seeded
 
 GATE_PX = 5.0
 """A detection is right if its partner in an optimal matching is nearer than this (Chenouard et al. 2014)."""
+
+GATE_RADII = 2 / 3
+"""So it is if that is nearer than this share of the typical radius in its frame, where radii are known."""
 
 SPARSE_PER_PX = 7.5e-5
 """20 particles in 512x512 px."""
@@ -86,10 +89,16 @@ def _frames(
         frames = torch.from_numpy(truth.noisy)
         peaks, density = scored(network.find(network.see(frames)), frames[:, -1:])
         right = np.zeros(len(peaks))
-        right[match(truth.points[:, 1:], peaks[:, :2].numpy(), GATE_PX)[1]] = 1.0
+        right[match(truth.points[:, 1:], peaks[:, :2].numpy(), _gate_px(truth))[1]] = 1.0
         terms = calibration_terms(peaks[:, 2].double(), density.double())
         columns = np.stack([np.broadcast_to(term, len(peaks)) for term in (*terms, np.ones(1))])
         yield columns, right, np.full(len(peaks), 1 / max(len(peaks), 1))
+
+
+def _gate_px(truth: Truth) -> float:
+    radii = truth.known.get("radius_px", np.empty(0))
+    known = radii[np.isfinite(radii)]
+    return max(GATE_PX, GATE_RADII * float(np.median(known))) if len(known) else GATE_PX
 
 
 def _logistic_regression(columns: Values, right: Values, weight: Values) -> Values:
