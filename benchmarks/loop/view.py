@@ -1,6 +1,6 @@
 """What the view costs the loop, and how late it is.
 
-``python -m benchmarks.view [--quick] [--out FILE.json]``
+``python -m benchmarks.view [--quick] [--only PART ...] [--out FILE.json]``
 
 Runs of `streamtrack.session.Session` on frames at a camera's rate, in turn without a view, and with one that a
 headless Chromium looks at:
@@ -10,7 +10,8 @@ headless Chromium looks at:
 
 CPU time of the run's process and latencies are those of the loop; what server and browser take is beside it. *Lag* is
 from when a frame was grabbed to when the page says that it has drawn it. *Looks*: a page is opened and closed so many
-times during a run.
+times during a run. *Steady*: a page looks for ten minutes. Of both, how much more memory run and server have in the
+last third than in the one before.
 """
 
 import json
@@ -18,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -94,10 +96,17 @@ class Resting:
 
 def main() -> None:
     """Run the benchmark and print its figures."""
-    arguments = command_parser(__doc__, "a pair of short runs a case").parse_args()
-    seconds, n_pairs, n_looks = (6.0, 1, 3) if arguments.quick else (30.0, 5, 50)
+    parser = command_parser(__doc__, "a pair of short runs a case")
+    names = (*CASES, "looks", "steady")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="measure these only")
+    arguments = parser.parse_args()
+    seconds, n_pairs, n_looks, steady_s = (6.0, 1, 3, 6.0) if arguments.quick else (30.0, 5, 50, 600.0)
     try:
-        record = {name: measure(name, seconds, n_pairs) for name in CASES} | {"looks": looks(n_looks)}
+        record = {name: measure(name, seconds, n_pairs) for name in CASES if name in arguments.only}
+        if "looks" in arguments.only:
+            record["looks"] = {"n": n_looks, **remembered(3.0, n_looks)}
+        if "steady" in arguments.only:
+            record["steady"] = {"seconds": steady_s, **remembered(steady_s)}
     except NoBrowser as error:
         print(f"nothing measured: {error}")
         return
@@ -113,9 +122,13 @@ def measure(name: str, seconds: float, n_pairs: int) -> dict[str, Any]:
     costs = [seen["cpu_ms_per_frame"] / without["cpu_ms_per_frame"] for without, seen in pairs]
     return {
         "cpu_ratio": {"median": round(median(costs), 4), "all": [round(each, 4) for each in costs]},
-        "without": [without for without, _ in pairs],
-        "viewed": [seen for _, seen in pairs],
+        "without": [_but_memory(without) for without, _ in pairs],
+        "viewed": [_but_memory(seen) for _, seen in pairs],
     }
+
+
+def _but_memory(said: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in said.items() if key != "memory_mib"}
 
 
 def movie_of(name: str) -> Pixels:
@@ -148,6 +161,7 @@ def run(name: str, movie: Pixels, seconds: float, *, viewed: bool, n_looks: int 
             if "lag_ms" not in looked and not n_looks:
                 raise RuntimeError("the page did not look at the run")
     frames, total = report["frames"], report["latency_ms"]["total"]
+    memory = looked.pop("memory_mib", [])
     return {
         "status": report["status"],
         "processed": frames["processed"],
@@ -155,6 +169,7 @@ def run(name: str, movie: Pixels, seconds: float, *, viewed: bool, n_looks: int 
         "cpu_ms_per_frame": round(1e3 * cpu_s / frames["processed"], 3),
         "total_ms": {share: round(total[share], 2) for share in ("p50", "p99")},
         **looked,
+        "memory_mib": memory,
     }
 
 
@@ -193,6 +208,8 @@ def watch(view: ViewSink, page: Tab, looked: dict[str, Any]) -> None:
             began = began or (time.monotonic(), seen["drawn"])
             took_s, drawn = time.monotonic() - began[0], seen["drawn"] - began[1]
             looked.update(lag_ms=seen["lag_ms"], drawn_per_s=round(drawn / took_s, 1) if took_s > 1 else None)
+            with suppress(psutil.NoSuchProcess):  # the run is over
+                looked.setdefault("memory_mib", []).append(memory_mib(view))
         time.sleep(0.5)
 
 
@@ -215,18 +232,18 @@ def memory_mib(view: ViewSink) -> tuple[float, float]:
     return own, server
 
 
-def looks(n_looks: int) -> dict[str, Any]:
-    """Return what becomes of memory while a page is opened and closed again and again."""
-    seen = run("2048", movie_of("2048"), 3.0, viewed=True, n_looks=n_looks)
+def remembered(seconds: float, n_looks: int = 0) -> dict[str, Any]:
+    """Return what becomes of memory while a page looks, or is opened and closed again and again."""
+    seen = run("2048", movie_of("2048"), seconds, viewed=True, n_looks=n_looks)
     memory = seen.pop("memory_mib")
     third = max(1, len(memory) // 3)
     growth = [
-        round(float(np.median(last) - np.median(first)), 1)
-        for first, last in zip(
+        round(float(np.median(last) - np.median(before)), 1)
+        for before, last in zip(
             np.transpose(memory[third : 2 * third] or memory), np.transpose(memory[-third:]), strict=True
         )
     ]
-    return {"n": n_looks, "grew_mib": dict(zip(("run", "server"), growth, strict=True)), **seen}
+    return {"grew_mib": dict(zip(("run", "server"), growth, strict=True)), **seen}
 
 
 if __name__ == "__main__":
