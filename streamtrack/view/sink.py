@@ -25,6 +25,7 @@ from streamtrack.view.actions import act
 from streamtrack.view.process import ViewServer, require_extra
 from streamtrack.view.recent import Recent, measured
 from streamtrack.view.wire import Message
+from streamtrack.waiting import set_within
 
 VIEW_NAME = "view.json"
 """Where the page is, and the token that opens it; for other programs of the same user, as long as the run goes."""
@@ -215,7 +216,7 @@ class ViewSink:
             if left_s <= 0 or (newest is not None and newest.frame.index >= index):
                 self._awaited = False
                 return recent
-            self._news.wait(left_s)
+            set_within(self._news, left_s)
 
 
 def _place(event: Mapping[str, Any]) -> dict[str, Any]:
