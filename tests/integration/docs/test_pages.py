@@ -30,6 +30,13 @@ def test_every_page_is_in_the_sites_menu_and_every_decision_in_their_list(page):
         assert f"]({page.name})" in (DOCS / "decisions" / "index.md").read_text(encoding="utf-8")
 
 
+def test_every_card_of_weights_is_in_the_sites_menu():
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    cards = [card.relative_to(ROOT).as_posix() for card in (ROOT / "engines").rglob("weights/*.md")]
+    assert len(cards) > 5
+    assert [card for card in cards if f" repository/{card}\n" not in menu] == []
+
+
 @pytest.fixture(scope="module")
 def texts():
     """Every text in the source code; an f-string's values are left out."""
