@@ -18,7 +18,7 @@ from streamtrack.sinks.contrast import stretch
 from streamtrack_engines.backends.metadata import COUNT
 from streamtrack_engines.density_engine import DensityEngine
 from streamtrack_engines.engine import GraphEngine
-from streamtrack_engines.heads.density import Density
+from streamtrack_engines.heads.density import STEP_PX, Density
 from streamtrack_engines.training_data.images import MarkedImage
 from streamtrack_engines.training_data.own import OwnImages
 
@@ -114,7 +114,8 @@ def count_error(weights: str, head: Density, data: OwnImages) -> float:
                     counted = engine.detect(image.frames[index], denoise=False)[0].frame_values[COUNT.name]
             if len(points):
                 places = torch.from_numpy(np.insert(points, 0, 0, axis=1))
-                true = float(head.counts(places, torch.from_numpy(levels[None, None, ::2, ::2].astype(np.float32))))
+                channel = torch.empty(1, 1, *(-(-size // STEP_PX) for size in levels.shape))
+                true = float(head.counts(places, channel))
                 errors.append(abs(counted - true) / true)
     return float(np.mean(errors))
 
