@@ -94,6 +94,7 @@ class ViewSink:
             "pixel_size_um": source.pixel_size_um,
             "time_unit": source.time_unit,
             "modes": MOTION_MODES,
+            "image": source.image,
             "classes": {column.name: column.classes for column in source.columns if column.classes},
         }
         self._server = ViewServer(self._port, about, folder / COMMANDS_NAME, self._answer)

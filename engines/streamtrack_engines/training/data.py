@@ -1,13 +1,16 @@
 """Batches of crops, made while the network learns from the one before."""
 
 import math
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import count
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
@@ -86,8 +89,7 @@ def batches(
 
     A thread would do so at half the pace: only one thread runs at a time of what is not in a library.
     """
-    deaf = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains
-    with ProcessPoolExecutor(1, get_context("spawn"), initializer=signal.signal, initargs=deaf) as maker:
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=begin_making) as maker:
         first = first_step // recipe.views
         coming = deque(maker.submit(seeded, data, *_order(recipe, network, first + ahead)) for ahead in range(_AHEAD))
         for step in count(first_step):
@@ -96,3 +98,16 @@ def batches(
                 ready = coming.popleft()
                 done_within(ready, math.inf)
             yield _view(recipe, ready.result(0), network, step, device)
+
+
+def begin_making() -> None:
+    """Leave Ctrl-C to the process that trains, and end with it, also where it was killed and could say nothing."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

@@ -71,6 +71,7 @@ function showRest(stream, denoised) {
   if ($("stream").options.length !== streams.length) $("stream").replaceChildren(...streams.map((name, i) => new Option(name, i)));
   if (document.activeElement !== $("stream")) $("stream").value = stream;
   $("denoised").checked = denoised;
+  said("image", about.image ?? "denoised");
   (about.replay ? ["found"] : ["rate", "found", "latency"]).forEach(drawChart);
 }
 
