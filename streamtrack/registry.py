@@ -47,7 +47,6 @@ EXTRA_OF_MODULE = {
     "pycromanager": "micromanager",
     "pyjavaz": "micromanager",
     "zmq": "micromanager",
-    "openvino": "openvino",
     "bioio": "formats",
     "bioio_base": "formats",
     "obstore": "remote",

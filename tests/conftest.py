@@ -109,7 +109,7 @@ _ORDER: list[tuple[str, ...]] = []
 
 @pytest.fixture(scope="session", autouse=True)
 def _onnxruntime_first():
-    """Let runs take ONNX Runtime, as without the extra openvino: that compiles the graphs for seconds in each run."""
+    """Let runs take ONNX Runtime, as where there is no OpenVINO: that compiles the graphs for seconds in each run."""
     from streamtrack_engines.backends import selection
 
     _ORDER.append(selection.ORDER)

@@ -12,6 +12,8 @@ from streamtrack_engines.backends.proof import check_weights
 from streamtrack_engines.backends.runner import DeployFile, FrameSize
 from streamtrack_engines.weights import packaged_weights, read_weights
 
+ort.disable_telemetry_events()  # under Windows; elsewhere the package's variable does
+
 _CURE = "'streamtrack export'"
 
 

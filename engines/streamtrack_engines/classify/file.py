@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from streamtrack.errors import MeasureError, foreign_errors
 
+ort.disable_telemetry_events()  # under Windows; elsewhere the package's variable does
+
 METADATA_KEY = "streamtrack_classifier"
 PATCHES, LOG_PROBABILITIES = "patches", "log_probabilities"
 """Names of the graph's input, (N, P, P) float32 counts, and its output, (N, C) float32."""
