@@ -171,9 +171,17 @@ def _are_one(one: Numbers, other: Numbers) -> bool:
 
 @compiled
 def mark_doubles(
-    fits: Numbers, score: Numbers, widest: float, is_fitted: NDArray[np.bool_], keep: NDArray[np.bool_]
+    fits: Numbers,
+    score: Numbers,
+    mass: Numbers,
+    widest: float,
+    is_fitted: NDArray[np.bool_],
+    keep: NDArray[np.bool_],
 ) -> None:
-    """Keep of a spot that was found twice the one with the higher score; two in one are wider, and have no fit."""
+    """Keep of a spot that was found twice the one with the higher score; two in one are wider, and have no fit.
+
+    Networks that see two in one give each half of the light, so that the masses are the same: then they are added up.
+    """
     for k in range(len(keep)):
         for q in range(k - 1, -1, -1):
             if fits[k, Y] - fits[q, Y] > 2 * _MOST_SHIFT_PX + SAME_PX:
@@ -182,6 +190,8 @@ def mark_doubles(
                 as_one = fits[k, REST] < _NOTHING_LEFT * fits[k, HEIGHT]
                 if as_one or min(fits[k, VARIANCE], fits[q, VARIANCE]) <= widest:
                     keep[k if score[q] >= score[k] else q] = False
+                    if mass[k] == mass[q]:
+                        mass[k] = mass[q] = mass[k] + mass[q]
                 else:
                     is_fitted[k] = is_fitted[q] = False
 

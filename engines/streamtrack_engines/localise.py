@@ -60,7 +60,8 @@ class Spots:
         pixels
             The frame, (H, W), all finite, of the shape that `prepare` was told.
         found
-            Positions in px of this frame. Of two of one spot the one with the higher score stays.
+            Positions in px of this frame. Of two of one spot the one with the higher score stays, with the mass of both
+            where they shared it.
         """
         if not len(found):
             return found
@@ -70,15 +71,19 @@ class Spots:
         if 0.0 < noise < _FAINT:  # in units that are too large for it the fit would end where it began
             frame, noise = frame / np.float32(noise), 1.0
         order = np.argsort(found.y, kind="stable")
-        y, x, sigma = (each[order].astype(np.float64) for each in (found.y, found.x, found.sigma))
+        y, x, sigma, score, mass = (
+            each[order].astype(np.float64) for each in (found.y, found.x, found.sigma, found.score, found.mass)
+        )
         fits, is_fitted = np.full((len(y), N_COLUMNS), nan), np.zeros(len(y), np.bool_)
         fit_spots(frame, y, x, sigma, noise, self._variance, fits, is_fitted)
         if not is_fitted.any():
             return found
         keep = np.ones(len(y), np.bool_)
         widest = _AS_WIDE * float(np.median(fits[is_fitted, VARIANCE]))
-        mark_doubles(fits, found.score[order].astype(np.float64), widest, is_fitted, keep)
-        return _with_fits(found, pixels.shape, order, fits, is_fitted, keep)
+        mark_doubles(fits, score, mass, widest, is_fitted, keep)
+        whole = found.mass.copy()
+        whole[order] = mass
+        return _with_fits(replace(found, mass=whole), pixels.shape, order, fits, is_fitted, keep)
 
 
 def _with_fits(

@@ -19,6 +19,10 @@ def relink(
     divisions: Annotated[
         bool, typer.Option("--divisions", help="Particles divide, as cells do: a column 'parent' tells out of which.")
     ] = False,
+    merges: Annotated[
+        bool,
+        typer.Option("--merges", help="Particles merge, told by 'mass': a column 'merged_into' tells into which."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
 ) -> None:
     """Link detections anew, each with all that comes before and after it.
@@ -35,11 +39,13 @@ def relink(
     check_output(out, overwrite, table)
     say_memory(table)
     detections = one_stream(read_tracks(table), f"{table}")
-    tracks = relink_table(detections, divisions=divisions)
+    tracks = relink_table(detections, divisions=divisions, merges=merges)
     with output_file(out) as partial:
         write_parquet(tracks, partial)
     n_left = len(detections) - len(tracks)
     print(f"{tracks['particle'].nunique()} tracks, {len(tracks)} detections, {n_left} left out -> {out}")
     if divisions:
         print(f"  {tracks.loc[tracks['parent'] >= 0, 'parent'].nunique()} particles divided")
+    if merges:
+        print(f"  {tracks.loc[tracks['merged_into'] >= 0, 'merged_into'].nunique()} merges")
     print(f"  step of a particle per frame and axis: {tracks.attrs['step_px']:.2f} px")

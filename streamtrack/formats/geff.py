@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError, foreign_errors
 from streamtrack.formats.calibration import ORIGIN
-from streamtrack.formats.lineages import NO_PARENT, edges_of, lineage_of, tracks_of
+from streamtrack.formats.lineages import OTHERS, branches_of, edges_of, lineage_of
 from streamtrack.formats.tracks import UM, by_track, per_px
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ MEMBERS = {"nodes", "edges", ".zattrs", ".zgroup", "zarr.json"}
 """All that a GEFF folder holds at its top, in either version of zarr."""
 
 _NO_GEFF = 'the package geff is not installed; run: pip install ".[geff]"'
-_SAID_OTHERWISE = ("frame", "t", "parent", "y_um", "x_um")
+_SAID_OTHERWISE = ("frame", "t", *OTHERS, "y_um", "x_um")
 """Columns that axes and edges hold."""
 
 
@@ -31,8 +31,8 @@ def write_geff(table: pd.DataFrame, path: Path) -> None:
 
     The axes are ``t`` in frames, ``y`` and ``x`` in pixels, with the scale to seconds and micrometers, and the offset,
     where ``table.attrs`` has ``frame_interval_s``, ``pixel_size_um`` and the origin. ``particle`` is marked as the
-    tracklet and, unless there is a column ``parent``, as the lineage: a track's first node follows its parent's last.
-    Nodes are numbered by track, then frame.
+    tracklet and, unless there is a column ``parent`` or ``merged_into``, as the lineage: a track's first node follows
+    the last of its parent, and of those that merged into it. Nodes are numbered by track, then frame.
 
     Parameters
     ----------
@@ -56,10 +56,10 @@ def write_geff(table: pd.DataFrame, path: Path) -> None:
     tracks = by_track(table)
     edges = edges_of(tracks)
     columns = _properties(tracks)
-    if "parent" in tracks:
-        columns["lineage"] = lineage_of(len(tracks), edges)
+    lineage = "lineage" if any(name in tracks for name in OTHERS) else "particle"
+    if lineage == "lineage":
+        columns[lineage] = lineage_of(len(tracks), edges)
     properties: dict[str, Any] = {name: {"values": values, "missing": None} for name, values in columns.items()}
-    lineage = "lineage" if "parent" in tracks else "particle"
     write_arrays(path, np.arange(len(tracks)), properties, edges, {}, _metadata(table.attrs, lineage))
 
 
@@ -78,7 +78,7 @@ def read_geff(path: Path, pixel_size_um: float | None = None) -> pd.DataFrame:
     pandas.DataFrame
         ``frame, particle, y, x`` (px), ``z`` where there is one, and the other numbers of the nodes; missing ones are
         NaN. Tracks are what is marked as the tracklet, otherwise the graph is cut where it divides or merges, and
-        ``parent`` says which track came out of which. ``attrs`` has the units of the axes.
+        ``parent`` and ``merged_into`` say which track came out of which. ``attrs`` has the units of the axes.
 
     Raises
     ------
@@ -97,14 +97,12 @@ def read_geff(path: Path, pixel_size_um: float | None = None) -> pd.DataFrame:
     edges = order.reindex(np.asarray(graph["edge_ids"]).ravel()).to_numpy().reshape(-1, 2)
     table = pd.DataFrame(columns).rename(columns={axis.name: name for name, axis in axes.items()})
     tracklet = (graph["metadata"].track_node_props or {}).get("tracklet")
-    particle, parent = tracks_of(table["frame"].to_numpy(), edges)
+    branches = branches_of(table["frame"].to_numpy(), edges)
     if tracklet in table:
         table = table.rename(columns={tracklet: "particle"})
-        parent = _renamed(parent, particle, table["particle"].to_numpy())
     else:
-        table["particle"] = particle
-    if (parent >= 0).any():
-        table["parent"] = parent
+        table["particle"] = branches.particle
+    table = table.assign(**branches.columns(table["particle"].to_numpy()))
     unit = {name: str(axis.unit or "") for name, axis in axes.items()}
     table.attrs.update(_known(axes))
     for name in [name for name in ("z", "y", "x") if name in axes]:
@@ -129,14 +127,6 @@ def _values(stored: Any) -> NDArray[Any]:
     """Return the values of a property, NaN where they are missing."""
     values, missing = np.asarray(stored["values"]), stored["missing"]
     return values if missing is None or not np.any(missing) else np.where(missing, np.nan, values.astype(np.float64))
-
-
-def _renamed(parent: NDArray[np.int64], of_graph: NDArray[np.int64], named: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the parents under the numbers that tracks have in the file."""
-    names = np.append(np.zeros(of_graph.max(initial=-1) + 1, np.int64), NO_PARENT)
-    names[of_graph] = named
-    renamed: NDArray[np.int64] = names[parent]
-    return renamed
 
 
 def _known(axes: dict[str, Any]) -> dict[str, Any]:

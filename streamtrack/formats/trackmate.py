@@ -35,9 +35,9 @@ def write_trackmate(table: pd.DataFrame, path: Path) -> None:
     TrackMate opens, they are from the image's first pixel, as TrackMate's are. ``QUALITY`` is the column ``score``, or
     1 without it; ``RADIUS`` is `RADIUS_PX`. Other columns of numbers become features of the spots, under their names in
     capitals; lengths in px are scaled as positions are, of classes the numbers are written, and what was not measured
-    is NaN. Spots are numbered by track, then frame. A column ``parent`` becomes edges: tracks and those that they came
-    out of are one in TrackMate. A track of one spot has no edge, which TrackMate does not allow: its spot is written,
-    the track is not.
+    is NaN. Spots are numbered by track, then frame. Columns ``parent`` and ``merged_into`` become edges: tracks and
+    those that they came out of are one in TrackMate. A track of one spot has no edge, which TrackMate does not allow:
+    its spot is written, the track is not.
 
     Parameters
     ----------

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from streamtrack.formats.lineages import OTHERS
+
 SPOT_FEATURES = {  # name and dimension, as TrackMate declares them
     "QUALITY": ("Quality", "QUALITY"),
     "POSITION_X": ("X", "POSITION"),
@@ -20,7 +22,7 @@ SPOT_FEATURES = {  # name and dimension, as TrackMate declares them
 RADIUS_PX = 2.5
 """TrackMate draws each spot as a disc, whose size no point detector knows; this is about that of a point source."""
 
-_WRITTEN = ("frame", "particle", "parent", "y", "x", "z", "score", "y_um", "x_um", "time_s")
+_WRITTEN = ("frame", "particle", *OTHERS, "y", "x", "z", "score", "y_um", "x_um", "time_s")
 _UNITS = {"mass": "counts", "sigma": "px"}
 DIMENSIONS = {"px": "LENGTH", "counts": "INTENSITY"}
 _COLUMNS = {

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from streamtrack.errors import ConfigError
-from streamtrack.formats.lineages import tracks_of
+from streamtrack.formats.lineages import branches_of
 from streamtrack.formats.trackmate_features import table_of
 from streamtrack.formats.tracks import UM, per_px
 from streamtrack.formats.xml_file import new_parser, parse
@@ -35,8 +35,8 @@ def read_trackmate(path: Path, pixel_size_um: float | None = None) -> pd.DataFra
     -------
     pandas.DataFrame
         ``frame, particle, y, x`` (px), ``score`` (its quality) and its other features, in small letters; where tracks
-        divide or merge, each branch is a track of its own, and ``parent`` is the one it came out of. ``attrs`` has what
-        the file says of its image.
+        divide or merge, each branch is a track of its own; ``parent`` is the one it came out of, ``merged_into`` the
+        one it became with others. ``attrs`` has what the file says of its image.
 
     Raises
     ------
@@ -65,14 +65,13 @@ def _linked(spots: pd.DataFrame, reader: "_Reader") -> pd.DataFrame:
     edges = np.array([edge for edge in shown if None not in edge], np.int64).reshape(-1, 3)
     if not len(edges):
         return spots
-    particle, parent = tracks_of(spots["FRAME"].to_numpy(), edges[:, :2])
+    branches = branches_of(spots["FRAME"].to_numpy(), edges[:, :2])
+    particle, others = branches.particle, branches.columns()
     on_track = np.zeros(len(spots), bool)
     on_track[edges[:, :2]] = True
-    if (parent >= 0).any():
-        spots["parent"] = parent
-    else:
+    if not others:
         particle[edges[:, 0]] = particle[edges[:, 1]] = edges[:, 2]
-    return spots.assign(TRACK_ID=np.where(on_track, particle, np.nan))
+    return spots.assign(**others, TRACK_ID=np.where(on_track, particle, np.nan))
 
 
 def _known(reader: "_Reader") -> dict[str, Any]:

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from streamtrack.errors import ConfigError
 from streamtrack.linking.imm import ImmLinker
 from streamtrack.linking.measurement import MARGIN_PX
+from streamtrack.linking.merges import cut_merges
 from streamtrack.linking.offspring import cut_divisions
+from streamtrack.linking.records import NONE
 from streamtrack.linking.sweeps import Scene, Swept, links_of, reversed_links, sweep, tracks_of
 from streamtrack.types import Detections
 
@@ -36,7 +38,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def relink(table: pd.DataFrame, shape: tuple[int, int] | None = None, *, divisions: bool = False) -> pd.DataFrame:
+def relink(
+    table: pd.DataFrame, shape: tuple[int, int] | None = None, *, divisions: bool = False, merges: bool = False
+) -> pd.DataFrame:
     """Link the detections of a table anew.
 
     Parameters
@@ -48,20 +52,23 @@ def relink(table: pd.DataFrame, shape: tuple[int, int] | None = None, *, divisio
         Of the image, (H, W) px; by default that of the rectangle around all positions.
     divisions
         Whether particles divide, as cells do: one that is found as two ends, and the two are new tracks.
+    merges
+        Whether particles merge: two that become one, of the mass of both, end, and the one is a new track.
 
     Returns
     -------
     pandas.DataFrame
         The rows on tracks, sorted by frame, then ``particle``, with the other columns as they were, but for those that
         tell of the old tracks, which are left out. With ``divisions`` there is ``parent``, the track that a track came
-        out of, -1 for none. ``attrs`` has ``step_px``, the step per frame and axis (rms).
+        out of, with ``merges`` ``merged_into``, the one that it became with another; -1 for none. ``attrs`` has
+        ``step_px``, the step per frame and axis (rms).
 
     Raises
     ------
     ConfigError
-        If a column is missing, or a number is not finite.
+        If a column is missing, ``mass`` for merges, or a number is not finite.
     """
-    missing = [name for name in ("frame", "y", "x") if name not in table.columns]
+    missing = [name for name in ("frame", "y", "x", *(("mass",) if merges else ())) if name not in table.columns]
     if missing:
         raise ConfigError(f"the table lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}")
     columns = np.stack(
@@ -71,11 +78,13 @@ def relink(table: pd.DataFrame, shape: tuple[int, int] | None = None, *, divisio
     ).astype(np.float64)
     if not np.isfinite(columns).all():
         raise ConfigError("a frame, position, score or sigma is not finite; drop such rows before linking")
-    linked = _Linked.of(columns, _masses(table), shape, divisions=divisions)
-    rows = table.drop(columns=["particle", "parent", *OF_OLD_TRACKS], errors="ignore")
+    linked = _Linked.of(columns, _masses(table), shape, divisions=divisions, merges=merges)
+    rows = table.drop(columns=["particle", "parent", "merged_into", *OF_OLD_TRACKS], errors="ignore")
     rows.insert(1, "particle", linked.particle)
     if divisions:
         rows["parent"] = linked.parent
+    if merges:
+        rows["merged_into"] = linked.merged_into
     rows = rows[rows["particle"] >= 0].sort_values(["frame", "particle"], ignore_index=True)
     rows.attrs = {**table.attrs, "step_px": _step_px(columns, linked.particle)}
     return rows
@@ -97,17 +106,20 @@ def _masses(table: pd.DataFrame) -> Floats:
 
 
 class _Linked(NamedTuple):
-    """The track of each row of a table and the one that it came out of, shape (N,) each; -1 for none."""
+    """The track of each row of a table, the one that it came out of, and the one that it became; shape (N,) each."""
 
     particle: Ints
     parent: Ints
+    merged_into: Ints
 
     @classmethod
-    def of(cls, columns: Floats, masses: Floats, shape: tuple[int, int] | None, *, divisions: bool) -> "_Linked":
+    def of(
+        cls, columns: Floats, masses: Floats, shape: tuple[int, int] | None, *, divisions: bool, merges: bool
+    ) -> "_Linked":
         """Link the rows of the columns frame, y, x, score, sigma, of shape (5, N)."""
-        particle, parent = np.full((2, columns.shape[1]), -1)
-        if not len(particle):
-            return cls(particle, parent)
+        linked = cls(*np.full((3, columns.shape[1]), NONE))
+        if not columns.size:
+            return linked
         if shape is None:
             corner = np.floor(columns[1:3].min(axis=1, initial=0.0))
             columns[1:3] -= corner[:, None]
@@ -117,7 +129,7 @@ class _Linked(NamedTuple):
         inside = (np.abs(measured[:2] - middle) <= middle + 0.5 + MARGIN_PX).all(axis=0)
         order = np.flatnonzero(inside)[np.argsort(columns[0, inside], kind="stable")]
         if not len(order):
-            return cls(particle, parent)
+            return linked
         movie = shape, columns[0, order].astype(np.int64), measured[:, order]
         linker = ImmLinker()
         linker.prepare(shape)
@@ -125,22 +137,25 @@ class _Linked(NamedTuple):
         linker.begin_again()
         online, scene = _run(linker, *movie)
         swept = _swept(online, scene)
-        links, last = cut_divisions(scene, swept.following) if divisions else (swept.following, None)
-        found = _number(tracks_of(links), swept.existence)
-        particle[order] = found
-        if last is not None:
-            parent[order] = _parents(found, last)
-        return cls(particle, parent)
+        links, parent, into = swept.following, *np.full((2, len(order)), NONE)
+        if divisions:
+            links, parent = cut_divisions(scene, links)
+        if merges:
+            links, into = cut_merges(scene, links, parent[parent != NONE])
+        linked.particle[order] = found = _number(tracks_of(links), swept.existence)
+        linked.parent[order] = _others(found, parent)
+        linked.merged_into[order] = _others(found, into)
+        return linked
 
 
-def _parents(particle: Ints, last: Ints) -> Ints:
-    """Return the parent of each detection's track, given the last detection of that for the first ones of both."""
-    of_track = np.full(particle.max(initial=-1) + 2, -1)  # the last is of no track
-    first = np.flatnonzero(last != -1)
-    of_track[particle[first]] = particle[last[first]]
-    of_track[-1] = -1
-    parents: Ints = of_track[particle]
-    return parents
+def _others(particle: Ints, detection: Ints) -> Ints:
+    """Return the track that each detection's track leads to, given one of its detections for the first or last one."""
+    of_track = np.full(particle.max(initial=-1) + 2, NONE)  # the last is of no track
+    said = np.flatnonzero(detection != NONE)
+    of_track[particle[said]] = particle[detection[said]]
+    of_track[-1] = NONE
+    others: Ints = of_track[particle]
+    return others
 
 
 def _swept(online: Ints, scene: Scene) -> Swept:

@@ -15,7 +15,7 @@ import zarr
 from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError, foreign_errors
-from streamtrack.formats.lineages import NO_PARENT
+from streamtrack.formats.lineages import OTHERS, graph_of
 from streamtrack.formats.tracks import by_track
 from streamtrack.run_folder import MARK
 from streamtrack.sinks.contrast import stretch
@@ -27,7 +27,7 @@ AXES = ("t", "y", "x")
 RING_PX = 7
 """Width of the rings around detections."""
 
-_PLACES = ("frame", "y", "x", "y_um", "x_um", "z_um", "t", "c", "z", "p", "parent", "vy", "vx")
+_PLACES = ("frame", "y", "x", "y_um", "x_um", "z_um", "t", "c", "z", "p", *OTHERS, "vy", "vx")
 """Columns that say where a row is, or are said in other words."""
 _UNITS = {"micrometer": "um", "second": "s"}
 """OME-Zarr's names of what napari reads as units anyway; of others none is taken."""
@@ -89,13 +89,11 @@ def tracks_layer(table: pd.DataFrame, world: World, name: str = "tracks") -> Lay
     tracks = by_track(table)
     features = _numbers(tracks, world)
     known = features.groupby(tracks["particle"]).bfill().fillna(features.min())
-    parents = tracks.drop_duplicates("particle").set_index("particle").get("parent", pd.Series(dtype=np.int64))
-    there = parents[parents.isin(parents.index) & (parents != NO_PARENT)]
     settings = {
         "name": name,
         **world.settings(),
         "features": known,
-        "graph": {child: [int(parent)] for child, parent in zip(there.index.tolist(), there.tolist(), strict=True)},
+        "graph": graph_of(tracks),
         "tail_width": 3,
         "metadata": {"classes": table.attrs.get("classes", {})},
     }

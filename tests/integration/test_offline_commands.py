@@ -63,11 +63,13 @@ def test_relink_writes_a_track_table(cli, run, table):
     assert [path.name for path in run.glob("relinked*")] == ["relinked.parquet"]
 
 
-def test_relink_tells_parents_where_particles_may_divide(cli, run):
-    code, out, _ = cli("relink", run / "detections.parquet", "--out", run / "divided.parquet", "--divisions")
+def test_relink_tells_where_particles_divide_and_merge_if_they_may(cli, run):
+    out = run / "branched.parquet"
+    code, said, _ = cli("relink", run / "detections.parquet", "--out", out, "--divisions", "--merges")
     assert code == 0
-    assert "0 particles divided" in out
-    assert pd.read_parquet(run / "divided.parquet")["parent"].tolist() == [-1] * 98
+    assert "0 particles divided" in said
+    assert "0 merges" in said
+    assert (pd.read_parquet(out)[["parent", "merged_into"]] == -1).all(axis=None)
 
 
 def test_relink_says_what_is_wrong_in_one_line(cli, run):

@@ -68,6 +68,12 @@ def test_where_tracks_divide_is_the_graph(tmp_path):
     assert settings["units"] == ("pixel", "pixel", "pixel")
 
 
+def test_where_tracks_merge_is_the_graph_too():
+    frames = {"frame": [0, 1, 2, 3, 0, 1], "particle": [0, 0, 5, 5, 2, 2]}
+    table = pd.DataFrame({**frames, "y": 1.0, "x": 2.0, "parent": -1, "merged_into": [5, 5, -1, -1, 5, 5]})
+    assert tracks_layer(table, World())[1]["graph"] == {5: [0, 2]}
+
+
 def test_a_parent_that_is_not_there_is_no_part_of_the_graph():
     table = pd.DataFrame({"frame": [0, 1], "particle": 4, "y": 1.0, "x": 2.0, "parent": 3})
     assert tracks_layer(table, World())[1]["graph"] == {}

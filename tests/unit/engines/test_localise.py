@@ -103,6 +103,7 @@ def test_a_spot_that_was_found_twice_counts_once_with_the_better_score():
     found = localised(shown(places, 2000.0), twice)
     assert len(found) == len(places)
     assert found.score.min() == pytest.approx(0.9)
+    assert found.mass.tolist() == [1000] * (len(places) - 30) + [2000] * 30  # a network gave each half of the light
     assert set(found.extra["kind"][-30:]) == set(range(len(places), len(places) + 30))
 
 

@@ -89,12 +89,13 @@ def test_lengths_and_their_units_survive_trackmate(tracks, tmp_path):
 
 
 @pytest.fixture
-def dividing():
-    """Track 4 divides into 5 and 9 after frame 2; track 7 has nothing to do with them."""
-    rows = [(f, 4, f, 0) for f in range(3)] + [(f, p, f, p) for p in (5, 9) for f in (3, 4)]
-    rows += [(f, 7, 50 + f, 50) for f in range(2)]
+def branching():
+    """Track 4 divides into 5 and 9 after frame 2; 9 and 7 merge into 6 after frame 4, and 8 after frame 3, too."""
+    spans = {4: (0, 3), 5: (3, 6), 9: (3, 5), 7: (0, 5), 8: (1, 4), 6: (5, 8), 2: (0, 4)}
+    rows = [(f, p, 10.0 * p + f, p) for p, span in spans.items() for f in range(*span)]
     table = pd.DataFrame(rows, columns=["frame", "particle", "y", "x"])
-    return table.assign(parent=table["particle"].map({4: -1, 5: 4, 9: 4, 7: -1}))
+    others = {"parent": {5: 4, 9: 4}, "merged_into": {9: 6, 7: 6, 8: 6}}
+    return table.assign(**{name: [each.get(p, -1) for p in table["particle"]] for name, each in others.items()})
 
 
 @pytest.mark.parametrize(
@@ -106,16 +107,17 @@ def dividing():
         (write_csv, ".csv", True),
     ],
 )
-def test_parents_come_back(dividing, tmp_path, write, ending, keeps_ids):
-    write(dividing, tmp_path / f"a{ending}")
+def test_what_tracks_came_out_of_comes_back(branching, tmp_path, write, ending, keeps_ids):
+    write(branching, tmp_path / f"a{ending}")
     back = read_tracks(tmp_path / f"a{ending}").sort_values(["frame", "y", "x"], ignore_index=True)
-    expected = dividing.sort_values(["frame", "y", "x"], ignore_index=True)
+    expected = branching.sort_values(["frame", "y", "x"], ignore_index=True)
+    columns = ["particle", "parent", "merged_into"]
     if keeps_ids:
-        assert back[["particle", "parent"]].equals(expected[["particle", "parent"]])
+        assert back[columns].equals(expected[columns])
     number = dict(zip(expected["particle"], back["particle"], strict=True)) | {-1: -1}
-    assert len(set(number.values())) == 5
-    assert back["particle"].tolist() == expected["particle"].map(number).tolist()
-    assert back["parent"].tolist() == expected["parent"].map(number).tolist()
+    assert len(set(number.values())) == 8
+    for name in columns:
+        assert back[name].tolist() == expected[name].map(number).tolist()
 
 
 def test_a_table_in_the_folder_of_a_run_has_the_runs_calibration(tracks, tmp_path):
