@@ -23,7 +23,7 @@ from streamtrack_engines.deploy import DeployGraph, Precision
 from streamtrack_engines.heads.head import Head
 from streamtrack_engines.heads.peaks import TILE_PX
 from streamtrack_engines.networks.network import Network
-from streamtrack_engines.onnx_model import as_onnx
+from streamtrack_engines.onnx_model import as_onnx, store_in_half
 from streamtrack_engines.parts import make_data, make_head, make_network
 from streamtrack_engines.training.recipe import Recipe, recipe_of
 from streamtrack_engines.training_data.truth import TrainingData
@@ -55,12 +55,15 @@ class ExportSettings:
         The only frame that the file takes, which TensorRT needs; None for any frame.
     precision
         In which the network computes: ``float16`` for GPUs, which are much faster at it; on a CPU it is slower.
+    half_weights
+        Weights are held in half precision, so that the file has half the size; computed is as `precision` says.
     """
 
     threshold: float = 0.5
     max_detections: int = 2048
     fixed: FixedFrame | None = None
     precision: Precision = "float32"
+    half_weights: bool = False
 
     def __post_init__(self) -> None:
         _require(0 < self.threshold <= 1, f"threshold {self.threshold:g} must be above 0 and at most 1")
@@ -142,6 +145,8 @@ def to_onnx(
     metadata: DeployMetadata,
     fixed: FixedFrame | None = None,
     shown: NDArray[np.uint16] | None = None,
+    *,
+    half_weights: bool = False,
 ) -> bytes:
     """Return the ONNX file of a deploy graph.
 
@@ -156,6 +161,8 @@ def to_onnx(
         by default.
     shown
         Example frames (T, H, W) that go into the file.
+    half_weights
+        As in `ExportSettings`.
     """
     import onnx
 
@@ -167,6 +174,8 @@ def to_onnx(
     model = as_onnx(graph, (example,), [FRAME], outputs, None if fixed else (free,))
     if not fixed:
         _name_sizes(model)
+    if half_weights:
+        store_in_half(model)
     properties = metadata.to_properties() | ({} if shown is None else example_properties(shown))
     onnx.helper.set_model_props(model, properties)
     onnx.checker.check_model(model, full_check=True)
@@ -254,7 +263,8 @@ def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetad
     metadata = describe(trained, settings)
     reference, data = _graph(trained, settings, "float32"), make_data(trained.recipe.data)
     shown = _shown(reference, data, settings.threshold)
-    content = to_onnx(_graph(trained, settings, settings.precision), metadata, settings.fixed, shown)
+    graph = _graph(trained, settings, settings.precision)
+    content = to_onnx(graph, metadata, settings.fixed, shown, half_weights=settings.half_weights)
     for fixed in [settings.fixed] if settings.fixed else _PARITY_SIZES:
         frames = _parity_frames(data, trained.network.n_frames, *fixed)
         check_parity(content, reference, frames, settings.threshold, settings.precision)
@@ -264,13 +274,16 @@ def export(checkpoint: Path, out: Path, settings: ExportSettings) -> DeployMetad
 
 
 def _graph(trained: Trained, settings: ExportSettings, precision: Precision) -> DeployGraph:
-    return DeployGraph(
+    graph = DeployGraph(
         trained.network,
         trained.head,
         calibration=trained.calibration,
         max_detections=settings.max_detections,
         precision=precision,
     )
+    if settings.half_weights:
+        graph.network.half().to(graph.dtype)  # rounded
+    return graph
 
 
 def _shown(graph: DeployGraph, data: TrainingData, threshold: float) -> NDArray[np.uint16]:
@@ -319,6 +332,9 @@ def export_command(
     width: Annotated[int | None, typer.Option(help="Fix the frame's width.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Fix the pixel type: uint8 or uint16.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Compute in half precision (for GPUs).")] = False,
+    half_weights: Annotated[
+        bool, typer.Option("--half-weights", help="Hold the weights in half precision: half the file, any processor.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name.")] = False,
 ) -> None:
     """Turn a training checkpoint into one ONNX file with everything inside.
@@ -332,7 +348,7 @@ def export_command(
         if height is None or width is None or dtype is None:
             raise ConfigError("a fixed frame needs all three: --height, --width and --dtype")
         fixed = (height, width, dtype)
-    settings = ExportSettings(threshold, max_detections, fixed, "float16" if half else "float32")
+    settings = ExportSettings(threshold, max_detections, fixed, "float16" if half else "float32", half_weights)
     metadata = export(checkpoint, out, settings)
     print(
         f"{out}: {metadata.network.kind} after {metadata.training_steps} steps, threshold {metadata.threshold:g}; "

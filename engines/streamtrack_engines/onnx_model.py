@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from streamtrack import __version__
 
 OPSET = 20
+
+_FEW = 1000  # numbers: so few take no room
 
 Sizes = dict[int, Any]
 """Which sizes of an input are free, as ``torch.export`` takes them."""
@@ -53,6 +56,24 @@ def as_onnx(
     _strip(model)
     model.producer_name, model.producer_version = "streamtrack", __version__
     return model
+
+
+def store_in_half(model: Any) -> None:
+    """Let a model hold its float32 weights in half precision, rounded; it computes in float32 as before."""
+    import onnx
+
+    casts, full = [], {}
+    for weight in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype == np.float32 and values.size >= _FEW:
+            weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), weight.name))
+            full[weight.name] = f"{weight.name}/full"
+            casts.append(onnx.helper.make_node("Cast", [weight.name], [full[weight.name]], to=onnx.TensorProto.FLOAT))
+    nodes = list(model.graph.node)
+    for node in nodes:
+        node.input[:] = [full.get(name, name) for name in node.input]
+    model.graph.ClearField("node")
+    model.graph.node.extend(casts + nodes)
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ from streamtrack_engines.export import (
 from streamtrack_engines.heads.disc import Disc
 from streamtrack_engines.heads.presence import Presence
 from streamtrack_engines.networks.denodet import Denodet
+from streamtrack_engines.onnx_model import store_in_half
 from streamtrack_engines.training.checkpoint import new_state, save_checkpoint
 from streamtrack_engines.training.recipe import Recipe
 from streamtrack_engines.training_data.crops import Crops
@@ -108,6 +109,20 @@ def test_file_is_single_and_names_its_sizes(content):
     assert (denoised.name, denoised.shape) == ("denoised", ["height", "width"])
     assert not any(tensor.external_data for tensor in onnx.load_from_string(content).graph.initializer)
     assert len(content) < 2 * sum(p.numel() * 4 for p in denodet().parameters())
+
+
+def test_weights_in_half_precision_are_the_rounded_ones_and_compute_in_float32(content, lively):
+    model = onnx.load_from_string(content)
+    store_in_half(model)
+    onnx.checker.check_model(model, full_check=True)
+    halved = model.SerializeToString()
+    assert len(halved) < 0.65 * len(content)
+    weights = {name: weight for name, weight in from_onnx(halved).state_dict().items() if weight.numel() >= 1000}
+    for name, weight in weights.items():
+        assert torch.equal(weight, lively.state_dict()[name].half().float()), name
+    rounded = graph_of(lively_network())
+    rounded.network.load_state_dict(rounded.network.state_dict() | {n.split(".", 1)[1]: w for n, w in weights.items()})
+    check_parity(halved, rounded, movie(), threshold=0.4)
 
 
 def test_file_tells_nothing_of_the_machine(content):

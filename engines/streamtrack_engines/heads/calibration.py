@@ -30,7 +30,11 @@ SPARSE_PER_PX = 7.5e-5
 SPARSEST_PER_PX = 4.2e-5
 """11 particles in 512x512 px. With fewer, scores fall no further: a single bright particle must still be found."""
 
+UNKNOWN_ERROR_PX = 0.5
+"""Of positions of which nobody knows how right they are."""
+
 _SEED = 3_000_017
+_ERROR_SEED = 4_000_037
 _NEWTON_STEPS = 40
 _LEAST = 1e-6  # a probability of 1 has no logit
 
@@ -93,6 +97,20 @@ def _frames(
         terms = calibration_terms(peaks[:, 2].double(), density.double())
         columns = np.stack([np.broadcast_to(term, len(peaks)) for term in (*terms, np.ones(1))])
         yield columns, right, np.full(len(peaks), 1 / max(len(peaks), 1))
+
+
+@torch.inference_mode()
+def error_px(network: Network, data: TrainingData, scored: Scored, *, n_frames: int, size_px: int) -> float:
+    """Return the root mean square error per axis, px, of the detections that are more likely right than wrong."""
+    errors = [np.empty(0)]
+    for index in range(n_frames):
+        truth = seeded(data, (_ERROR_SEED, index), 1, size_px, network.n_frames - 1)
+        frames = torch.from_numpy(truth.noisy)
+        peaks, _ = scored(network.find(network.see(frames)), frames[:, -1:])
+        sure = peaks[peaks[:, 2] > 0.5, :2].numpy()
+        errors.append(match(truth.points[:, 1:], sure, GATE_PX)[2])
+    distances = np.concatenate(errors)
+    return float(np.sqrt(np.mean(distances**2) / 2)) if len(distances) else UNKNOWN_ERROR_PX
 
 
 def _gate_px(truth: Truth) -> float:

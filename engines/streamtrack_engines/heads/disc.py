@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from math import log
 from typing import Annotated
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from streamtrack.metrics.detection import match
 from streamtrack.settings import Positive
-from streamtrack_engines.heads.calibration import GATE_PX, UNCALIBRATED, Calibration, calibrated
+from streamtrack_engines.heads.calibration import UNCALIBRATED, UNKNOWN_ERROR_PX, Calibration, calibrated, error_px
 from streamtrack_engines.heads.head import Head, Points
 from streamtrack_engines.heads.peaks import (
     best,
@@ -28,11 +26,9 @@ from streamtrack_engines.heads.peaks import (
     windows,
 )
 from streamtrack_engines.networks.network import Network
-from streamtrack_engines.training_data.truth import TrainingData, seeded
+from streamtrack_engines.training_data.truth import TrainingData
 
-_UNKNOWN_SIGMA_PX = 0.5
 _LEAST_SCORE = 0.05
-_SEED = 4_000_037
 
 
 class Disc(Head):
@@ -49,7 +45,7 @@ class Disc(Head):
     """
 
     bias = (-3.0,)
-    uncalibrated = (*UNCALIBRATED, _UNKNOWN_SIGMA_PX)
+    uncalibrated = (*UNCALIBRATED, UNKNOWN_ERROR_PX)
     disc: Tensor
 
     def __init__(
@@ -97,24 +93,11 @@ class Disc(Head):
     def calibrate(self, network: Network, data: TrainingData, *, n_frames: int, size_px: int) -> tuple[float, ...]:
         """Return the calibration of the scores, and the standard deviation of the positions that are right."""
         factors = calibrated(network, data, self._scored, n_frames=n_frames, size_px=size_px)
-        return (*factors, self._sigma_px(network, data, max(1, n_frames // 10), size_px))
+        return (*factors, error_px(network, data, self._scored, n_frames=max(1, n_frames // 10), size_px=size_px))
 
     def _scored(self, found: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
         table = self.table(found, frame, k=2000, calibration=self.uncalibrated)[:, :3]
         return table[table[:, 2] > _LEAST_SCORE], self._density(torch.sigmoid(found))
-
-    @torch.inference_mode()
-    def _sigma_px(self, network: Network, data: TrainingData, n_frames: int, size_px: int) -> float:
-        """Return the root mean square error per axis of the detections that are more likely right than wrong."""
-        errors = [np.empty(0)]
-        for index in range(n_frames):
-            truth = seeded(data, (_SEED, index), 1, size_px, network.n_frames - 1)
-            frames = torch.from_numpy(truth.noisy)
-            peaks, _ = self._scored(network.find(network.see(frames)), frames[:, -1:])
-            sure = peaks[peaks[:, 2] > 0.5, :2].numpy()
-            errors.append(match(truth.points[:, 1:], sure, GATE_PX)[2])
-        distances = np.concatenate(errors)
-        return float(np.sqrt(np.mean(distances**2) / 2)) if len(distances) else _UNKNOWN_SIGMA_PX
 
 
 def render_discs(points: Tensor, radius_px: int, n_frames: int, height: int, width: int) -> Tensor:

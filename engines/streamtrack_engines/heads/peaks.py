@@ -3,6 +3,8 @@
 No shape depends on what the frame shows.
 """
 
+from collections.abc import Iterable
+from functools import reduce
 from math import atan2, log
 
 import torch
@@ -38,15 +40,20 @@ def is_peak(padded: Tensor) -> Tensor:
     return (inner[..., 1:-1] > before) & (inner[..., 1:-1] >= after)
 
 
-def is_top(filled: Tensor) -> Tensor:
-    """Return where a map (1, 1, H, W) is larger than all within 2 px; of equal ones the first in reading order."""
-    border = F.pad(filled, (2,) * 4, value=NOTHING)
-    rows, inner = F.max_pool2d(border, (1, 5), 1), border[..., 2:-2, :]
-    above = torch.maximum(rows[..., :-4, :], rows[..., 1:-3, :])
-    below = torch.maximum(rows[..., 3:-1, :], rows[..., 4:, :])
-    left = torch.maximum(inner[..., :-4], inner[..., 1:-3])
-    right = torch.maximum(inner[..., 3:-1], inner[..., 4:])
+def is_top(filled: Tensor, reach: int = 2) -> Tensor:
+    """Return where a map (1, 1, H, W) is larger than all within some px; of equal ones the first in reading order."""
+    border = F.pad(filled, (reach,) * 4, value=NOTHING)
+    rows, inner = F.max_pool2d(border, (1, 2 * reach + 1), 1), border[..., reach:-reach, :]
+    before, after = range(reach), range(reach + 1, 2 * reach + 1)
+    above, below = (_largest(rows, steps, 2 * reach, -2) for steps in (before, after))
+    left, right = (_largest(inner, steps, 2 * reach, -1) for steps in (before, after))
     return (filled > torch.maximum(above, left)) & (filled >= torch.maximum(below, right))
+
+
+def _largest(maps: Tensor, steps: Iterable[int], width: int, axis: int) -> Tensor:
+    """Return the greatest of what lies some steps further along an axis, which becomes shorter by a width."""
+    shifted = (maps.narrow(axis, step, maps.shape[axis] - width) for step in steps)
+    return reduce(torch.maximum, shifted)
 
 
 def sum_3x3(padded: Tensor) -> Tensor:

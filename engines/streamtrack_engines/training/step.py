@@ -28,7 +28,9 @@ def train_step(recipe: Recipe, state: TrainingState, batch: Batch, fraction: flo
         group["lr"] = learning_rate(recipe, state.step, fraction)
     joint = batch.image is not None and recipe.denoising > 0 and fraction >= recipe.detection_only_fraction
     device = batch.points.places.device
-    with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16(recipe, device)):
+    # What a network forgets at random (dropout) depends on the step alone, or a resumed run would be another.
+    with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16(recipe, device)):
+        torch.manual_seed(hash((recipe.seed, state.step)))
         image, found = state.network(batch.seen) if joint else (None, state.network.find(batch.seen))
     terms = state.head.loss(found.float(), batch.points, fraction)
     if state.network.image is not None:  # 0 where nobody knows the image, or it is not its turn yet

@@ -40,6 +40,19 @@ def test_its_checkpoint_is_small(name):
     assert (FOLDER / f"{name}.pt").stat().st_size < 2_000_000
 
 
+def test_what_is_forgotten_at_random_depends_on_seed_and_step_alone():
+    recipe = recipe_of("detectspot").model_copy(update={"batch_size": 1, "crop_px": 48, "bfloat16": False})
+    before, losses = torch.get_rng_state(), []
+    for seed, step in ((1, 4), (1, 4), (1, 5), (2, 4)):
+        state = new_state(recipe, CPU)
+        state.step = step
+        batch = make_batch(recipe, state.network, 0, CPU)
+        losses.append(float(train_step(recipe.model_copy(update={"seed": seed}), state, batch, 0.5)["patches"]))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert losses[0] == losses[1]
+    assert len(set(losses)) == 3
+
+
 def test_a_checkpoint_made_small_is_the_same_but_for_rounding(tmp_path):
     recipe = recipe_of("compact")
     state = new_state(recipe, CPU)
