@@ -125,7 +125,7 @@ def count_false(kind: str, n_frames: int, seed: int) -> Row:
 
 def score_pairs(method: str, folder: Path) -> list[Row]:
     """Score the test pairs of DeepSpot (Bouilhol et al. 2022) at 3 px, per set and all together; each frame alone."""
-    sets = {each.parent.name: _read_pairs(each) for each in sorted(folder.glob("*/test"))}
+    sets = {each.parent.name: read_pairs(each) for each in sorted(folder.glob("*/test"))}
     find = _still_finder(method)
     found = {name: [find(image) for image, _ in pairs] for name, pairs in sets.items()}
     truth = {name: [spots for _, spots in pairs] for name, pairs in sets.items()}
@@ -248,8 +248,8 @@ def _is_right(truth: Positions, found: Positions) -> NDArray[np.float64]:
     return right
 
 
-def _read_pairs(folder: Path) -> list[tuple[Pixels, Positions]]:
-    """Return images with their spots: the centroids of where the target is not the image."""
+def read_pairs(folder: Path) -> list[tuple[Pixels, Positions]]:
+    """Return DeepSpot's images with their spots: the centroids of where the target is not the image."""
     pairs = []
     for path in sorted((folder / "original").glob("*.png")):
         image, target = (imagecodecs.imread(each) for each in (path, folder / "target" / path.name))

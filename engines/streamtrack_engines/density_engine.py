@@ -34,7 +34,6 @@ class DensityEngine(NetworkEngine):
 
     default_weights = "density"
     frame_columns = (COUNT, COUNT_SIGMA)
-    image = "density"
 
     def __init__(
         self,
@@ -84,6 +83,3 @@ class DensityEngine(NetworkEngine):
         self._n_frames, self._total = self._n_frames + 1, self._total + count
         self._least, self._most = min(self._least, count), max(self._most, count)
         return replace(Detections.empty(), frame_values={COUNT.name: count, COUNT_SIGMA.name: sigma})
-
-    def _image(self, image: NDArray[np.float32], levels: Levels) -> NDArray[np.float32]:
-        return levels.density(image)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from streamtrack.errors import EngineError
-from streamtrack.types import MIN_FRAME_PX, Detections, Pixels
+from streamtrack.types import DENOISED, MIN_FRAME_PX, Detections, Pixels
 from streamtrack_engines.backends.runner import FrameSize
 
 Polarity = Literal["bright", "dark"]
@@ -122,14 +122,15 @@ class Levels:
             return np.asarray(self.counts(values))
         return values * self._binning if unit == "px" else values.copy()
 
-    def image(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return an image of levels (h, w) as one of counts (H, W), in an array of its own."""
-        plain = self._scale == 1 and self._offset == 0
-        return self._enlarged(image.copy() if plain else image * self._scale + self._offset)
+    def image(self, image: NDArray[np.float32], kind: str = DENOISED) -> NDArray[np.float32]:
+        """Return an image (h, w) of a kind as one of the frame (H, W), in an array of its own.
 
-    def density(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return a map of numbers per pixel (h, w) as one per pixel of the frame (H, W), in an array of its own."""
-        return self._enlarged(image / np.float32(self._binning**2))
+        A denoised one of levels becomes one of counts, a ``"density"`` numbers per pixel of the frame; others stay.
+        """
+        if kind == DENOISED:
+            plain = self._scale == 1 and self._offset == 0
+            return self._enlarged(image.copy() if plain else image * self._scale + self._offset)
+        return self._enlarged(image / np.float32(self._binning**2) if kind == "density" else image.copy())
 
     def _enlarged(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._binning == 1:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError, EngineError
-from streamtrack.types import Detections, Pixels
+from streamtrack.types import DENOISED, Detections, Pixels
 from streamtrack_engines.backends.deploy_file import read_deploy_file
 from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
 from streamtrack_engines.backends.selection import HALF_PRECISION, BackendName, Choice, get_backend, open_first
@@ -97,6 +97,11 @@ class NetworkEngine:
         return self._file.metadata.n_frames - 1
 
     @property
+    def image(self) -> str:
+        """Kind of the image that `detect` gives, as ``SourceInfo.image`` has it."""
+        return self._file.metadata.image or DENOISED
+
+    @property
     def info(self) -> Mapping[str, Any]:
         """Back end, weights and versions.
 
@@ -154,15 +159,11 @@ class NetworkEngine:
             raise EngineError(f"frame is {pixels.shape} {pixels.dtype}, but the engine is {state}: call prepare first")
         levels.write(pixels, runner.current)
         table, image = runner.run(denoise=denoise and self._has_image)
-        return self._found(pixels, table, levels), None if image is None else self._image(image, levels)
+        return self._found(pixels, table, levels), None if image is None else levels.image(image, self.image)
 
     def _found(self, pixels: Pixels, table: NDArray[np.float32], levels: Levels) -> Detections:
         """Return what a table says of a frame, in arrays of its own."""
         raise NotImplementedError
-
-    def _image(self, image: NDArray[np.float32], levels: Levels) -> NDArray[np.float32]:
-        """Return the graph's image as one of the frame (H, W), in an array of its own."""
-        return levels.image(image)
 
     def for_another_stream(self) -> Self:
         """Return an engine prepared as this one for another stream: it shares the network, where the back end can."""

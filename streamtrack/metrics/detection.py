@@ -93,7 +93,7 @@ def match(truth_yx: ArrayLike, found_yx: ArrayLike, gate_px: float) -> Pairs:
     ConfigError
         If the gate is not positive, or positions are not finite or not of shape (N, 2).
     """
-    truth, found = _positions(truth_yx), _positions(found_yx)
+    truth, found = positions(truth_yx), positions(found_yx)
     if not 0 < gate_px < np.inf:
         raise ConfigError(f"gate_px is {gate_px}; give a positive number of pixels")
     near = cKDTree(truth).sparse_distance_matrix(cKDTree(found), gate_px, output_type="ndarray")
@@ -174,7 +174,8 @@ def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else nan
 
 
-def _positions(yx: ArrayLike) -> NDArray[np.float64]:
+def positions(yx: ArrayLike) -> NDArray[np.float64]:
+    """Return positions (N, 2), also where there are none; raises ConfigError where they are something else."""
     positions = np.asarray(yx, np.float64)
     if positions.size == 0:
         return np.empty((0, 2))
@@ -237,7 +238,7 @@ def _rows_by_frame(table: pd.DataFrame) -> dict[int, NDArray[np.intp]]:
 
 def yx_of(table: pd.DataFrame) -> NDArray[np.float64]:
     """Return the positions (N, 2), px; raises ConfigError where one is not finite."""
-    return _positions(table[["y", "x"]].to_numpy(np.float64))
+    return positions(table[["y", "x"]].to_numpy(np.float64))
 
 
 def _by_frame(table: pd.DataFrame, name: str) -> dict[int, NDArray[np.float64]]:

@@ -34,11 +34,15 @@ class Points:
         What else is known of each, by name, (M,) float32.
     presence
         (B, 1, H, W), float32: logits of what another network says of each pixel, to learn from beside the truth.
+    frame
+        (B, 1, H, W), float32 counts: the last frame itself, to learn an image that is made of it. None where nobody
+        gives it.
     """
 
     places: Tensor
     known: Mapping[str, Tensor] = field(default_factory=dict)
     presence: Tensor | None = None
+    frame: Tensor | None = None
 
 
 class Head(nn.Module):

@@ -14,6 +14,22 @@ from streamtrack_engines.networks.scaling import denoised_signal, frame_scale, n
 FramesSeen = Annotated[int, Field(ge=1, le=8)]
 
 
+class Affine(nn.Module):
+    """What is left of a batch norm that no convolution precedes: a factor and a shift for each feature."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        with torch.no_grad():
+            scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # type: ignore[operator]
+            shift = norm.bias - norm.running_mean * scale  # type: ignore[operator]
+        # Of the shape in which they are used: ONNX files have no others.
+        self.weight, self.bias = (nn.Parameter(each[:, None, None].clone()) for each in (scale, shift))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        return x * self.weight + self.bias
+
+
 class Network(nn.Module):
     """From some frames to channels that a head reads, and perhaps an image; the base of all networks.
 
@@ -68,13 +84,17 @@ class Network(nn.Module):
         """Return a copy for inference whose batch norms are part of the convolutions before them.
 
         Such are those that follow a convolution in an ``nn.Sequential``, and the ``norms`` of a module that has as many
-        ``convs``. Other norms stay.
+        ``convs``. Of other batch norms an `Affine` is left; other norms stay.
         """
         network = copy.deepcopy(self).eval()
         for convs, conv, norms, norm in list(_pairs(network)):
             if isinstance(convs[conv], nn.Conv2d) and isinstance(norms[norm], nn.BatchNorm2d):
                 convs[conv] = fuse_conv_bn_eval(convs[conv], norms[norm])
                 norms[norm] = nn.Identity()
+        for module in list(network.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, nn.BatchNorm2d):
+                    setattr(module, name, Affine(child))
         return network
 
     @torch.no_grad()
@@ -94,8 +114,8 @@ class Network(nn.Module):
                 target.bias.copy_(weights[bias])
                 used.add(bias)
         for name, value in weights.items():
-            if name in mine and mine[name].shape == value.shape:
-                mine[name].copy_(value)
+            if name in mine and value.shape in (mine[name].shape, (*mine[name].shape, 1, 1)):  # the latter of an Affine
+                mine[name].copy_(value.reshape(mine[name].shape))
             elif name not in used and not name.startswith("found_head."):
                 raise ValueError(name)
 

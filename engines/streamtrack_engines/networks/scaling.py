@@ -34,6 +34,12 @@ def normalise(frame: Tensor) -> Tensor:
     return scaled / torch.sqrt(1 + scaled.abs() / _BRIGHT)
 
 
+def unit_range(frame: Tensor) -> Tensor:
+    """Return frames (..., H, W) whose darkest pixel is 0 and whose brightest is 1; constant ones are all zeros."""
+    above = frame - frame.amin((-2, -1), keepdim=True)
+    return above / above.amax((-2, -1), keepdim=True).clamp(min=_MIN_SCALE_COUNTS)
+
+
 def normalised(counts: Tensor, stride: int) -> Tensor:
     """Return frames (B, T, H, W), float32 counts, each normalised, and padded to multiples of a stride."""
     has_contrast = counts.amax((-2, -1), keepdim=True) > counts.amin((-2, -1), keepdim=True)

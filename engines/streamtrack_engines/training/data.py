@@ -56,7 +56,8 @@ def to_batch(truth: Truth, network: Network, device: torch.device) -> Batch:
         image = network.image_target(torch.from_numpy(truth.signal)[:, None].to(device), seen, noisy[:, -1:])
     known = {name: torch.from_numpy(values).to(device) for name, values in truth.known.items()}
     presence = None if truth.presence is None else torch.from_numpy(truth.presence)[:, None].to(device)
-    return Batch(seen, image, Points(torch.from_numpy(truth.points).to(device), known, presence))
+    points = Points(torch.from_numpy(truth.points).to(device), known, presence, noisy[:, -1:])
+    return Batch(seen, image, points)
 
 
 def data_of(recipe: Recipe) -> TrainingData:
