@@ -1,10 +1,10 @@
 """Is RNA where a cell moves to? ``python examples/polarity.py RUN/detections.parquet cells.tif --wound 250 900``.
 
-The wound index of DeepSpot's paper (Bouilhol et al., Biological Imaging 2 (2022) e4, section 4.5) on the spots of
-a run. Around its middle, that of its nucleus where ``--nuclei`` gives these, each cell has three sections of 120
-degrees; one looks at the wound. How many spots are there per pixel, in the wound's section and in the two others? The index is how
-much oftener the former is greater, over all cells: from 1, always, to -1, never; 0 where the wound does not matter. It
-comes with the median and the deviation of 100 bootstraps, as cells are few.
+The wound index of DeepSpot's paper (Bouilhol et al., Biological Imaging 2 (2022) e4, section 4.5) on the spots of a
+run. Around its middle, that of its nucleus where ``--nuclei`` gives these, each cell has three sections of 120 degrees;
+one looks at the wound. How many spots per pixel are there, and how many in the two others? The index is how much more
+often the former is greater, over all cells: from 1, always, to -1, never; 0 where the wound does not matter. It comes
+with the median and the deviation of 100 bootstraps, as cells are few.
 """
 
 import argparse

@@ -137,7 +137,8 @@ def _whole(rng: np.random.Generator, limits: IntRange, n: int) -> NDArray[np.int
 def fractal_noise(rng: np.random.Generator, size_px: int, cell_px: float) -> Image:
     """Return Perlin noise (S, S) of five octaves, each of half the cell and half the height of the one before."""
     octaves = (_PERSISTENCE**k * perlin_noise(rng, size_px, cell_px / 2**k) for k in range(_OCTAVES))
-    return np.sum(list(octaves), axis=0, dtype=np.float32)
+    noise: Image = np.sum(list(octaves), axis=0, dtype=np.float32)
+    return noise
 
 
 def perlin_noise(rng: np.random.Generator, size_px: int, cell_px: float) -> Image:

@@ -45,7 +45,7 @@ FULL = 255.0
 _KERNEL_MEAN = sum(map(sum, KERNEL)) / 9 / FULL
 _LEAST_SCORE = 0.05
 _AROUND_PX = 3
-_BRIGHTEST = 0.98  # of the mean around a peak: what a spot adds to a brighter ground cannot be told
+_LEAST_RISE = 0.02  # of the kernel above the ground: less could be anything
 
 
 class Enhanced(Head):
@@ -73,11 +73,9 @@ class Enhanced(Head):
         if points.frame is None:
             raise ValueError("an enhanced image is learnt from the frame")
         target = enhanced(points.frame, points.places)
-        brightest = (each.amax((1, 2, 3)) for each in (torch.sigmoid(found), target))
-        return {
-            "enhanced": F.binary_cross_entropy_with_logits(found, target),
-            "brightest": F.mse_loss(*brightest),
-        }
+        brightest, wanted = (each.amax((1, 2, 3)) for each in (torch.sigmoid(found), target))
+        image = F.binary_cross_entropy_with_logits(found, target)
+        return {"enhanced": image, "brightest": F.mse_loss(brightest, wanted)}
 
     def table(self, found: Tensor, frame: Tensor, *, k: int, calibration: tuple[float, ...]) -> Tensor:
         """Return the peaks of the image, moved to the centre of the light in their 3x3 pixels."""
@@ -97,7 +95,7 @@ class Enhanced(Head):
         mean = sum_3x3(F.pad(p, (1,) * 4, mode="replicate")) / 9
         width = 2 * _AROUND_PX + 1
         ground = -F.max_pool2d(-mean, width, 1, _AROUND_PX)
-        likeness = (mean - ground) / (_KERNEL_MEAN - ground).clamp(min=1 - _BRIGHTEST)
+        likeness = (mean - ground) / (_KERNEL_MEAN - ground).clamp(min=_LEAST_RISE)
         peak = is_peak(F.pad(p, (1,) * 4, value=NOTHING))
         return torch.where(peak, likeness.clamp(0.0, 1.0), 0.0)
 

@@ -20,7 +20,7 @@ class Affine(nn.Module):
     def __init__(self, norm: nn.BatchNorm2d) -> None:
         super().__init__()
         with torch.no_grad():
-            scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # type: ignore[operator]
+            scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # type: ignore[arg-type, operator]
             shift = norm.bias - norm.running_mean * scale  # type: ignore[operator]
         # Of the shape in which they are used: ONNX files have no others.
         self.weight, self.bias = (nn.Parameter(each[:, None, None].clone()) for each in (scale, shift))
