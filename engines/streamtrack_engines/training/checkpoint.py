@@ -57,7 +57,9 @@ def new_state(recipe: Recipe, device: torch.device) -> TrainingState:
         head = make_head(recipe.head)
         network = make_network(recipe.network, head)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
     return TrainingState(network, copy.deepcopy(network).eval(), head.to(device), optimizer, head.uncalibrated)
 
 
