@@ -33,12 +33,26 @@ _ESCAPES = re.compile(r"[\x08\t\n\f\r]")
 Model = TypeVar("Model", bound=BaseModel)
 
 
+def plugin_table(value: Any) -> dict[str, Any]:
+    """Return the table of a plug-in: a name alone stands for one with its defaults; raises ConfigError."""
+    if isinstance(value, str):
+        return {"kind": value}
+    if not isinstance(value, Mapping):
+        raise ConfigError("give the name of a plug-in, or a table of its settings")
+    return dict(value)
+
+
 class PluginConfig(BaseModel):
-    """A plug-in by name, with its settings."""
+    """A plug-in by name, with its settings; the name alone stands for one with its defaults."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     kind: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_or_table(cls, value: Any) -> Any:
+        return value if isinstance(value, BaseModel) else plugin_table(value)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from streamtrack.config import plugin_table
+
 _COLUMNS = {"y": "px", "x": "px", "score": "", "intensity": "counts", "sigma": "px"}
 
 
@@ -18,8 +20,8 @@ def recipe_as_now(recipe: Mapping[str, Any]) -> dict[str, Any]:
         loss = dict(now.pop("loss"))
         now |= {"denoising": loss.pop("denoising")} if "denoising" in loss else {}
         now["head"] = {"kind": "presence", **loss}
-    if "network" in now:
-        now["network"] = _network_as_now(now["network"])
+    if isinstance(now.get("network"), str | Mapping):
+        now["network"] = _network_as_now(plugin_table(now["network"]))
     return now
 
 

@@ -71,7 +71,7 @@ def batch(
             tables = make_tables(config, chosen, detection, linker, area)
             source = {key: value for key, value in tables.pop("source", {}).items() if key not in ("kind", "path")}
             if pictures:
-                tables["sinks"] = [*tables.get("sinks", [{"kind": "tables"}]), {"kind": "overview"}]
+                tables["sinks"] = [*_listed(tables.get("sinks", "tables")), "overview"]
             plan = BatchPlan(workers, scheduler, resource, block, retries, timeout_s)
             run_config = batch_config(tables, str(config) if config else "command line")
             run_config = run_config.from_file(config) if config else run_config
@@ -83,6 +83,11 @@ def batch(
         say_error(work.state.trouble)
     worst = min((row.status for row in rows), key=WORST_FIRST.index)
     raise typer.Exit(EXIT_CODES.get(worst, EXIT_CODES["interrupted"]))
+
+
+def _listed(sinks: Any) -> list[Any]:
+    """Return sinks as a list, also one that is not in any: what it is becomes clear when all settings are checked."""
+    return [*sinks] if isinstance(sinks, list) else [sinks]
 
 
 def _say_rows(rows: "list[MovieRow]", out: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from streamtrack.actuators.light import in_words
 from streamtrack.cli.saying import say, say_error
-from streamtrack.config import PluginConfig, RunConfig, engine_kind, read_toml, validate
+from streamtrack.config import PluginConfig, RunConfig, engine_kind, plugin_table, read_toml, validate
 from streamtrack.errors import ConfigError
 from streamtrack.interrupts import Stop
 from streamtrack.registry import load, names, source_from_text
@@ -57,7 +57,7 @@ def make_tables(
     source: str | None = None,
 ) -> dict[str, Any]:
     """Return the tables of a run's file, with what the command line says on top; None says nothing."""
-    data = read_toml(config) if config else {}
+    data = _tables_in(config) if config else {}
     if source is not None:
         data["source"] = source_from_text(source)
     _update(data, "source", chosen or {})
@@ -65,6 +65,17 @@ def make_tables(
     if linker is not None:
         data["linker"] = {"kind": linker}
     return data | {key: value for key, value in (area or {}).items() if value is not None}
+
+
+def _tables_in(config: Path) -> dict[str, Any]:
+    """Return the tables of a run's file, those of plug-ins that are only named too; raises ConfigError."""
+    data = read_toml(config)
+    for name in {"source", "engine", "linker"} & set(data):
+        try:
+            data[name] = plugin_table(data[name])
+        except ConfigError as error:
+            raise ConfigError(f"{config}: {name} = {data[name]!r}: {error}") from None
+    return data
 
 
 def run(

@@ -40,7 +40,7 @@ def recipe_table(measures: MovieMeasures, weights: str | None, minutes: float | 
     """Return the table of the recipe for a movie; raises StreamtrackError where weights cannot be learnt on from."""
     weights = weights or weights_for(measures)
     table = recipe_like(measures, *network_and_head(weights), weights)
-    table["minutes"] = minutes or table["minutes"]
+    table["minutes"] = table["minutes"] if minutes is None else minutes
     recipe_of(table, "the recipe")
     return table
 

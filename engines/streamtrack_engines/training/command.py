@@ -1,5 +1,6 @@
 """``streamtrack train``."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,7 @@ from streamtrack_engines.training.fine_tuning import (
 from streamtrack_engines.training.loop import check_new, make_folder, train
 from streamtrack_engines.training.recipe import Recipe, read_recipe
 from streamtrack_engines.training.view import TrainingView
+from streamtrack_engines.training_data.reading import left_out
 
 
 def train_command(
@@ -84,8 +86,10 @@ def train_command(
     if resume and weights:
         raise ConfigError("--resume goes on from the folder's checkpoint: leave out --from")
     is_recipe = recipe is not None and recipe.suffix.lower() == ".toml"
-    if (points is not None and (like or is_recipe)) or (any(images.values()) and (like or is_recipe)):
+    if (like or is_recipe) and (points is not None or any(each is not None for each in images.values())):
         raise ConfigError("--points, --spot-size, --pixel-size and --empty-frames are for images of one's own alone")
+    if is_recipe and channel is not None:
+        raise ConfigError("--channel is for images and movies alone: a recipe has source = { channel = ... } in [data]")
     if like is not None:
         _train_like(like, source, out, weights, minutes, resume, console, view)
         return
@@ -95,7 +99,7 @@ def train_command(
             recipe, points, images | {"source": source or None}, weights, minutes, out, resume, console
         )
     elif is_classifier(read_toml(recipe)):
-        if resume or minutes or weights or view:
+        if resume or minutes is not None or weights or view:
             raise ConfigError("a classifier is trained in one go, for the epochs of its recipe: leave out the options")
         train_from(recipe, out, console)
         return
@@ -136,6 +140,7 @@ def _own_recipe(
     """Return the path of the recipe for one's own images, which is written, and printed, unless it is to be resumed."""
     path = out / RECIPE
     if resume:
+        _check_same(path, {"path": images, "points": points, **about})
         return path
     if points is None and not images.is_dir():
         raise ConfigError(
@@ -144,8 +149,25 @@ def _own_recipe(
     data: dict[str, Any] = {"kind": "folder" if points is None else "clicks", "path": images.absolute()}
     data |= {} if points is None else {"points": points.absolute()}
     check_new(out, (RECIPE, WEIGHTS, TABLE, PICTURE))
-    _write(recipe_for(data | about, weights or DEFAULT_WEIGHTS, minutes), path, console)
+    table = recipe_for(data | about, weights or DEFAULT_WEIGHTS, minutes)
+    for line in left_out(images, about["pixel_size_um"]) if points is None else ():
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    _write(table, path, console)
     return path
+
+
+def _check_same(path: Path, given: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a training that is to go on did not begin with what is given."""
+    if not path.is_file():
+        raise ConfigError(f"there is no training to go on with in {path.parent}: begin one without --resume")
+    begun = read_toml(path).get("data", {})
+    for key, value in given.items():
+        was, now = (each.absolute().as_posix() if isinstance(each, Path) else each for each in (begun.get(key), value))
+        if now is not None and was != now:
+            raise ConfigError(
+                f"the training in {path.parent} began with {key} = {was}, not {now}: leave that out, or give another "
+                "folder to --out and begin there"
+            )
 
 
 def _write(table: dict[str, Any], path: Path, console: Console) -> None:

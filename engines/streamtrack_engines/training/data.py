@@ -6,7 +6,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from multiprocessing import get_context, parent_process
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from streamtrack.errors import EngineError
 from streamtrack.waiting import done_within
 from streamtrack_engines.heads.head import Points
 from streamtrack_engines.networks.network import Network
@@ -88,17 +89,26 @@ def batches(
 ) -> Generator[Batch]:
     """Yield batches for ever, from that of ``first_step`` on; another process makes the crops, and is ahead.
 
-    A thread would do so at half the pace: only one thread runs at a time of what is not in a library.
+    A thread would do so at half the pace: only one thread runs at a time of what is not in a library. Raises
+    EngineError where that process is gone.
     """
-    with ProcessPoolExecutor(1, get_context("spawn"), initializer=begin_making) as maker:
-        first = first_step // recipe.views
-        coming = deque(maker.submit(seeded, data, *_order(recipe, network, first + ahead)) for ahead in range(_AHEAD))
-        for step in count(first_step):
-            if step == first_step or step % recipe.views == 0:
-                coming.append(maker.submit(seeded, data, *_order(recipe, network, step // recipe.views + _AHEAD)))
-                ready = coming.popleft()
-                done_within(ready, math.inf)
-            yield _view(recipe, ready.result(0), network, step, device)
+    try:
+        with ProcessPoolExecutor(1, get_context("spawn"), initializer=begin_making) as maker:
+            first = first_step // recipe.views
+            coming = deque(
+                maker.submit(seeded, data, *_order(recipe, network, first + ahead)) for ahead in range(_AHEAD)
+            )
+            for step in count(first_step):
+                if step == first_step or step % recipe.views == 0:
+                    coming.append(maker.submit(seeded, data, *_order(recipe, network, step // recipe.views + _AHEAD)))
+                    ready = coming.popleft()
+                    done_within(ready, math.inf)
+                yield _view(recipe, ready.result(0), network, step, device)
+    except BrokenExecutor as error:
+        raise EngineError(
+            "the process that makes the crops has ended, perhaps for want of memory: close other programs, or lower "
+            "batch_size, and go on with --resume"
+        ) from error
 
 
 def begin_making() -> None:

@@ -75,7 +75,7 @@ def recipe_for(data: Mapping[str, Any], weights: str, minutes: float | None) -> 
         )
     parts = {"network": network, "head": head, "data": data, **_SMALL}
     teacher = {"teacher": weights} if head["kind"] == "presence" else {}  # of what it knows it is to forget nothing
-    table = {"weights": weights, **teacher, "minutes": minutes or MINUTES, **fixed, **parts}
+    table = {"weights": weights, **teacher, "minutes": MINUTES if minutes is None else minutes, **fixed, **parts}
     recipe_of(table, "the recipe")
     return table
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from streamtrack import registry
 from streamtrack.config import PluginConfig, read_toml, validate
-from streamtrack.errors import ConfigError
+from streamtrack.errors import ConfigError, foreign_errors
 from streamtrack_engines.older import recipe_as_now
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -88,7 +88,9 @@ def recipe_of(table: Mapping[str, Any], where: str) -> Recipe:
 
     ``where`` names the file.
     """
-    recipe = validate(Recipe, recipe_as_now(table), where)
+    with foreign_errors(ConfigError, where):
+        now = recipe_as_now(table)
+    recipe = validate(Recipe, now, where)
     parts = {}
     for name, group in _PARTS.items():
         config: PluginConfig = getattr(recipe, name)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamtrack import registry
 from streamtrack.config import PluginConfig
-from streamtrack.errors import ConfigError
+from streamtrack.errors import ConfigError, EngineError
 from streamtrack.protocols import FrameSource
 from streamtrack.types import Frame
 from streamtrack_engines.levels import Levels, binning_for
@@ -88,10 +88,13 @@ def read_image(path: Path, marks: pd.DataFrame, marked_in: str, reading: Reading
         info = source.info
         if info.n_frames == 1 and marks["frame"].nunique() == 1:
             marks = marks.assign(frame=0)  # as some programs count slices from 1
+        marks = marks.drop_duplicates(["frame", "y", "x"])  # twice in a table, there is one particle all the same
         check_places(marks, info.shape, marked_in, path.name)
         wanted = _wanted(marks, info.n_frames, marked_in, path.name, reading.empty_frames)
         levels = Levels(info.shape, info.dtype, binning_for(reading.spot_size), "bright")
         frames = dict(_frames(source, wanted, levels))
+    except EngineError as error:
+        raise EngineError(f"{path.name}: {error}") from error
     finally:
         source.close()
     marked = {

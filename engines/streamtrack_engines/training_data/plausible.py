@@ -14,6 +14,8 @@ _ENOUGH = 10
 """Marks; fewer prove nothing."""
 _CORNER = 0.35
 """Share of height and width: all marks in so small a corner are hardly in px."""
+_SPECK = 0.035
+"""Such a share, in spite of a pixel size that was said: it is in nm, or the marks were in px."""
 _SURE = 3.0
 """Standard errors by which the contrast must be higher where marks with y and x swapped would be."""
 _WINDOWS_PX = (9, 31)
@@ -30,6 +32,11 @@ def check_plausible(images: Sequence[MarkedImage], binning: int, said_pixel_size
         raise ConfigError(
             f"all {n} points lie in the upper left {furthest:.0%} of the images: if they are in µm, say how large a "
             "pixel is with --pixel-size; if they are right as they are, say --pixel-size 1"
+        )
+    if furthest < _SPECK:
+        raise ConfigError(
+            f"by that pixel size all {n} points lie in the upper left {furthest:.1%} of the images: it is in µm, and "
+            "points that are in px need none"
         )
     if _is_swapped(images):
         raise ConfigError(

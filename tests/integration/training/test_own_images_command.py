@@ -88,6 +88,9 @@ def test_the_file_knows_at_what_size_it_learnt_to_see(folder, exported):
         (["--like", "{images}/0.tif", "--spot-size", "9"], "are for images of one's own alone"),
         (["--like", "{images}/0.tif"], "has 1 frames, too few to tell noise from what stays"),
         (["{images}", "--from", "nothing"], "there are no weights 'nothing'"),
+        (["{images}", "--minutes", "0"], "minutes = 0.0 is not valid"),
+        (["recipe.toml", "--channel", "0"], "--channel is for images and movies alone"),
+        (["recipe.toml", "--spot-size", "0"], "are for images of one's own alone"),
     ],
 )
 def test_a_mistake_is_one_line_and_makes_no_folder(folder, arguments, message):
@@ -118,8 +121,21 @@ def test_points_of_a_movie_are_learnt_from(folder, tmp_path, monkeypatch):
 
 
 def test_a_resumed_training_that_was_not_begun_is_refused(folder):
-    with pytest.raises(ConfigError, match=r"recipe\.toml"):
+    with pytest.raises(ConfigError, match=r"no training to go on with in .*: begin one without --resume"):
         raise run(folder / "images", "--out", folder / "out", "--resume").exception
+
+
+def test_a_training_goes_on_with_what_it_began_with(folder):
+    (folder / "out").mkdir()
+    data = {"kind": "folder", "path": folder / "images", "spot_size": 3.0}
+    fine_tuning.write_recipe({"data": data}, folder / "out" / "recipe.toml")
+    for arguments, said in (
+        ((folder / "others",), f"began with path = {(folder / 'images').as_posix()}, not "),
+        ((folder / "images", "--spot-size", "9"), "began with spot_size = 3.0, not 9.0: leave that out"),
+        ((folder / "images", "--channel", "1"), "began with source = None, not {'channel': '1'}"),
+        ((folder / "images", "--spot-size", "3"), "there is no checkpoint"),
+    ):
+        assert said in str(run(*arguments, "--out", folder / "out", "--resume").exception)
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 import csv
 import json
+import multiprocessing
 import signal
 import threading
+from collections import deque
 from contextlib import closing
 
 import numpy as np
@@ -367,3 +369,7 @@ def test_batches_of_another_process_are_those_of_the_step():
             torch.testing.assert_close(
                 next(source).seen, data.make_batch(recipe, network, step, CPU).seen, rtol=0, atol=0
             )
+        for maker in multiprocessing.active_children():
+            maker.kill()
+        with pytest.raises(EngineError, match="the process that makes the crops has ended"):
+            deque(source, 0)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from streamtrack.cli.running import make_config
 from streamtrack.config import RunConfig, read_toml, validate
 from streamtrack.errors import ConfigError
 
@@ -105,3 +106,16 @@ def test_numbers_without_end_are_refused(data, message):
         validate(RunConfig, {"source": SOURCE, **data}, "run.toml")
     assert message in str(error.value)
     assert len(str(error.value)) < 300
+
+
+def test_a_name_alone_is_a_plug_in_with_its_defaults():
+    config = validate(RunConfig, {"engine": "unet", "sinks": ["tables", {"kind": "raw"}]}, "here")
+    assert (config.engine.kind, [sink.kind for sink in config.sinks]) == ("unet", ["tables", "raw"])
+
+
+@pytest.mark.parametrize("text", ["engine = 5", "linker = ['imm']", "[[engine]]", "source = 1"])
+def test_what_is_no_table_in_a_file_is_one_line(tmp_path: Path, text):
+    path = tmp_path / "run.toml"
+    path.write_text(text + "\n")
+    with pytest.raises(ConfigError, match=r"run\.toml: .* give the name of a plug-in, or a table of its settings"):
+        make_config(None, path, engine={"threshold": 0.5})

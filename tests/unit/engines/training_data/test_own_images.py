@@ -10,6 +10,7 @@ from streamtrack.formats.trackmate import write_trackmate
 from streamtrack_engines.parts import make_data
 from streamtrack_engines.training_data.marks import marks_of_labels, read_marks
 from streamtrack_engines.training_data.own_crops import Window, cut
+from streamtrack_engines.training_data.reading import left_out
 from streamtrack_engines.training_data.truth import seeded
 
 SHAPE = (80, 112)
@@ -245,6 +246,47 @@ def test_what_a_folder_lacks_is_said(images):
     (path / "none").mkdir()
     with pytest.raises(ConfigError, match="holds no image"):
         _folder(path / "none")
+
+
+def test_what_belongs_to_no_image_is_left_out_and_said(images):
+    path, _ = images
+    assert left_out(path, None) == []
+    (path / "notes.txt").write_text("that was on a Monday\n")
+    (path / "cell_9.csv").write_text("y,x\n20,30\n")
+    (path / "others.csv").write_text("image,y,x\ncell_0.tif,20,30\nwell.tif,20,30\n")
+    for name in ("cell_8_masks.tif", "cell_1_masks.tif"):
+        tifffile.imwrite(path / name, np.eye(*SHAPE, dtype=np.uint8))
+    assert _folder(path).parts()[0].n_images == 3
+    assert left_out(path, None) == [
+        "left out, as there is no image of that name: cell_9.csv, notes.txt, cell_8_masks.tif",
+        "left out of others.csv, as there are no such images: well",
+        "left out, as a table counts before a mask: cell_1_masks.tif",
+    ]
+    (path / "others.csv").unlink()
+    (path / "cell_2.csv").unlink()
+    with pytest.raises(ConfigError, match=r"cell_2\.tif has no points beside it.*notes\.txt lacks the column"):
+        _folder(path)
+
+
+def test_what_would_be_learnt_wrongly_is_refused(images):
+    path, truth = images
+    for name, yx in truth.items():
+        pd.DataFrame(yx, columns=["y", "x"]).to_csv(path / f"{name[:-4]}.csv", index=False)
+    with pytest.raises(ConfigError, match=r"by that pixel size all 48 points lie in the upper left 1\.\d%"):
+        _folder(path, pixel_size_um=65.0)
+    twice = pd.concat([pd.read_csv(path / "cell_0.csv")] * 2)
+    twice.to_csv(path / "cell_0.csv", index=False)
+    assert len(_folder(path).read()[0].marked[0].points) == len(truth["cell_0.tif"])
+    np.save(path / "cell_0.npy", np.full(SHAPE, np.nan, np.float32))
+    with pytest.raises(ConfigError, match=r"cell_0\.npy and cell_0\.tif have the same marks: leave one"):
+        _folder(path)
+    (path / "cell_0.tif").unlink()
+    with pytest.raises(StreamtrackError, match=r"cell_0\.npy: the frame has NaN"):
+        _folder(path)
+    (path / "cell_0.csv").unlink()
+    np.save(path / "cell_0_masks.npy", np.full(SHAPE, 0.5, np.float32))
+    with pytest.raises(ConfigError, match="no whole numbers: a mask numbers its objects"):
+        _folder(path)
 
 
 def test_frames_are_numbered_from_0(tmp_path):
