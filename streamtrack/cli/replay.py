@@ -59,11 +59,13 @@ class Replay:
         self._searched: list[dict[str, Any]] = []
         with suppress(ConfigError):  # the mask may be gone by now
             self._searched = searched_drawn(area_of(self._source))
-        self._frame = 0
+        self._frame, self._trouble = 0, ""
         detections, tracks = results.detections, results.tracks
+        if "particle" not in tracks:
+            raise ConfigError(f"{folder / 'tracks.parquet'} has no column particle: track the movie again")
         several = self._source.streams is not None
         streams = [*(_stream(each) for each in self._report.get("streams", ()))] if several else [None]
-        self._streams = [_StreamReplay(folder, stream, detections, tracks) for stream in streams]
+        self._streams = [_StreamReplay(folder, self._shape, stream, detections, tracks) for stream in streams]
         if not self._streams:
             raise ConfigError(f"the run in {folder} has no frame")
         self._n_frames = max(each.n_frames for each in self._streams)
@@ -107,7 +109,10 @@ class Replay:
         return {}, []
 
     def _picture(self, of: "_StreamReplay", frame: int, denoises: bool) -> Answer:
-        images = of.read(frame, denoises, self._shape)
+        try:
+            images, self._trouble = of.read(frame, denoises), ""
+        except ConfigError as error:  # what was found in it can be shown all the same
+            images, self._trouble = [of.black], str(error)
         columns, here, particles, values = of.found(frame)
         frames, places, ids = of.tail(frame)
         picture = {
@@ -130,6 +135,7 @@ class Replay:
         report = self._report
         safety = report.get("safety") or {}
         return {
+            "trouble": self._trouble,
             "mode": report.get("config", {}).get("mode"),
             "source": self._source.name,
             "frames": {key: report["frames"].get(key) for key in ("in", "processed", "lost", "lost_by_cause")},
@@ -160,15 +166,23 @@ class Replay:
 class _StreamReplay:
     """What was found in one stream, and the movies that were kept of it."""
 
-    def __init__(self, folder: Path, stream: Stream | None, detections: "pd.DataFrame", tracks: "pd.DataFrame") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shape: tuple[int, int],
+        stream: Stream | None,
+        detections: "pd.DataFrame",
+        tracks: "pd.DataFrame",
+    ) -> None:
         self.stream = stream
+        self.black = np.zeros(shape, np.uint8)
         self._found, self._tracks = (_by_frame(table, stream) for table in (detections, tracks))
         self._columns = [name for name in self._tracks if name not in PLACES]
         self._columns += [name for name in self._found if name not in (*PLACES, *self._columns)]
         kept = [raw.MOVIE, denoised.MOVIE]
         if stream is not None:
             kept = [f"{name}/{stream_name(stream)}.ome.zarr" for name in (raw.STREAMS, denoised.STREAMS)]
-        self._raw, self._denoised = (_movie(folder / name) for name in kept)
+        self._raw, self._denoised = (_movie(folder / name, shape) for name in kept)
         self.images = [name for name, movie in (("raw", self._raw), ("denoised", self._denoised)) if movie is not None]
 
     @property
@@ -181,13 +195,14 @@ class _StreamReplay:
     def counts(self, n_frames: int) -> dict[str, Any]:
         """Return how many particles and tracks the frames have, of some hundred frames."""
         every = -(-n_frames // MOST_COUNTS)
-        counted = (np.bincount(table["frame"], minlength=n_frames)[::every] for table in (self._found, self._tracks))
+        shown = np.arange(0, n_frames, every)
+        counted = (_counts(table["frame"], shown) for table in (self._found, self._tracks))
         return {"every": every, **dict(zip(("detections", "tracks"), (each.tolist() for each in counted), strict=True))}
 
-    def read(self, frame: int, denoises: bool, shape: tuple[int, int]) -> list[NDArray[Any]]:
-        """Return the image to show, black where none was kept, and the denoised one beside it."""
+    def read(self, frame: int, denoises: bool) -> list[NDArray[Any]]:
+        """Return the image to show, black where none was kept, and the denoised one beside it; raises ConfigError."""
         images = [_image(movie, frame) for movie in (self._raw, self._denoised)]
-        first = next((image for image in images if image is not None), np.zeros(shape, np.uint8))
+        first = next((image for image in images if image is not None), self.black)
         beside = images[1] if denoises and images[0] is not None else None
         return [first] if beside is None else [first, beside.astype(np.float32, copy=False)]
 
@@ -231,6 +246,11 @@ def _rows(columns: Mapping[str, NDArray[Any]], first: int, last: int | None = No
     return {name: column[start:stop] for name, column in columns.items()}
 
 
+def _counts(frames: NDArray[Any], shown: NDArray[Any]) -> NDArray[Any]:
+    """Return how many rows some frames have."""
+    return np.searchsorted(frames, shown, "right") - np.searchsorted(frames, shown)
+
+
 def _column(rows: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
     return rows[name] if name in rows else np.full(len(rows["frame"]), np.nan)
 
@@ -241,14 +261,20 @@ def _keys(rows: Mapping[str, NDArray[Any]]) -> NDArray[np.complex128]:
     return keys
 
 
-def _movie(path: Path) -> tuple[int, Any] | None:
-    """Return a movie that was kept, and the number of its first frame; None where there is none that can be read."""
+def _movie(path: Path, shape: tuple[int, int]) -> tuple[int, Any] | None:
+    """Return a movie that a run kept, and the number of its first frame; None where there is none.
+
+    What somebody else has put there may be anything. Raises ConfigError where it cannot be read.
+    """
     if not path.is_dir():
         return None
     with foreign_errors(ConfigError, f"cannot read {path}"):
         group = zarr.open_group(path, mode="r")
-        about: Any = group.attrs["streamtrack"]
-        return int(about["first_frame"]), group["0"]
+        about: Any = group.attrs.get("streamtrack")
+        if not isinstance(about, Mapping) or "first_frame" not in about:
+            return None
+        array: Any = group["0"]
+        return (int(about["first_frame"]), array) if array.shape[1:] == shape else None
 
 
 def _image(movie: tuple[int, Any] | None, frame: int) -> NDArray[Any] | None:

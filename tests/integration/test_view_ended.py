@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 import signal
 import sys
 
 import browsers
 import numpy as np
+import pandas as pd
 import pytest
 import running
 import zarr
@@ -108,6 +110,28 @@ def test_regions_are_where_they_were_in_the_frame_that_is_shown(ended, tmp_path)
         sides.append(replay.answer(Message({"ask": "state"}, []))[0]["state"]["regions"][0]["x_px"])
     assert sides == [[20, 60], [50, 70]]
     assert replay.about["images"] == []
+
+
+def test_what_is_damaged_or_of_somebody_else_is_not_in_the_way(ended, tmp_path):
+    shutil.copytree(ended, tmp_path, dirs_exist_ok=True)
+    for path in (tmp_path / "raw.ome.zarr" / "0").rglob("*"):
+        if path.is_file() and path.name != "zarr.json":
+            path.write_bytes(path.read_bytes()[:40])
+    replay, whole = Replay(tmp_path), Replay(ended)
+    _, parts = picture(replay, 12)
+    assert not parts[0].any()
+    np.testing.assert_array_equal(parts[1], picture(whole, 12)[1][1])
+    assert "cannot read frame 12" in replay.answer(Message({"ask": "state"}, []))[0]["state"]["trouble"]
+    assert whole.answer(Message({"ask": "state"}, []))[0]["state"]["trouble"] == ""
+    group = zarr.open_group(tmp_path / "raw.ome.zarr")
+    del group.attrs["streamtrack"]
+    assert Replay(tmp_path).about["images"] == ["denoised"]
+    tracks = pd.read_parquet(tmp_path / "tracks.parquet")
+    tracks.assign(frame=tracks["frame"] + 10**12).to_parquet(tmp_path / "tracks.parquet")
+    assert Replay(tmp_path).about["n_frames"] > 10**12
+    tracks.drop(columns="particle").to_parquet(tmp_path / "tracks.parquet")
+    with pytest.raises(ConfigError, match="has no column particle"):
+        Replay(tmp_path)
 
 
 def test_of_several_streams_each_has_its_own_images_and_tracks(tmp_path):

@@ -14,6 +14,8 @@ function hear(news) {
   if (news.of?.do === "may_move") { $("may-move").textContent = news.outcome.done; return $("modes").show(); }
   if (news.outcome) { $("message").hidden = true; return; } // what was refused before is no news any more
   run.about = news.about;
+  if (news.state.trouble) alarm(news.state.trouble);
+  else if (run.state.trouble) $("message").hidden = true;
   run.state = news.state;
   run.history.push(...news.history);
   run.history.splice(0, run.history.length - 1200);
