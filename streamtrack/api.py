@@ -147,6 +147,8 @@ def detect(image: NDArray[Any], engine: str | Mapping[str, Any] = "denodet") -> 
     """
     import pandas as pd
 
+    if isinstance(image, str | Path):
+        raise ConfigError(f"{image} is a path: detect takes the image itself, for example tifffile.imread(path)")
     image = np.asarray(refuse_masked(image))
     if image.ndim != 2:
         raise ConfigError(f"an array of shape {image.shape} is not one picture (Y, X); streamtrack.track takes movies")

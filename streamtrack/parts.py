@@ -202,8 +202,8 @@ def _watches_stage(config: RunConfig, source: SourceInfo, sinks: Iterable[Sink],
 def _check_calibration(source: SourceInfo) -> None:
     for name, (low, high) in CALIBRATIONS.items():
         value = getattr(source, name)
-        if value is not None and not low <= value <= high:
-            raise SourceError(f"{source.name}: {name} = {value:g} cannot be; correct what the movie or settings say")
+        if value is not None and not (isinstance(value, int | float) and low <= value <= high):
+            raise SourceError(f"{source.name}: {name} = {value!r} cannot be; correct what the movie or settings say")
 
 
 class _Builder:

@@ -140,8 +140,22 @@ def _opener(path: str) -> str:
     if reason := _why_missing(path):
         meant = did_you_mean(path.partition(":")[0], names("sources"))
         raise SourceError(f"{path}: {reason}: check the path{meant}")
+    if not failed and (meant := _is_no_movie(Path(path))):
+        raise SourceError(f"{path} {meant}")
     asked = ", ".join(names("opens"))
     raise SourceError(f"{path}: no installed source opens it (asked: {asked}){failed}; to name one write KIND:{path}")
+
+
+def _is_no_movie(path: Path) -> str:
+    """Return what is said of a file or folder that is something else; nothing where nobody knows."""
+    ending = path.suffix.lower()
+    if ending in (".csv", ".tsv", ".txt", ".xml", ".parquet"):
+        return "is a table, not a movie: name the movie; 'streamtrack convert' and 'relink' take tables"
+    if ending in (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".avi", ".mp4", ".mov", ".mkv"):
+        return "is a picture or a video, whose pixels are no counts of a camera: take the TIFF or zarr it was made from"
+    if (path / "report.json").is_file():
+        return "is the folder of a run: name the movie; 'streamtrack view' and 'evaluate' take runs"
+    return ""
 
 
 def _why_missing(path: str) -> str | None:

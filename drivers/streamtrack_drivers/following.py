@@ -191,9 +191,9 @@ def opened_within(idle_s: float, attempt: Callable[[], Opened]) -> Opened:
                 return found
             is_new = False
             time.sleep(GRACE_S)
-        except NotYetError:
+        except NotYetError as error:
             if time.monotonic() > end_s:
-                raise
+                raise SourceError(f"{error}, as nothing came there within {idle_s:g} s") from error
             is_new = True
             time.sleep(_SLOWEST_S)
 

@@ -174,6 +174,7 @@ def soon_off():
         (lambda: streamtrack.read(5), "folder = 5: expected str, bytes or os.PathLike object, not int"),
         (lambda: streamtrack.track(MOVIE, 5), "folder = 5: expected str"),
         (lambda: streamtrack.track(MOVIE, engine=5), "engine = 5: give the name of a plug-in, or a table"),
+        (lambda: streamtrack.detect("image.tif"), "image.tif is a path: detect takes the image itself"),
         (lambda: streamtrack.detect(MOVIE[0], engine=None), "engine = None: give the name of a plug-in"),
         (lambda: streamtrack.track(MOVIE, source=3), "source = 3: give the name"),
         (lambda: streamtrack.track(MOVIE, measures=5), "measures = 5: give names of plug-ins"),

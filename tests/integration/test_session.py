@@ -170,7 +170,7 @@ def test_results_are_not_overwritten_unless_asked(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "calibration", [{"pixel_size_um": math.inf}, {"pixel_size_um": -0.1}, {"frame_interval_s": 1e300}]
+    "calibration", [{"pixel_size_um": math.inf}, {"pixel_size_um": "0.1"}, {"frame_interval_s": 1e300}]
 )
 def test_a_calibration_that_cannot_be_is_refused_before_anything_is_removed(tmp_path, calibration):
     run(tmp_path, sinks=[{"kind": "diary"}])

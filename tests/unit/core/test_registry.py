@@ -87,11 +87,21 @@ def test_a_movie_of_any_name_is_known_by_what_is_in_it(tmp_path):
 
 
 def test_what_nobody_opens_is_one_line_that_says_who_was_asked(tmp_path):
-    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "notes.dat").write_text("notes")
     asked = r"no installed source opens it \(asked: bioio, numpy, tiff, zarr\); to name one write"
-    for path in (tmp_path, tmp_path / "notes.txt"):
+    for path in (tmp_path, tmp_path / "notes.dat"):
         with pytest.raises(SourceError, match=asked):
             source_from_text(str(path))
+    (tmp_path / "report.json").write_text("{}")
+    others = {
+        "a.csv": "a table, not a movie",
+        "a.PNG": "a picture or a video",
+        ".": "the folder of a run: name the movie",
+    }
+    for name, said in others.items():
+        (tmp_path / name).exists() or (tmp_path / name).touch()
+        with pytest.raises(SourceError, match=f" is {said}"):
+            source_from_text(str(tmp_path / name))
     for url in ("ftp://me:hush@lab.example/movie?sig=hush", "https://lab.example/m.nd2", "s3://lab/m.tif"):
         with pytest.raises(SourceError, match=r"over the network only zarr .* are read: download it, .*$") as failure:
             source_from_text(url)
