@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from streamtrack.config import did_you_mean
 from streamtrack.errors import ConfigError
-from streamtrack.protocols import Engine, Linker, Measure
+from streamtrack.protocols import Engine, Linker, Measure, SeesDepth
 from streamtrack.types import Column, SourceInfo
 
 USUAL = (Column("mass", "counts"), Column("score"), Column("sigma", "px"))
 """What every engine measures of each detection."""
 TAKEN = (
     *("frame", "particle", "y", "x", "mass", "score", "sigma", "existence", "vy", "vx", "diffusion", "directed"),
-    *("detection", "y_um", "x_um", "z_um", "time_s"),
+    *("detection", "y_um", "x_um", "time_s"),
 )
 TAKEN_OF_FRAMES = (
     *("frame", "time_s", "detections", "tracks"),
@@ -37,14 +37,27 @@ def measured_by(
     of_parts = {"the engine": getattr(engine, "columns", ()), "the linker": getattr(linker, "columns", ())}
     of_measures = {f"measure {kind!r}": measure.columns for kind, measure in measures.items()}
     places = ("t", "c", "z", "p") if source.streams is not None else ()
+    said = [source.z_um, *(stream.z_um for stream in source.streams or ())]
+    heights = () if all(z_um is None for z_um in said) else ("z_um",)
     of_source = (*source.frame_columns, *(column for column in of_run if column not in source.frame_columns))
     of_frames = {"the source": of_source, "the engine": getattr(engine, "frame_columns", ())}
     return replace(
         source,
-        columns=_joined(of_parts | of_measures, (*TAKEN, *places)),
+        columns=_joined(of_parts | of_measures, (*TAKEN, *places, *heights)),
         frame_columns=_joined(of_frames, (*TAKEN_OF_FRAMES, *places)),
         image=getattr(engine, "image", source.image),
     )
+
+
+def measures_depth(engine: Engine) -> bool:
+    """Return whether an engine measures where particles are along the optical axis, and how surely."""
+    return {"z_um", "sigma_z_um"} <= {column.name for column in getattr(engine, "columns", ())}
+
+
+def let_see_depth(linker: Linker, engine: Engine, pixel_size_um: float | None) -> None:
+    """Let a linker that can use what an engine measures along the optical axis, if it is known what a pixel is."""
+    if pixel_size_um is not None and measures_depth(engine) and isinstance(linker, SeesDepth):
+        linker.see_depth(pixel_size_um)
 
 
 def _joined(given: Mapping[str, Sequence[Column]], taken: Sequence[str]) -> tuple[Column, ...]:

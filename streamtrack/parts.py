@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtrack.actuators.guard import Guard
-from streamtrack.columns import measured_by
+from streamtrack.columns import let_see_depth, measured_by
 from streamtrack.config import PluginConfig, RunConfig
 from streamtrack.errors import ConfigError, SourceError
 from streamtrack.plain import without_secrets
@@ -128,6 +128,7 @@ def build_parts(
             if ready_made is not None:
                 opened.callback(ready_made.close)
         _check_calibration(source.info)
+        let_see_depth(linker, engine, source.info.pixel_size_um)
         by_kind = {table.kind: measure for table, measure in zip(config.measures, measures, strict=True)}
         stage = guard.stage_moves if guard is not None and _watches_stage(config, source.info, sinks, guard) else None
         info = _searched(measured_by(source.info, engine, linker, by_kind, STAGE_COLUMNS if stage else ()), config)

@@ -142,7 +142,8 @@ class HasThreshold(Protocol):
 class Linker(Protocol):
     """Extends tracks frame by frame. Group ``streamtrack.linkers``.
 
-    One that knows of divisions (``TrackUpdate.parent``) says so by ``columns: tuple[Column, ...]``: ``parent``.
+    One that knows of divisions (``TrackUpdate.parent``) or uses z (``TrackUpdate.z_um``) says so by ``columns:
+    tuple[Column, ...]``: ``parent``, ``z_smoothed_um``.
     """
 
     @property
@@ -174,6 +175,19 @@ class ToldShifts(Protocol):
         that the frame may show or not, None without any. What is ``possible`` of one frame is part of a later
         ``shift_px``, to be counted once.
         """
+        ...
+
+
+@runtime_checkable
+class SeesDepth(Protocol):
+    """What a linker may have besides: it uses z where the engine measures it.
+
+    That is where the engine has the columns ``z_um`` and ``sigma_z_um``, its standard deviation; NaN where it was not
+    measured.
+    """
+
+    def see_depth(self, pixel_size_um: float) -> None:
+        """Use z, and know how large a pixel is; called before `Linker.prepare`."""
         ...
 
 

@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from streamtrack.clock import monotonic_ns
+from streamtrack.columns import measures_depth
 from streamtrack.config import RunConfig
 from streamtrack.control.control import Control
 from streamtrack.errors import described
 from streamtrack.latency import LatencyHistogram
 from streamtrack.parts import Parts
 from streamtrack.protocols import Remarking
-from streamtrack.report import NO_INTERVAL, LossLedger, Status, machine, versions
+from streamtrack.report import NO_DEPTH, NO_INTERVAL, LossLedger, Status, machine, versions
 from streamtrack.run_folder import RunFolder
 from streamtrack.stream_steps import StreamSteps
 from streamtrack.types import Frame, FrameResult, LostFrame, Stamps, Stream
@@ -202,7 +203,9 @@ class RunRecord:
         """Return what a reader of the results has to know."""
         no_interval = [NO_INTERVAL] if self._info.time_unit == "frame" else []
         area = [str(self._parts.area)] if self._parts.area is not None else []
-        return [*self._run_folder.remarks(), *area, *self._plugin_remarks(), *no_interval]
+        is_flat = measures_depth(self._parts.engine) and self._info.pixel_size_um is None
+        no_depth = [NO_DEPTH] if is_flat else []
+        return [*self._run_folder.remarks(), *area, *self._plugin_remarks(), *no_interval, *no_depth]
 
     def _plugin_remarks(self) -> Iterator[str]:
         said = [*_remarks_of("source", self._parts.source)]

@@ -113,8 +113,9 @@ class Step:
             detections = self._area.of(detections)
         of_stage: Values = {} if self._stage is None else self._expect(self._stage.at(frame))
         tracks = self._linker.update(detections, frame.index, frame.time_s)
-        if tracks.parent is not None:
-            extra: dict[str, Any] = {**detections.extra, "parent": tracks.parent}
+        if tracks.parent is not None or tracks.z_um is not None:
+            said = {"parent": tracks.parent, "z_smoothed_um": tracks.z_um}
+            extra: dict[str, Any] = {**detections.extra, **{k: v for k, v in said.items() if v is not None}}
             detections = replace(detections, extra=extra)
         linked = measured = self._clock()
         if self._measures is not None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from itertools import count
 
+from streamtrack.columns import let_see_depth
 from streamtrack.config import RunConfig
 from streamtrack.errors import EngineError
 from streamtrack.linking.unique_ids import UniqueIds
@@ -50,7 +51,9 @@ class StreamSteps:
 
     def _begin(self, stream: Stream) -> Step:
         parts, shape = self._parts, self._parts.info.shape
-        linker: Linker = UniqueIds(build("linkers", self._config.linker).instance, self._numbers)
+        own: Linker = build("linkers", self._config.linker).instance
+        let_see_depth(own, parts.engine, parts.info.pixel_size_um)
+        linker: Linker = UniqueIds(own, self._numbers)
         linker.prepare(shape)
         rules = build_rules(self._config, parts.info, stream)
         engine = self._engine()

@@ -346,6 +346,9 @@ class TrackUpdate:
     parent
         Shape (N,), int64: the track that the track of each detection came out of, -1 for none; None from a linker that
         knows of no divisions. One that divides ends, and both that it divides into are new.
+    z_um
+        Shape (N,), float32, um: where the track of each detection is along the optical axis, NaN for none; None where
+        the linker does not use z.
     """
 
     particle: NDArray[np.int64]
@@ -358,6 +361,7 @@ class TrackUpdate:
     revised: Revision = field(default_factory=Revision.none)
     motion: TrackMotion | None = None
     parent: NDArray[np.int64] | None = None
+    z_um: NDArray[np.float32] | None = None
 
 
 CONFIRMED = 0.95

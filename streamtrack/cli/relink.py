@@ -32,6 +32,8 @@ def relink(
     that are more probably false are left out.
     """
     from streamtrack.formats.tables import one_stream, read_tracks, write_parquet
+    from streamtrack.linking.depth import MEASURED
+    from streamtrack.linking.relinking import has_depth
     from streamtrack.linking.relinking import relink as relink_table
 
     if out.suffix.lower() != ".parquet":
@@ -48,4 +50,6 @@ def relink(
         print(f"  {tracks.loc[tracks['parent'] >= 0, 'parent'].nunique()} particles divided")
     if merges:
         print(f"  {tracks.loc[tracks['merged_into'] >= 0, 'merged_into'].nunique()} merges")
+    if {*MEASURED} <= {*tracks.columns} and not has_depth(tracks):
+        print("  by y and x alone, not by z: the table does not say how large a pixel is")
     print(f"  step of a particle per frame and axis: {tracks.attrs['step_px']:.2f} px")

@@ -6,8 +6,8 @@ The last frames are remembered, so that a decision can be taken back when later 
 import numpy as np
 
 from streamtrack.compiling import compiled
-from streamtrack.linking.imm_filter import MIXTURE, begin_one, hit, miss, predict_one
-from streamtrack.linking.records import NONE, STATE, Frames, Indices, Measured, States
+from streamtrack.linking.imm_filter import begin_one, hit, miss, predict_one
+from streamtrack.linking.records import NONE, Frames, Indices, Measured, States
 
 
 @compiled
@@ -32,7 +32,7 @@ def revise(states: States, frames: Frames, measured: Measured, born: Indices, pa
     Slots of the tracks that took part in an exchange, ascending.
     """
     touched = np.zeros(len(born), np.bool_)
-    one, other = np.empty(states.shape[1], STATE), np.empty(states.shape[1], STATE)
+    one, other = np.empty(states.shape[1], states.dtype), np.empty(states.shape[1], states.dtype)
     for k in range(len(pairs)):
         a, b, tail = pairs[k, 0], pairs[k, 1], pairs[k, 2]
         if (born[a] >= tail and born[b] >= tail) or max(born[a], born[b]) > update:
@@ -71,7 +71,7 @@ def _replay(
     replayed: States,
 ) -> int:
     """Filter a track anew from update ``first`` on, with the detections of another; return when it was born then."""
-    mixed = np.empty(1, MIXTURE)
+    mixed = np.empty(1, states.dtype)
     depth = len(replayed)
     since = born[head] if born[head] < first else last + 1
     for u in range(first, last + 1):

@@ -14,6 +14,7 @@ from streamtrack.linking.calibration import MotionCalibration
 from streamtrack.linking.common_motion import common_shift, lost_tracks
 from streamtrack.linking.confirmation import confirm_and_terminate
 from streamtrack.linking.dark_states import Blinking
+from streamtrack.linking.depth import SMOOTHED, Depth, most_by_depth, said_of
 from streamtrack.linking.divisions import Divisions, divided
 from streamtrack.linking.exchange import revise
 from streamtrack.linking.fast_starts import SUSPICIOUS_SHARE, fast_steps
@@ -56,6 +57,8 @@ class ImmLinker:
     uneven intervals are predicted across.
 
     Close decisions are looked at again when later frames have come: see `TrackUpdate.revised`.
+
+    Where the engine measures z (`see_depth`), it is a third axis of all that.
 
     Parameters
     ----------
@@ -103,12 +106,14 @@ class ImmLinker:
         self._max_misses = max_misses
         self._blinking = blinking
         self._is_dividing = divisions
+        self._depth: Depth | None = None
         self._start_over((0, 0))
 
     def _start_over(self, shape: tuple[int, int]) -> None:
         self._shape = shape
         self._cells = empty_grid(shape)
-        self._tracks = TrackTable(self._lag + 2)
+        self._tracks = TrackTable(self._lag + 2, is_3d=self._depth is not None)
+        self._depth = Depth(self._depth.pixel_size_um) if self._depth is not None else None
         self._close = [_no_pairs() for _ in range(self._lag + 2)]
         self._calibration = MotionCalibration(self._step_px, self._detection_probability, self._blinking)
         self._divisions = Divisions()
@@ -131,6 +136,7 @@ class ImmLinker:
             "max_misses": self._max_misses,
             "blinking": self._blinking,
             "divisions": self._is_dividing,
+            "z": self._depth is not None,
             "learnt_detection_probability": self._calibration.dark.detection,
             "learnt_dark_frames": self._calibration.dark.gap_frames,
             "learnt_lifetime_frames": 1.0 / self._calibration.death,
@@ -172,8 +178,14 @@ class ImmLinker:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """What it says of each detection besides its track: ``parent`` where particles divide."""
-        return (Column("parent", "index"),) if self._is_dividing else ()
+        """What it says of each detection besides its track: ``parent`` where particles divide, z where it is used."""
+        parent = (Column("parent", "index"),) if self._is_dividing else ()
+        return (*parent, SMOOTHED) if self._depth is not None else parent
+
+    def see_depth(self, pixel_size_um: float) -> None:
+        """Use z, before `prepare`: see `streamtrack.protocols.SeesDepth`."""
+        self._depth = Depth(pixel_size_um)
+        self._start_over((0, 0))
 
     def expect_shift(self, shift_px: tuple[float, float], possible_px: tuple[float, float] | None = None) -> None:
         """Take how far the stage took the whole field: see `streamtrack.protocols.ToldShifts`.
@@ -216,6 +228,7 @@ class ImmLinker:
             vanished = np.concatenate((vanished, divided))
         particle, existence, motion = self._outcome(len(detections))
         parent = self._parents(len(detections)) if self._is_dividing else None
+        z_um = self._z_um(len(detections)) if self._depth is not None else None
         height, width = self._shape
         new, over = confirm_and_terminate(
             tracks.states,
@@ -242,6 +255,7 @@ class ImmLinker:
             revised=revised,
             motion=motion,
             parent=parent,
+            z_um=z_um,
         )
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -319,7 +333,8 @@ class ImmLinker:
 
     @property
     def _means(self) -> tuple[RunningMean, ...]:
-        return *self._calibration.learnt, self._crowd, *self._divisions.learnt
+        of_depth = self._depth.learnt if self._depth is not None else ()
+        return *self._calibration.learnt, self._crowd, *self._divisions.learnt, *of_depth
 
     def _measure(self, detections: Detections) -> int:
         """Take in the detections that are usable; return how many they are."""
@@ -332,6 +347,8 @@ class ImmLinker:
         # At least one particle in the image, or nothing could ever be linked.
         self._density = max(float(self._crowd.value), expected, 1.0) / (self._shape[0] * self._shape[1])
         measured[:n, CLUTTER] *= self._density
+        if self._depth is not None:
+            self._depth.measure(detections, tracks.places[tracks.now, :n], measured[:n])
         return n
 
     def _describe_frame(self, frame_index: int, lost: int, intervals: float) -> None:
@@ -388,7 +405,8 @@ class ImmLinker:
         tracks, (y, x, var, clutter) = self._tracks, columns[: CLUTTER + 1]
         live, now, states, frames = tracks.live, tracks.now, tracks.states, tracks.frames
         predict(states, frames, live, now - 1, now)
-        boxes = gates(states, frames, live, now, clutter.min(initial=np.inf), var.max(initial=0.0))
+        deeper = most_by_depth(tracks.measured[now, : len(y)])
+        boxes = gates(states, frames, live, now, clutter.min(initial=np.inf), var.max(initial=0.0), deeper)
         start, candidate = candidates(boxes, y, x, self._cells)
         gain = gains(states, frames, tracks.measured, live, now, start, candidate)
         return Assignment(start, candidate, gain, assign(start, candidate, gain, len(y)))
@@ -451,6 +469,11 @@ class ImmLinker:
         is_seen = detection != NONE
         parents[tracks.places[tracks.now][detection[is_seen]]] = tracks.parent[children[is_seen]]
         return parents
+
+    def _z_um(self, n_detections: int) -> NDArray[np.float32]:
+        """Return where the track of each detection is along the optical axis, NaN for none."""
+        tracks, per_px = self._tracks, self._depth.pixel_size_um if self._depth is not None else np.nan
+        return said_of(n_detections, tracks.states, tracks.live, tracks.now, tracks.places[tracks.now], per_px)
 
     def _due(self) -> Indices:
         """Return the pairs of tracks to look at now, (P, 3): slots and the update at which their tails begin.

@@ -7,6 +7,9 @@ A particle moves in one of three ways at a time and may change between them:
 - *tethered*: Brownian with a step near zero
 
 Noise is the same in y and x, so each model needs one mean per axis but only one 2x2 covariance (position, velocity).
+Where z is measured it is a third axis, with a covariance of its own. Particles move along it as in y and x; of new
+particles and false detections it is known only in which range they are. A detection without z says nothing of it.
+Tracks without that axis are compiled as if there were none.
 
 A particle that exists is lit or dark, and goes on so or changes; one that is lit may be missed all the same. Which it
 is tells the number of frames in which it was missed: whether it is detected depends on that, up to `N_GAPS` of them.
@@ -37,10 +40,12 @@ from streamtrack.linking.records import (
     POSITION,
     POSITION_VAR,
     SETTLED_HITS,
-    STATE,
     VAR,
     VELOCITY,
     VELOCITY_VAR,
+    Z_MIDDLE,
+    Z_RANGE,
+    Z_VAR,
     Floats,
     Frames,
     Indices,
@@ -48,12 +53,8 @@ from streamtrack.linking.records import (
     States,
     X,
     Y,
+    Z,
 )
-
-MIXTURE = np.dtype(
-    [(name, STATE[name]) for name in ("probability", "mean", "covariance")] + [("weight", np.float64, (N_MODELS,))]
-)
-"""A track between mixing and prediction."""
 
 SETTLED_EXISTENCE = 0.9
 """Tracks from here on, and from `SETTLED_HITS`, are evidence of how particles move."""
@@ -65,14 +66,14 @@ TINY = 1e-300
 @compiled
 def predict(states: States, frames: Frames, slots: Indices, before: int, now: int) -> None:
     """Carry tracks on from the frame at place ``before`` of the ring to the one at ``now``."""
-    mixed = np.empty(1, MIXTURE)
+    mixed = np.empty(1, states.dtype)
     for slot in slots:
         predict_one(states[slot, before], frames[now], mixed[0], states[slot, now])
 
 
 @compiled
 def predict_one(before: Any, frame: Any, mixed: Any, now: Any) -> None:
-    """Carry one track on from its state ``before`` to ``now``; ``mixed`` is scratch."""
+    """Carry one track on from its state ``before`` to ``now``; ``mixed``, a state too, is scratch."""
     _mix(before, frame, mixed)
     _advance(mixed, frame, now)
     for _ in range(1, frame["substeps"]):
@@ -108,7 +109,7 @@ def _mix(track: Any, frame: Any, mixed: Any) -> None:
 
     A particle keeps its model or, with the probability ``switch``, draws one from the prior.
     """
-    weight, switch = mixed["weight"], frame["switch"]
+    weight, switch = mixed["last"], frame["switch"]  # of no use else in a mixture, and as long as there are models
     for j in range(N_MODELS):
         total = 0.0
         for i in range(N_MODELS):
@@ -119,7 +120,9 @@ def _mix(track: Any, frame: Any, mixed: Any) -> None:
         for i in range(N_MODELS):
             weight[i] /= total
         mixed["probability"][j] = total
-        _match_moments(track, weight, mixed["mean"][j], mixed["covariance"][j])
+        _match_moments(track, weight, mixed["mean"][j], mixed["covariance"][j, 0])
+        if track["mean"].shape[1] > 2:
+            _match_depth(track, weight, mixed["mean"][j, 2], mixed["covariance"][j, 1])
 
 
 @compiled
@@ -134,47 +137,87 @@ def _match_moments(track: Any, weight: Floats, mean: Floats, covariance: Floats)
         for i in range(N_MODELS):
             dp = track["mean"][i, axis, POSITION] - position
             dv = track["mean"][i, axis, VELOCITY] - velocity
-            position_var += 0.5 * weight[i] * (track["covariance"][i, POSITION_VAR] + dp * dp)
-            covar += 0.5 * weight[i] * (track["covariance"][i, COVARIANCE] + dp * dv)
-            velocity_var += 0.5 * weight[i] * (track["covariance"][i, VELOCITY_VAR] + dv * dv)
+            position_var += 0.5 * weight[i] * (track["covariance"][i, 0, POSITION_VAR] + dp * dp)
+            covar += 0.5 * weight[i] * (track["covariance"][i, 0, COVARIANCE] + dp * dv)
+            velocity_var += 0.5 * weight[i] * (track["covariance"][i, 0, VELOCITY_VAR] + dv * dv)
         mean[axis, POSITION], mean[axis, VELOCITY] = position, velocity
     covariance[POSITION_VAR], covariance[COVARIANCE], covariance[VELOCITY_VAR] = position_var, covar, velocity_var
 
 
 @compiled
+def _match_depth(track: Any, weight: Floats, mean: Floats, covariance: Floats) -> None:
+    """Write those of z."""
+    mean[:], covariance[:] = 0.0, 0.0
+    for i in range(N_MODELS):
+        mean[POSITION] += weight[i] * track["mean"][i, 2, POSITION]
+        mean[VELOCITY] += weight[i] * track["mean"][i, 2, VELOCITY]
+    for i in range(N_MODELS):
+        dp = track["mean"][i, 2, POSITION] - mean[POSITION]
+        dv = track["mean"][i, 2, VELOCITY] - mean[VELOCITY]
+        covariance[POSITION_VAR] += weight[i] * (track["covariance"][i, 1, POSITION_VAR] + dp * dp)
+        covariance[COVARIANCE] += weight[i] * (track["covariance"][i, 1, COVARIANCE] + dp * dv)
+        covariance[VELOCITY_VAR] += weight[i] * (track["covariance"][i, 1, VELOCITY_VAR] + dv * dv)
+
+
+@compiled
 def _advance(mixed: Any, frame: Any, track: Any) -> None:
     """Move every model on by one substep: x <- F x, P <- F P F' + Q, with F = [[1, step], [0, 1]] if directed."""
-    step = frame["step"]
     for j in range(N_MODELS):
         track["probability"][j] = mixed["probability"][j]
-        mean, cov = mixed["mean"][j], mixed["covariance"][j]
-        directed = j == DIRECTED
         for axis in range(2):
-            velocity = mean[axis, VELOCITY] if directed else 0.0
-            track["mean"][j, axis, POSITION] = mean[axis, POSITION] + step * velocity
-            track["mean"][j, axis, VELOCITY] = velocity
-        after = track["covariance"][j]
-        after[POSITION_VAR] = cov[POSITION_VAR] + step * frame["step_var"][j]
-        after[COVARIANCE] = 0.0
-        after[VELOCITY_VAR] = frame["speed_var"]
-        if directed:
-            after[POSITION_VAR] += step * (2.0 * cov[COVARIANCE] + step * cov[VELOCITY_VAR])
-            after[COVARIANCE] = cov[COVARIANCE] + step * cov[VELOCITY_VAR]
-            after[VELOCITY_VAR] = cov[VELOCITY_VAR] + step * frame["velocity_change_var"]
+            _advance_mean(mixed["mean"][j, axis], frame["step"], j, track["mean"][j, axis])
+        _advance_covariance(mixed["covariance"][j, 0], frame, j, track["covariance"][j, 0])
+        if track["mean"].shape[1] > 2:
+            _advance_mean(mixed["mean"][j, 2], frame["step"], j, track["mean"][j, 2])
+            _advance_covariance(mixed["covariance"][j, 1], frame, j, track["covariance"][j, 1])
+
+
+@compiled
+def _advance_mean(before: Floats, step: float, j: int, after: Floats) -> None:
+    velocity = before[VELOCITY] if j == DIRECTED else 0.0
+    after[POSITION] = before[POSITION] + step * velocity
+    after[VELOCITY] = velocity
+
+
+@compiled
+def _advance_covariance(before: Floats, frame: Any, j: int, after: Floats) -> None:
+    step = frame["step"]
+    after[POSITION_VAR] = before[POSITION_VAR] + step * frame["step_var"][j]
+    after[COVARIANCE] = 0.0
+    after[VELOCITY_VAR] = frame["speed_var"]
+    if j == DIRECTED:
+        after[POSITION_VAR] += step * (2.0 * before[COVARIANCE] + step * before[VELOCITY_VAR])
+        after[COVARIANCE] = before[COVARIANCE] + step * before[VELOCITY_VAR]
+        after[VELOCITY_VAR] = before[VELOCITY_VAR] + step * frame["velocity_change_var"]
 
 
 @compiled
 def _likelihood(track: Any, j: int, seen: Floats) -> float:
-    """Return p_j N(z; position of model j, S_j), 1/px², with S_j = P_j + R."""
+    """Return p_j N(z; position of model j, S_j), 1/px², with S_j = P_j + R.
+
+    Where there is z, times the ratio of its density to that of what may be anywhere in the range.
+    """
     mean = track["mean"][j]
-    variance: float = track["covariance"][j, POSITION_VAR] + seen[VAR]
+    variance: float = track["covariance"][j, 0, POSITION_VAR] + seen[VAR]
     dy, dx = seen[Y] - mean[0, POSITION], seen[X] - mean[1, POSITION]
     density = math.exp(-0.5 * (dy * dy + dx * dx) / variance) / (2.0 * math.pi * variance)
+    if track["mean"].shape[1] > 2 and math.isfinite(seen[Z]):
+        variance = track["covariance"][j, 1, POSITION_VAR] + seen[Z_VAR]
+        dz = seen[Z] - mean[2, POSITION]
+        density *= seen[Z_RANGE] * math.exp(-0.5 * dz * dz / variance) / math.sqrt(2.0 * math.pi * variance)
     return density * float(track["probability"][j])
 
 
 @compiled
-def gates(states: States, frames: Frames, slots: Indices, now: int, least_clutter: float, most_var: float) -> Floats:
+def gates(
+    states: States,
+    frames: Frames,
+    slots: Indices,
+    now: int,
+    least_clutter: float,
+    most_var: float,
+    most_by_depth: float = 1.0,
+) -> Floats:
     """Return boxes outside which no detection can be linked with a gain; no search range has to be set.
 
     A gain needs ``odds * likelihood > new``, so at least one of the M models must offer a likelihood of
@@ -185,6 +228,8 @@ def gates(states: States, frames: Frames, slots: Indices, now: int, least_clutte
     ----------
     least_clutter, most_var
         The least ``CLUTTER`` and the greatest ``VAR`` among this frame's detections.
+    most_by_depth
+        How much more probable a link can be by its z.
 
     Returns
     -------
@@ -196,10 +241,11 @@ def gates(states: States, frames: Frames, slots: Indices, now: int, least_clutte
         track = states[slots[n], now]
         detected = track["existence"] * _visible(track, frame)
         ratio = N_MODELS * detected / (1.0 - detected) / (2.0 * math.pi * (least_clutter + frame["birth"]))
+        ratio *= most_by_depth
         low_y, high_y, low_x, high_x = np.inf, -np.inf, np.inf, -np.inf
         for j in range(N_MODELS):
             peak = ratio * track["probability"][j]
-            own_var = track["covariance"][j, POSITION_VAR]
+            own_var = track["covariance"][j, 0, POSITION_VAR]
             variance = max(own_var, min(own_var + most_var, peak / math.e))
             if peak > variance:
                 reach = math.sqrt(2.0 * variance * math.log(peak / variance))
@@ -306,6 +352,8 @@ def hit(track: Any, frame: Any, seen: Floats, detection: int) -> None:
         track["probability"][j] = _likelihood(track, j, seen) + TINY * track["probability"][j]
         likelihood += track["probability"][j]
         _kalman_update(track["mean"][j], track["covariance"][j], seen)
+        if track["mean"].shape[1] > 2 and math.isfinite(seen[Z]):
+            _update_depth(track["mean"][j], track["covariance"][j], seen)
     for j in range(N_MODELS):
         track["probability"][j] /= likelihood
     detected = track["existence"] * _visible(track, frame)
@@ -333,13 +381,28 @@ def _add_squared_step(track: Any, seen: Floats) -> None:
 @compiled
 def _kalman_update(mean: Floats, covariance: Floats, seen: Floats) -> None:
     """Update one model: K = P H' / S, x <- x + K (z - H x), P <- (I - K H) P, with H = [1, 0]."""
-    variance = covariance[POSITION_VAR] + seen[VAR]
-    position_gain = covariance[POSITION_VAR] / variance
-    velocity_gain = covariance[COVARIANCE] / variance
+    variance = covariance[0, POSITION_VAR] + seen[VAR]
+    position_gain = covariance[0, POSITION_VAR] / variance
+    velocity_gain = covariance[0, COVARIANCE] / variance
     for axis in range(2):
         innovation = seen[axis] - mean[axis, POSITION]
         mean[axis, POSITION] += position_gain * innovation
         mean[axis, VELOCITY] += velocity_gain * innovation
+    _shrink(covariance[0], position_gain, velocity_gain)
+
+
+@compiled
+def _update_depth(mean: Floats, covariance: Floats, seen: Floats) -> None:
+    """Update one model along z."""
+    variance, innovation = covariance[1, POSITION_VAR] + seen[Z_VAR], seen[Z] - mean[2, POSITION]
+    position_gain, velocity_gain = covariance[1, POSITION_VAR] / variance, covariance[1, COVARIANCE] / variance
+    mean[2, POSITION] += position_gain * innovation
+    mean[2, VELOCITY] += velocity_gain * innovation
+    _shrink(covariance[1], position_gain, velocity_gain)
+
+
+@compiled
+def _shrink(covariance: Floats, position_gain: float, velocity_gain: float) -> None:
     covariance[VELOCITY_VAR] -= velocity_gain * covariance[COVARIANCE]
     covariance[COVARIANCE] *= 1.0 - position_gain
     covariance[POSITION_VAR] *= 1.0 - position_gain
@@ -351,7 +414,7 @@ def _step_var(track: Any, frame: Any, seen: Floats) -> float:
     mean = track["mean"][BROWNIAN]
     dy, dx = seen[Y] - mean[0, POSITION], seen[X] - mean[1, POSITION]
     intervals = frame["substeps"] * frame["step"]
-    before_step = track["covariance"][BROWNIAN, POSITION_VAR] - intervals * frame["step_var"][BROWNIAN]
+    before_step = track["covariance"][BROWNIAN, 0, POSITION_VAR] - intervals * frame["step_var"][BROWNIAN]
     left_over: float = (0.5 * (dy * dy + dx * dx) - before_step - seen[VAR]) / intervals
     return left_over
 
@@ -360,7 +423,7 @@ def _step_var(track: Any, frame: Any, seen: Floats) -> float:
 def _speed_var(track: Any) -> float:
     """Return the expected square of the velocity per axis in the directed model, (px/frame)²."""
     vy, vx = track["mean"][DIRECTED, 0, VELOCITY], track["mean"][DIRECTED, 1, VELOCITY]
-    expected: float = track["covariance"][DIRECTED, VELOCITY_VAR] + 0.5 * (vy * vy + vx * vx)
+    expected: float = track["covariance"][DIRECTED, 0, VELOCITY_VAR] + 0.5 * (vy * vy + vx * vx)
     return expected
 
 
@@ -378,11 +441,12 @@ def begin_one(track: Any, frame: Any, seen: Floats, detection: int) -> None:
     for j in range(N_MODELS):
         track["probability"][j] = frame["prior"][j]
         for axis in range(2):
-            track["mean"][j, axis, POSITION] = seen[axis]
-            track["mean"][j, axis, VELOCITY] = 0.0
-        track["covariance"][j, POSITION_VAR] = seen[VAR]
-        track["covariance"][j, COVARIANCE] = 0.0
-        track["covariance"][j, VELOCITY_VAR] = frame["speed_var"]
+            _begin_axis(track["mean"][j, axis], seen[axis])
+        _begin_covariance(track["covariance"][j, 0], seen[VAR], frame)
+        if track["mean"].shape[1] > 2:
+            is_seen = math.isfinite(seen[Z])  # otherwise it may be anywhere in the range
+            _begin_axis(track["mean"][j, 2], seen[Z] if is_seen else seen[Z_MIDDLE])
+            _begin_covariance(track["covariance"][j, 1], seen[Z_VAR] if is_seen else seen[Z_RANGE] ** 2 / 12.0, frame)
     track["detection"], track["log_likelihood"] = detection, 0.0
     track["hits"], track["misses"], track["missed_detections"], track["born_index"] = 1, 0, 0, frame["index"]
     track["last_index"], track["mass"] = frame["index"], seen[MASS]
@@ -391,3 +455,13 @@ def begin_one(track: Any, frame: Any, seen: Floats, detection: int) -> None:
         track["origin"][axis] = seen[axis]
     for k in range(3):
         track["last"][k] = seen[k]
+
+
+@compiled
+def _begin_axis(mean: Floats, place: float) -> None:
+    mean[POSITION], mean[VELOCITY] = place, 0.0
+
+
+@compiled
+def _begin_covariance(covariance: Floats, var: float, frame: Any) -> None:
+    covariance[POSITION_VAR], covariance[COVARIANCE], covariance[VELOCITY_VAR] = var, 0.0, frame["speed_var"]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from streamtrack.compiling import compiled
-from streamtrack.linking.imm_filter import MIXTURE, begin_one, hit, miss, predict_one
-from streamtrack.linking.records import NONE, STATE, Floats, Frames, Indices, States
+from streamtrack.linking.imm_filter import begin_one, hit, miss, predict_one
+from streamtrack.linking.records import NONE, Floats, Frames, Indices, States
 
 MOST_HITS = 5
 """So many detections on, nothing is left of where a track came from."""
@@ -56,7 +56,7 @@ def values_ahead(
         The frame's first detection.
     """
     gain = np.empty(len(candidate))
-    track, mixed = np.empty(1, STATE), np.empty(1, MIXTURE)
+    track, mixed = np.empty(1, states.dtype), np.empty(1, states.dtype)
     n_here = 0
     for k in range(len(candidate)):
         n_here = max(n_here, candidate[k] + 1)
@@ -86,7 +86,13 @@ def values_ahead(
 
 @compiled
 def _born(
-    track: Any, mixed: Any, row: int, frames: Frames, seen: Floats, update_of: Indices, following: Indices
+    track: Any,
+    mixed: Any,
+    row: int,
+    frames: Frames,
+    seen: Floats,
+    update_of: Indices,
+    following: Indices,
 ) -> float:
     """Return the log-likelihood of a track that begins at a detection and goes on with what follows."""
     update = update_of[row]

@@ -1,6 +1,6 @@
 """What the linker keeps of tracks and frames, as records: arrays of them are quick to compile for, copy and save."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,11 @@ Y, X, VAR, CLUTTER, MASS = range(5)
 detections like it (1/px²), and its mass."""
 N_MEASURED = 5
 
+Z, Z_VAR, Z_MIDDLE, Z_RANGE = range(N_MEASURED, N_MEASURED + 4)
+"""Columns behind those where z is measured: it (px, NaN for none), its variance (px²), and between where and how far
+around particles are found (px)."""
+N_MEASURED_3D = N_MEASURED + 4
+
 NONE = -1
 """No detection, no track."""
 
@@ -32,12 +37,16 @@ MASS_HITS = 8
 N_GAPS = 3
 """A particle was missed in one frame, in two, or in more of them: the longer, the more probable that it is dark."""
 
-STATE = np.dtype(
-    [
+Fields = list[tuple[Any, ...]]
+
+
+def _state(axes: int) -> Fields:
+    """Return the fields of a track's state in two dimensions or three."""
+    return [
         ("existence", np.float64),
         ("probability", np.float64, (N_MODELS,)),
-        ("mean", np.float64, (N_MODELS, 2, 2)),  # model; y, x; position (px), velocity (px/frame)
-        ("covariance", np.float64, (N_MODELS, 3)),
+        ("mean", np.float64, (N_MODELS, axes, 2)),  # model; y, x, z; position (px), velocity (px/frame)
+        ("covariance", np.float64, (N_MODELS, axes - 1, 3)),  # of y and x, of z
         ("detection", np.int64),  # of this frame, or NONE
         ("log_likelihood", np.float64),  # what this frame added to the log-likelihood of the track
         ("hits", np.int64),  # detections so far
@@ -52,8 +61,10 @@ STATE = np.dtype(
         ("squared_steps", np.float64),  # sum of squared steps between detections, less their localisation errors, px²
         ("squared_steps_time", np.float64),  # frame intervals that they took
     ]
-)
-"""A track at one frame."""
+
+
+STATE, STATE_3D = np.dtype(_state(2)), np.dtype(_state(3))
+"""A track at one frame, and where z is measured."""
 
 FRAME = np.dtype(
     [
@@ -76,7 +87,7 @@ FRAME = np.dtype(
 """What holds while tracks are carried on to a frame and meet its detections."""
 
 States = NDArray[np.void]
-"""Shape (capacity, depth), of ``STATE``: slot of the track, and place of the frame in the ring."""
+"""Shape (capacity, depth), of ``STATE`` or ``STATE_3D``: slot of the track, and place of the frame in the ring."""
 Frames = NDArray[np.void]
 """Shape (depth,), of ``FRAME``."""
 Measured = NDArray[np.float64]

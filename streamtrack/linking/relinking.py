@@ -14,12 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError
+from streamtrack.linking.depth import MEASURED, SMOOTHED
 from streamtrack.linking.imm import ImmLinker
 from streamtrack.linking.measurement import MARGIN_PX
 from streamtrack.linking.merges import cut_merges
 from streamtrack.linking.offspring import cut_divisions
 from streamtrack.linking.records import NONE
-from streamtrack.linking.sweeps import Scene, Swept, links_of, reversed_links, sweep, tracks_of
+from streamtrack.linking.sweeps import Scene, Swept, links_of, reversed_links, smoothed_depth, sweep, tracks_of
 from streamtrack.types import Detections
 
 SCORE, SIGMA_PX = 0.95, 0.3
@@ -47,7 +48,8 @@ def relink(
     ----------
     table
         Columns ``frame, y, x`` (px) and, if known, ``score``, ``sigma`` and ``mass``, as in ``detections.parquet`` or
-        ``tracks.parquet``. Frames of which it has no row are taken for lost.
+        ``tracks.parquet``. Frames of which it has no row are taken for lost. Columns ``z_um`` and ``sigma_z_um`` count
+        where ``attrs`` has ``pixel_size_um``; NaN for what was not measured.
     shape
         Of the image, (H, W) px; by default that of the rectangle around all positions.
     divisions
@@ -60,8 +62,9 @@ def relink(
     pandas.DataFrame
         The rows on tracks, sorted by frame, then ``particle``, with the other columns as they were, but for those that
         tell of the old tracks, which are left out. With ``divisions`` there is ``parent``, the track that a track came
-        out of, with ``merges`` ``merged_into``, the one that it became with another; -1 for none. ``attrs`` has
-        ``step_px``, the step per frame and axis (rms).
+        out of, with ``merges`` ``merged_into``, the one that it became with another; -1 for none. Where z counts,
+        ``z_smoothed_um`` is that of the track by all that comes before and after. ``attrs`` has ``step_px``, the step
+        per frame and axis (rms).
 
     Raises
     ------
@@ -78,13 +81,15 @@ def relink(
     ).astype(np.float64)
     if not np.isfinite(columns).all():
         raise ConfigError("a frame, position, score or sigma is not finite; drop such rows before linking")
-    linked = _Linked.of(columns, _masses(table), shape, divisions=divisions, merges=merges)
-    rows = table.drop(columns=["particle", "parent", "merged_into", *OF_OLD_TRACKS], errors="ignore")
+    linked = _Linked.of(columns, _others_of(table), shape, divisions=divisions, merges=merges)
+    rows = table.drop(columns=["particle", "parent", "merged_into", SMOOTHED.name, *OF_OLD_TRACKS], errors="ignore")
     rows.insert(1, "particle", linked.particle)
     if divisions:
         rows["parent"] = linked.parent
     if merges:
         rows["merged_into"] = linked.merged_into
+    if has_depth(table):
+        rows[SMOOTHED.name] = linked.z_px * table.attrs["pixel_size_um"]
     rows = rows[rows["particle"] >= 0].sort_values(["frame", "particle"], ignore_index=True)
     rows.attrs = {**table.attrs, "step_px": _step_px(columns, linked.particle)}
     return rows
@@ -99,32 +104,42 @@ def _step_px(columns: Floats, particle: Ints) -> float:
     return float(np.sqrt(max((squares / np.diff(frame).clip(1))[linked].mean(), 0.0))) if linked.any() else 0.0
 
 
-def _masses(table: pd.DataFrame) -> Floats:
-    """Return the mass of each row, shape (N,); 0 where it is not known."""
+def has_depth(table: pd.DataFrame) -> bool:
+    """Return whether z is known of the detections of a table, and in px."""
+    return {*MEASURED} <= {*table.columns} and "pixel_size_um" in table.attrs
+
+
+def _others_of(table: pd.DataFrame) -> Floats:
+    """Return the mass of each row, 0 where it is not known, and z and its deviation, px, where they count: (K, N)."""
     masses = table["mass"].to_numpy(np.float64) if "mass" in table.columns else np.zeros(len(table))
-    return np.nan_to_num(masses, posinf=0.0, neginf=0.0)
+    known = np.nan_to_num(masses, posinf=0.0, neginf=0.0)
+    if not has_depth(table):
+        return known[None]
+    return np.vstack((known, table[[*MEASURED]].to_numpy(np.float64).T / table.attrs["pixel_size_um"]))
 
 
 class _Linked(NamedTuple):
-    """The track of each row of a table, the one that it came out of, and the one that it became; shape (N,) each."""
+    """Of each row of a table the track, the one that it came out of, the one that it became, and z; shape (N,) each."""
 
     particle: Ints
     parent: Ints
     merged_into: Ints
+    z_px: Floats
 
     @classmethod
     def of(
-        cls, columns: Floats, masses: Floats, shape: tuple[int, int] | None, *, divisions: bool, merges: bool
+        cls, columns: Floats, others: Floats, shape: tuple[int, int] | None, *, divisions: bool, merges: bool
     ) -> "_Linked":
-        """Link the rows of the columns frame, y, x, score, sigma, of shape (5, N)."""
-        linked = cls(*np.full((3, columns.shape[1]), NONE))
+        """Link rows: columns frame, y, x, score, sigma, (5, N); mass and, where it counts, z and its error, (K, N)."""
+        particle, parent, merged_into = np.full((3, columns.shape[1]), NONE)
+        linked = cls(particle, parent, merged_into, np.full(columns.shape[1], np.nan))
         if not columns.size:
             return linked
         if shape is None:
             corner = np.floor(columns[1:3].min(axis=1, initial=0.0))
             columns[1:3] -= corner[:, None]
             shape = tuple((np.ceil(columns[1:3].max(axis=1, initial=0.0)) + 1).astype(int).tolist())
-        measured = np.vstack((columns[1:], masses)).astype(np.float32)
+        measured = np.vstack((columns[1:], others)).astype(np.float32)
         middle = (np.array(shape)[:, None] - 1) / 2
         inside = (np.abs(measured[:2] - middle) <= middle + 0.5 + MARGIN_PX).all(axis=0)
         order = np.flatnonzero(inside)[np.argsort(columns[0, inside], kind="stable")]
@@ -132,6 +147,8 @@ class _Linked(NamedTuple):
             return linked
         movie = shape, columns[0, order].astype(np.int64), measured[:, order]
         linker = ImmLinker()
+        if len(others) > 1:
+            linker.see_depth(1.0)
         linker.prepare(shape)
         _run(linker, *movie)
         linker.begin_again()
@@ -145,6 +162,8 @@ class _Linked(NamedTuple):
         linked.particle[order] = found = _number(tracks_of(links), swept.existence)
         linked.parent[order] = _others(found, parent)
         linked.merged_into[order] = _others(found, into)
+        if len(others) > 1:
+            linked.z_px[order] = smoothed_depth(scene, links)
         return linked
 
 
@@ -177,8 +196,9 @@ def _run(linker: ImmLinker, shape: tuple[int, int], frame: Ints, measured: NDArr
     start_of = dict(zip(indices.tolist(), starts.tolist(), strict=True))
     frames, seen = [], []
     for index, rows in zip(indices.tolist(), np.split(measured, starts[1:], axis=1), strict=True):
-        y, x, score, sigma, mass = rows
-        update = linker.update(Detections(y, x, score, mass, sigma), index, float(index))
+        y, x, score, sigma, mass = rows[:5]
+        found = Detections(y, x, score, mass, sigma, dict(zip(MEASURED, rows[5:], strict=False)))
+        update = linker.update(found, index, float(index))
         particle[start_of[index] : start_of[index] + len(y)] = update.particle
         revised = update.revised
         places = [start_of[each] for each in revised.frame_index.tolist()] + revised.detection

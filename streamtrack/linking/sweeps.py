@@ -12,10 +12,11 @@ import numpy as np
 
 from streamtrack.compiling import compiled
 from streamtrack.linking.assignment import assign
+from streamtrack.linking.depth import depth_of, most_by_depth
 from streamtrack.linking.gating import candidates, empty_grid
 from streamtrack.linking.imm_filter import begin, correct, gates, predict
 from streamtrack.linking.lookahead import values_ahead
-from streamtrack.linking.records import CLUTTER, NONE, Floats, Frames, Indices
+from streamtrack.linking.records import CLUTTER, N_MEASURED, NONE, Z_VAR, Floats, Frames, Indices, Z
 from streamtrack.linking.track_table import TrackTable
 
 LEAST_EXISTENCE = 0.003
@@ -77,15 +78,33 @@ class Swept(NamedTuple):
         Shape (R,): probability that the track follows a real particle, as far as it is known by then.
     log_likelihood
         Of all tracks, against calling each detection new or false.
+    depth
+        Shape (R, 2): where each track is along the optical axis by then, px, and the variance; NaN without z.
     """
 
     following: Indices
     existence: Floats
     log_likelihood: float
+    depth: Floats
 
     def backwards(self) -> "Swept":
         """Return the same links of the scene backwards."""
-        return Swept(reversed_links(self.following), self.existence[::-1].copy(), self.log_likelihood)
+        following = reversed_links(self.following)
+        return Swept(following, self.existence[::-1].copy(), self.log_likelihood, self.depth[::-1].copy())
+
+
+def smoothed_depth(scene: Scene, following: Indices) -> Floats:
+    """Return where tracks are along the optical axis by all that comes before and after: shape (R,), px.
+
+    Both filters know the detection itself, which counts once.
+    """
+    before = sweep(scene, following, decides=False).depth
+    after = sweep(scene.backwards(), reversed_links(following), decides=False).depth[::-1]
+    once = np.where(np.isfinite(scene.seen[:, Z]), 1.0 / scene.seen[:, Z_VAR], 0.0)
+    weights = np.stack([1.0 / before[:, 1], 1.0 / after[:, 1], -once])
+    places = np.stack([before[:, 0], after[:, 0], np.nan_to_num(scene.seen[:, Z])])
+    smoothed: Floats = (weights * places).sum(axis=0) / weights.sum(axis=0)
+    return smoothed
 
 
 def reversed_links(following: Indices) -> Indices:
@@ -136,7 +155,7 @@ def sweep(scene: Scene, following: Indices, *, decides: bool = True) -> Swept:
         if decides:
             under_way.decide(update)
         under_way.go_on(update)
-    return Swept(under_way.following, under_way.existence, under_way.log_likelihood)
+    return Swept(under_way.following, under_way.existence, under_way.log_likelihood, under_way.depth)
 
 
 class Sweep:
@@ -148,16 +167,18 @@ class Sweep:
         With their states at the last ``depth`` frames.
     head
         Shape (capacity,): last detection of the track in each slot.
-    following, existence, log_likelihood
+    following, existence, log_likelihood, depth
         See `Swept`; as far as they are known by then.
     """
 
     def __init__(self, scene: Scene, following: Indices, depth: int = 2) -> None:
         self._scene, self._update_of = scene, scene.update_of
-        self.tracks, self._cells = TrackTable(depth), empty_grid(scene.shape)
+        self.tracks = TrackTable(depth, is_3d=scene.seen.shape[1] > N_MEASURED)
+        self._cells = empty_grid(scene.shape)
         self.head = np.full(len(self.tracks.particle), NONE)
         self.following = following.copy()
         self.existence, self.log_likelihood = np.empty(len(following)), 0.0
+        self.depth = np.full((len(following), 2), np.nan)
 
     def predict(self, update: int) -> None:
         """Carry the tracks on to a frame; those end that cannot be told apart by then."""
@@ -178,7 +199,8 @@ class Sweep:
         first, end = scene.first[update : update + 2].tolist()
         y, x, var, clutter = scene.seen[first:end, : CLUTTER + 1].T.copy()
         least = WIDER * (clutter.min(initial=np.inf) + frame["birth"]) - frame["birth"]
-        boxes = gates(tracks.states, tracks.frames, live, now, least, var.max(initial=0.0))
+        deeper = most_by_depth(scene.seen[first:end])
+        boxes = gates(tracks.states, tracks.frames, live, now, least, var.max(initial=0.0), deeper)
         start, candidate = candidates(boxes, y, x, self._cells)
         detections = scene.frames, scene.seen, self._update_of, self.following
         gain = values_ahead(tracks.states, live, now, start, candidate, *detections, self.head, update, first)
@@ -200,6 +222,8 @@ class Sweep:
         seen = np.append(live[is_seen], new)
         self.head[seen] = first + np.append(detection_of[is_seen], left)
         self.existence[self.head[seen]] = tracks.states["existence"][seen, now]
+        if self._scene.seen.shape[1] > N_MEASURED:
+            self.depth[self.head[seen]] = np.stack(depth_of(tracks.states, seen, now), axis=1)
         self._end()
 
     def _end(self) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from streamtrack.linking.records import FRAME, N_MEASURED, NONE, STATE, Indices
+from streamtrack.linking.records import FRAME, N_MEASURED, N_MEASURED_3D, NONE, STATE, STATE_3D, Indices
 
 _FIRST_TRACKS, _FIRST_DETECTIONS = 256, 256
 
@@ -16,6 +16,8 @@ class TrackTable:
     ----------
     depth
         Number of frames to remember, the current one included.
+    is_3d
+        Whether z is measured.
 
     Attributes
     ----------
@@ -39,11 +41,11 @@ class TrackTable:
         The id of the next track.
     """
 
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, *, is_3d: bool = False) -> None:
         self.update = -1
-        self.states = np.zeros((_FIRST_TRACKS, depth), STATE)
+        self.states = np.zeros((_FIRST_TRACKS, depth), STATE_3D if is_3d else STATE)
         self.frames = np.zeros(depth, FRAME)
-        self.measured = np.zeros((depth, _FIRST_DETECTIONS, N_MEASURED))
+        self.measured = np.zeros((depth, _FIRST_DETECTIONS, N_MEASURED_3D if is_3d else N_MEASURED))
         self.places = np.zeros((depth, _FIRST_DETECTIONS), np.int64)
         self.labels = np.zeros((depth, _FIRST_DETECTIONS), np.int64)
         self.particle = np.full(_FIRST_TRACKS, NONE)
@@ -118,7 +120,7 @@ class TrackTable:
 
     def _grow(self, n: int) -> None:
         more = max(n, len(self.particle))
-        self.states = np.concatenate((self.states, np.zeros((more, self.depth), STATE)))
+        self.states = np.concatenate((self.states, np.zeros((more, self.depth), self.states.dtype)))
         self.particle = np.concatenate((self.particle, np.full(more, NONE)))
         self.born = np.concatenate((self.born, np.zeros(more, np.int64)))
         self.confirmed = np.concatenate((self.confirmed, np.zeros(more, np.bool_)))

@@ -13,18 +13,23 @@ from streamtrack.linking.records import (
     DIRECTED,
     FRAME,
     N_MEASURED,
+    N_MEASURED_3D,
     N_MODELS,
     NONE,
     POSITION,
     POSITION_VAR,
     STATE,
+    STATE_3D,
     TETHERED,
     VAR,
     VELOCITY,
     VELOCITY_VAR,
+    Z_RANGE,
+    Z_VAR,
     Evidence,
     X,
     Y,
+    Z,
 )
 
 N = 40
@@ -60,7 +65,7 @@ def states():
     tracks["mean"] = np.concatenate((centre + rng.normal(0, 1, (N, 3, 2, 1)), rng.normal(0, 3, (N, 3, 2, 1))), axis=-1)
     root = rng.normal(0, 1, (N, N_MODELS, 2, 2))
     full = root @ root.swapaxes(-1, -2)
-    tracks["covariance"] = np.stack((full[..., 0, 0], full[..., 0, 1], full[..., 1, 1]), axis=-1)
+    tracks["covariance"][:, :, 0] = np.stack((full[..., 0, 0], full[..., 0, 1], full[..., 1, 1]), axis=-1)
     states[:, NOW] = tracks
     return states
 
@@ -89,7 +94,7 @@ def reference_mixture(track, frame):
         covariance = np.zeros((2, 2))
         for i in range(N_MODELS):
             spread = track["mean"][i] - mean
-            covariance += weight[i, j] * (matrix(track["covariance"][i]) + spread.T @ spread / 2)
+            covariance += weight[i, j] * (matrix(track["covariance"][i, 0]) + spread.T @ spread / 2)
         means.append(mean)
         covariances.append(covariance)
     return probability, means, covariances
@@ -116,10 +121,35 @@ def likelihoods(track, seen):
     return np.array(
         [
             track["probability"][j]
-            * normal(seen[:2] - track["mean"][j, :, POSITION], track["covariance"][j, POSITION_VAR] + seen[VAR])
+            * normal(seen[:2] - track["mean"][j, :, POSITION], track["covariance"][j, 0, POSITION_VAR] + seen[VAR])
             for j in range(N_MODELS)
         ]
     )
+
+
+def test_z_is_an_axis_as_y_and_x_are():
+    """Where the same is seen along all three, the same is known of all, and what was not seen is as predicted."""
+    states, frames, one = np.zeros((1, 2), STATE_3D), frames_of(2), np.zeros(1, np.int64)
+    places = np.cumsum(np.random.default_rng(5).normal(1, 1, 12))
+    for t, place in enumerate(places):
+        measured = np.zeros((2, 1, N_MEASURED_3D))
+        measured[NOW, 0, [Y, X, Z]] = place
+        measured[NOW, 0, [VAR, Z_VAR]] = 0.16
+        measured[NOW, 0, [CLUTTER, Z_RANGE]] = 1e-4, 20.0
+        if t == 0:
+            begin(states, frames, measured, one, NOW, one)
+        else:
+            predict(states, frames, one, BEFORE, NOW)
+            correct(states, frames, measured, one, NOW, one)
+        track = states[0, NOW]
+        np.testing.assert_allclose(track["mean"][:, 2], track["mean"][:, 0])
+        np.testing.assert_allclose(track["covariance"][:, 1], track["covariance"][:, 0], atol=1e-12)
+        states[:, BEFORE] = states[:, NOW]
+    predict(states, frames, one, BEFORE, NOW)
+    predicted, measured[NOW, 0, Z] = states[0, NOW].copy(), np.nan
+    correct(states, frames, measured, one, NOW, one)
+    np.testing.assert_array_equal(states[0, NOW]["mean"][:, 2], predicted["mean"][:, 2])
+    assert (states[0, NOW]["mean"][:, 0, POSITION] != predicted["mean"][:, 0, POSITION]).all()
 
 
 @pytest.mark.parametrize("step", [1.0, 0.4, 1.7])
@@ -130,7 +160,9 @@ def test_prediction(states, step):
         probability, means, covariances = reference_prediction(old, frames[NOW])
         np.testing.assert_allclose(track["probability"], probability)
         np.testing.assert_allclose(track["mean"], means, atol=1e-12)
-        np.testing.assert_allclose([matrix(covariance) for covariance in track["covariance"]], covariances, atol=1e-12)
+        np.testing.assert_allclose(
+            [matrix(covariance) for covariance in track["covariance"][:, 0]], covariances, atol=1e-12
+        )
         assert track["existence"] == pytest.approx(0.97 * old["existence"])
         assert (track["hits"], track["misses"]) == (10, 0)
 
@@ -155,11 +187,11 @@ def test_correction(states, frames):
         likelihood = likelihoods(old, seen)
         np.testing.assert_allclose(track["probability"], likelihood / likelihood.sum())
         for j in range(N_MODELS):
-            covariance = matrix(old["covariance"][j])
+            covariance = matrix(old["covariance"][j, 0])
             gain = covariance @ H / (H @ covariance @ H + seen[VAR])
             innovation = seen[:2] - old["mean"][j, :, POSITION]
             np.testing.assert_allclose(track["mean"][j], old["mean"][j] + np.outer(innovation, gain))
-            np.testing.assert_allclose(matrix(track["covariance"][j]), covariance - np.outer(gain, H) @ covariance)
+            np.testing.assert_allclose(matrix(track["covariance"][j, 0]), covariance - np.outer(gain, H) @ covariance)
         detected = old["existence"] * 0.9
         real, false = detected * likelihood.sum(), seen[CLUTTER] * (1 - detected)
         assert track["existence"] == pytest.approx(real / (real + false))
@@ -178,9 +210,9 @@ def test_evidence_is_that_of_settled_tracks(states, frames):
     y, x = before["mean"][:, BROWNIAN, :, POSITION].T + 1.5
     evidence = Evidence(*correct(states, frames, measured_at(y, x), SLOTS, NOW, SLOTS))
     brownian, directed = tracks["probability"][settled][:, [BROWNIAN, DIRECTED]].T
-    other = before["covariance"][settled, BROWNIAN, POSITION_VAR] - frames[NOW]["step_var"][BROWNIAN] + 0.16
+    other = before["covariance"][settled, BROWNIAN, 0, POSITION_VAR] - frames[NOW]["step_var"][BROWNIAN] + 0.16
     velocity = tracks["mean"][settled, DIRECTED, :, VELOCITY]
-    square = tracks["covariance"][settled, DIRECTED, VELOCITY_VAR] + (velocity**2).mean(axis=1)
+    square = tracks["covariance"][settled, DIRECTED, 0, VELOCITY_VAR] + (velocity**2).mean(axis=1)
     np.testing.assert_allclose(evidence.step_var, (brownian * (1.5**2 - other)).sum())
     np.testing.assert_allclose(evidence.speed_var, (directed * square).sum())
     np.testing.assert_allclose(evidence.probability, tracks["probability"][settled].sum(axis=0))
@@ -297,7 +329,7 @@ def test_brownian_variance_settles_where_theory_says():
     frames["switch"], frames["prior"] = 1.0 - 1e-12, [1.0, 1e-12, 1e-12]
     track, _ = follow(np.zeros((50, 2)), frames)
     q, r = frames[NOW]["step_var"][BROWNIAN], 0.16
-    assert track["covariance"][BROWNIAN, POSITION_VAR] == pytest.approx((np.sqrt(q * q + 4 * q * r) - q) / 2)
+    assert track["covariance"][BROWNIAN, 0, POSITION_VAR] == pytest.approx((np.sqrt(q * q + 4 * q * r) - q) / 2)
 
 
 class Crossing:
