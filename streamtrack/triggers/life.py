@@ -1,5 +1,6 @@
 """Tracks that begin, end, divide, or grow old."""
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -12,6 +13,9 @@ from streamtrack.settings import checks_settings
 from streamtrack.track_memory import TrackMemory
 from streamtrack.triggers.events import event_at
 from streamtrack.types import Event, Frame, LiveTracks, SourceInfo
+
+LATE_HALVES = 100
+"""Of so many divisions of which a half has ended the other may come into view, and is not told as another."""
 
 
 @checks_settings
@@ -84,6 +88,7 @@ class Divides:
             raise ConfigError(f"trigger 'divides' needs a linker that knows of divisions: {cure}")
         self._parents = TrackMemory(new=-1, dtype=np.int64)
         self._told: set[int] = set()
+        self._over: deque[int] = deque(maxlen=LATE_HALVES)
 
     def check(self, frame: Frame, tracks: LiveTracks) -> Sequence[Event]:
         """Return an event for each particle that divided, about one of the two; its value ``parent`` is the old id."""
@@ -93,11 +98,12 @@ class Divides:
         self._parents.remember(tracks.particle[new], parent[new].astype(np.int64))
         events = []
         for row in new.tolist():
-            if int(parent[row]) not in self._told:
+            if int(parent[row]) not in self._told and int(parent[row]) not in self._over:
                 self._told.add(int(parent[row]))
                 events.append(event_at(tracks, row, parent=int(parent[row])))
         _, over = self._parents.forget(tracks.ended)
         self._told.difference_update(over.tolist())
+        self._over.extend(over.tolist())
         return events
 
 

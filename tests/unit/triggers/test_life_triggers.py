@@ -81,6 +81,15 @@ def test_a_particle_divides_once_whenever_its_halves_come_into_view():
     assert events == [(1, 3, 3, 1), (2, 5, 5, 2)]
 
 
+def test_a_half_that_comes_into_view_when_the_other_has_ended_is_no_other_division():
+    trigger, told = prepared(Divides()), []
+    for index, (parents, ended) in enumerate([({3: 1}, ()), ({}, (3,)), ({4: 1, 7: 2}, ())]):
+        places = {each: (each, each) for each in parents}
+        tracks = tracks_at(places, values={"parent": list(parents.values())}, ended=ended)
+        told += [event.values["parent"] for event in trigger.check(frame_at(index), tracks)]
+    assert told == [1, 2]
+
+
 def test_divisions_need_a_linker_that_knows_of_them():
     with pytest.raises(ConfigError, match="divisions = true"):
         Divides().prepare(replace(SOURCE, columns=()))
