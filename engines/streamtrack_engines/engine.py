@@ -182,3 +182,10 @@ class CellEngine(GraphEngine):
 
     default_weights = "cells"
     networks = ("cells",)
+
+
+class DetectSpotEngine(GraphEngine):
+    """Finds round spots with detectSpot (Mabaso et al.), patch by patch: to compare with, slow; denoises nothing."""
+
+    default_weights = "detectspot"
+    networks = ("detectspot",)

@@ -15,8 +15,8 @@ class TestRegisteredEngines(EngineTests):
     @pytest.fixture(autouse=True)
     def _of_kind(self, kind):
         self.kind = kind
-        self.sigma_px = 4.0 if kind in ("cells", "density") else 1.2
-        self.denoises, self.finds = kind != "cells", kind != "density"
+        self.sigma_px = {"cells": 4.0, "density": 4.0, "detectspot": 1.75}.get(kind, 1.2)
+        self.denoises, self.finds = kind not in ("cells", "detectspot"), kind != "density"
 
     def make_engine(self):
         return registry.build("engines", PluginConfig(kind=self.kind)).instance

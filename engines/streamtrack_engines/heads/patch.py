@@ -28,7 +28,8 @@ from streamtrack_engines.networks.network import Network
 from streamtrack_engines.training_data.truth import TrainingData
 
 _LEAST_SCORE = 0.5  # of two classes that are as frequent in the training
-_CENTROID_PX = 2
+_SOFTER = 4.0  # times: where a softmax is nearly 1, float32 holds little of what was said
+_CENTROID_PX = 4  # with every third or fourth patch looked at, those on all sides of the best
 
 
 class Patch(Head):
@@ -52,7 +53,7 @@ class Patch(Head):
         *,
         centre_px: Annotated[int, Field(ge=1, le=10)] = 2,
         clear_px: Annotated[int, Field(ge=1, le=30)] = 14,
-        apart_px: Annotated[int, Field(ge=2, le=14)] = 7,
+        apart_px: Annotated[int, Field(ge=2, le=14)] = 5,
     ) -> None:
         super().__init__()
         self.weights: Mapping[str, Positive] = {"patches": 1.0}
@@ -70,18 +71,16 @@ class Patch(Head):
         return {"patches": (parts[0] + parts[1]) / 2}
 
     def table(self, found: Tensor, frame: Tensor, *, k: int, calibration: tuple[float, ...]) -> Tensor:
-        """Return the patches that score most around, moved to the centroid of the scores nearby."""
+        """Return the patches that score most around, moved to the centroid of the log odds nearby."""
         odds = found[:, 1:] - found[:, :1]
-        p = torch.sigmoid(odds)
-        spots = torch.where(is_top(odds, self._apart_px) & (p > _LEAST_SCORE), p, 0.0)
-        y, x, score = best(spots, k)
+        p = torch.sigmoid(odds / _SOFTER)
+        certain = Calibration(*calibration[:3]).probability(p, p.new_tensor(SPARSE_PER_PX))
+        y, x, score = best(torch.where(is_top(odds, self._apart_px) & (p > _LEAST_SCORE), certain, 0.0), k)
         reach = _CENTROID_PX
-        (near,) = windows(F.pad(torch.where(p > _LEAST_SCORE, p, 0.0), (reach,) * 4), y + reach, x + reach, reach)
+        (near,) = windows(F.pad(F.relu(odds), (reach,) * 4), y + reach, x + reach, reach)
         place = torch.stack([y, x], 1) + mean_place(near, offsets(near, reach).expand(near.shape[0], -1, -1))
-        certain = Calibration(*calibration[:3]).probability(score, score.new_tensor(SPARSE_PER_PX))
         log_sigma = torch.full_like(score, log(calibration[3]))
-        rows = table_rows(place, certain, spot_intensity(frame, y, x, self.ring), log_sigma, frame)
-        return torch.where((score > 0)[:, None], rows, 0.0)
+        return table_rows(place, score, spot_intensity(frame, y, x, self.ring), log_sigma, frame)
 
     def calibrate(self, network: Network, data: TrainingData, *, n_frames: int, size_px: int) -> tuple[float, ...]:
         """Return the calibration of the scores, and the standard deviation of the positions that are right."""

@@ -39,6 +39,8 @@ _FIXED: Mapping[str, Any] = {
 }
 _CELLS: Mapping[str, Any] = {"crop_px": 192, "learning_rate": 1e-3}
 """For networks of particles of 6 to 48 px, which see them as they are."""
+_SIMULATED: Mapping[str, str] = {"cells": "cells", "density": "cells", "patch": "type_ab"}
+"""Data that teach a head, for it not to forget; of other heads ``crops``."""
 _SMALL: Mapping[str, Mapping[str, Any]] = {
     "calibration": {"n_frames": 60, "frame_px": 256},
     "evaluation": {"n_crops": 8, "crop_px": 256, "every_minutes": 2.5},
@@ -63,8 +65,10 @@ def recipe_for(data: Mapping[str, Any], weights: str, minutes: float | None) -> 
     network, head = network_and_head(weights)
     data = {key: value for key, value in data.items() if value is not None}
     if head["kind"] in ("cells", "density"):
-        data, fixed = _of_cells(data, head, weights), {**_FIXED, **_CELLS}
-    elif head["kind"] in ("presence", "disc"):
+        if "spot_size" in data:
+            raise ConfigError(f"weights {weights} know particles of 6 to 48 px as they are: leave out --spot-size")
+        fixed = {**_FIXED, **_CELLS}
+    elif head["kind"] in ("presence", "disc", "patch"):
         if "spot_size" not in data and (size := spot_size_of(data)) is not None:
             data["spot_size"] = size
         fixed = dict(_FIXED)
@@ -73,19 +77,15 @@ def recipe_for(data: Mapping[str, Any], weights: str, minutes: float | None) -> 
             f"weights {weights} find what no simulation teaches (head {head['kind']!r}): begin with --from "
             f"{DEFAULT_WEIGHTS}, with --spot-size for large particles"
         )
+    if kind := _SIMULATED.get(head["kind"]):
+        data["simulated"] = {"kind": kind}
+    if beyond_px := make_head(PluginConfig(**head)).beyond_px:
+        data["beyond_px"] = beyond_px
     parts = {"network": network, "head": head, "data": data, **_SMALL}
     teacher = {"teacher": weights} if head["kind"] == "presence" else {}  # of what it knows it is to forget nothing
     table = {"weights": weights, **teacher, "minutes": MINUTES if minutes is None else minutes, **fixed, **parts}
     recipe_of(table, "the recipe")
     return table
-
-
-def _of_cells(data: dict[str, Any], head: Mapping[str, Any], weights: str) -> dict[str, Any]:
-    """Return the table of images of cells, mixed with simulated ones; raises ConfigError."""
-    if "spot_size" in data:
-        raise ConfigError(f"weights {weights} know particles of 6 to 48 px as they are: leave out --spot-size")
-    beyond_px = make_head(PluginConfig(**head)).beyond_px
-    return data | {"simulated": {"kind": "cells"}} | ({"beyond_px": beyond_px} if beyond_px else {})
 
 
 def network_and_head(weights: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -37,16 +37,15 @@ def test_a_spot_is_where_the_score_is_highest():
     found = found_in(scores((20, 30, 8), (40.3, 50.4, 7), (0, 0, 8)))
     assert len(found) == 3
     np.testing.assert_allclose(sorted(map(tuple, found[:, :2])), [(0.8, 0.8), (20, 30), (40.3, 50.4)], atol=0.35)
-    assert (found[:, 2] > 0.95).all()
+    assert (found[:, 2] > 0.8).all()
     np.testing.assert_allclose(found[:, 4], HEAD.uncalibrated[-1])
 
 
-@pytest.mark.parametrize(("apart", "n"), [(6, 1), (9, 2)])
-def test_of_patches_that_overlap_much_the_best_is_kept(apart, n):
-    found = found_in(scores((30, 30, 8), (30, 30 + apart, 7), width=1.5))
+@pytest.mark.parametrize(("apart_px", "n"), [(7, 1), (5, 2)])
+def test_of_patches_that_overlap_much_the_best_is_kept(apart_px, n):
+    found = found_in(scores((30, 30, 8), (30, 36, 7), width=1.5), apart_px=apart_px)
     assert len(found) == n
-    np.testing.assert_allclose(found[0, :2], (30, 30), atol=0.1)
-    assert len(found_in(scores((30, 30, 8), (30, 36, 7), width=1.5), apart_px=3)) == 2
+    np.testing.assert_allclose(found[0, :2], (30, 30), atol=0.6)
 
 
 def test_where_all_patches_score_the_same_there_is_one_spot_in_each_neighbourhood():

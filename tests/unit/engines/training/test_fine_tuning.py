@@ -9,6 +9,7 @@ import tifffile
 from rich.console import Console
 
 from streamtrack.errors import ConfigError
+from streamtrack_engines.parts import make_data
 from streamtrack_engines.training import fine_tuning
 from streamtrack_engines.training.fine_tuning import as_toml, recipe_for, spot_size_of, write_recipe
 from streamtrack_engines.training.recipe import read_recipe, recipe_of
@@ -70,6 +71,15 @@ def test_images_of_cells_are_mixed_with_simulated_ones(folder):
     assert recipe_for({"kind": "folder", "path": folder}, "density", None)["data"]["beyond_px"] == 30
     with pytest.raises(ConfigError, match="weights cells know particles of 6 to 48 px as they are"):
         recipe_for({"kind": "folder", "path": folder, "spot_size": 20.0}, "cells", None)
+
+
+def test_patches_are_cut_from_images_and_from_simulated_ones_that_tell_of_spots_beyond(folder):
+    recipe = recipe_of(recipe_for({"kind": "folder", "path": folder}, "detectspot", None), "the recipe")
+    assert (recipe.network.kind, recipe.head.kind, recipe.weights) == ("detectspot", "patch", "detectspot")
+    data = make_data(recipe.data)
+    assert (data.beyond_px, data.simulated) == (14, {"kind": "type_ab"})
+    lots = [data.batch(np.random.default_rng(seed), 1, 128, 0) for seed in range(12)]
+    assert any(lot.points[:, 1:].max() > 130 for lot in lots)
 
 
 def test_a_training_to_count_ends_with_how_far_counts_are_off(folder, monkeypatch):
