@@ -1,9 +1,9 @@
 """detectSpot: the convolutional network that tells whether the middle of a patch of 29x29 px is a spot, everywhere.
 
 Mabaso, Withey and Twala, Spot Detection in Microscopy Images using Convolutional Neural Network with Sliding-Window
-Approach (BIOIMAGING 2018), with the layers of its Table 1. The paper slides a window over the image and runs the network
-on each; here the fully connected layers are convolutions (of 8x8 px, then of single ones), so that all windows share
-what their first layers have in common. The scores are the same.
+Approach (BIOIMAGING 2018), with the layers of its Table 1. The paper slides a window over the image and runs the
+network on each; here the fully connected layers are convolutions (of 8x8 px, then of single ones), so that all windows
+share what their first layers have in common. The scores are the same.
 """
 
 from collections.abc import Sequence
