@@ -4,9 +4,9 @@
 
 Movies of the Particle Tracking Challenge's model, 512x512, seeds that no training and no choice of threshold has seen.
 Ours (``denodet``) has one threshold for everything, that of the weights, and sees the two frames before the one that is
-scored; ``denodet_first_frame`` is the same without them; ``unet`` is the U-Net. Each peer has an ORACLE threshold: the
-one with the highest F1 at 5 px on the very frames of the cell that are scored, which no user could choose. So the peers
-have an advantage.
+scored; ``denodet_first_frame`` is the same without them, ``denodet_challenge`` has the weights ``denodet``, ``unet`` is
+the U-Net. Each peer has an ORACLE threshold: the one with the highest F1 at 5 px on the very frames of the cell that
+are scored, which no user could choose. So the peers have an advantage.
 
 Per cell: F1 at 5 px and 2 px, precision, recall and RMSE at 5 px, all frames pooled. Beside that: how often a
 detection of a score is right, the mean error by sub-pixel phase, detections where there is nothing, and the test pairs

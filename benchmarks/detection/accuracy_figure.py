@@ -12,6 +12,7 @@ OURS = "denodet"
 COLOURS = {
     "denodet": "#000000",
     "denodet_first_frame": "#000000",
+    "denodet_challenge": "#777777",
     "unet": "#6A3D9A",
     "matched_filter": "#0072B2",
     "dog": "#E69F00",
@@ -24,6 +25,7 @@ PUBLISHED_COLOUR = "#D55E00"
 LABELS = {
     "denodet": "denodet: one set of weights, one threshold",
     "denodet_first_frame": "denodet without the two frames before",
+    "denodet_challenge": "denodet with the weights of that name",
     "unet": "unet, the same head",
     "matched_filter": "matched filter, exact image*",
     "dog": "difference of Gaussians*",

@@ -27,7 +27,7 @@ from streamtrack.types import Detections, Pixels
 from streamtrack_engines.backends.selection import ORDER, BackendName
 from streamtrack_engines.deploy import DeployGraph, from_onnx
 from streamtrack_engines.engine import DenodetEngine
-from streamtrack_engines.networks.denodet import Denodet
+from streamtrack_engines.networks.local_denodet import LocalDenodet
 from streamtrack_engines.weights import read_weights
 
 LOG_SIGMA_PX = 1.5
@@ -123,7 +123,7 @@ def _torch_eager(settings: MovieSettings, threads: int, *, folded: bool, channel
         with random weights.
     """
     try:
-        graph = from_onnx(read_weights("denodet"), "denodet")
+        graph = from_onnx(read_weights(DenodetEngine.default_weights))
     except EngineError as error:
         raise NotHere(str(error)) from error
     if not folded:
@@ -147,7 +147,7 @@ def _torch_eager(settings: MovieSettings, threads: int, *, folded: bool, channel
 
 def _random_network(graph: DeployGraph) -> nn.Module:
     torch.manual_seed(0)
-    return Denodet(n_frames=graph.network.n_frames, head_bias=graph.head.bias).eval()
+    return LocalDenodet(n_frames=graph.network.n_frames, head_bias=graph.head.bias).eval()
 
 
 def _own_threshold() -> float:
@@ -156,10 +156,8 @@ def _own_threshold() -> float:
     return float(engine.info["threshold"])
 
 
-def _ours(
-    settings: MovieSettings, threads: int, *, backend: BackendName, kind: str = "denodet", weights: str = "denodet"
-) -> Method:
-    table = {"kind": kind, "weights": weights, "backend": backend, "threads": threads}
+def _ours(settings: MovieSettings, threads: int, *, backend: BackendName, kind: str = "denodet") -> Method:
+    table = {"kind": kind, "backend": backend, "threads": threads}
     try:
         engine: Engine = build("engines", PluginConfig.model_validate(table)).instance
         engine.prepare((settings.height_px, settings.width_px), "uint16")
@@ -185,7 +183,7 @@ METHODS: dict[str, Callable[[MovieSettings, int], Method]] = {
     "torch_eager_channels_last": partial(_torch_eager, folded=True, channels_last=True),
     "torch_eager_as_trained": partial(_torch_eager, folded=False, channels_last=False),
     "torch_eager_as_trained_channels_last": partial(_torch_eager, folded=False, channels_last=True),
-    **{f"unet_{backend}": partial(_ours, backend=backend, kind="unet", weights="unet") for backend in ON_CPUS},
+    **{f"unet_{backend}": partial(_ours, backend=backend, kind="unet") for backend in ON_CPUS},
     **{f"ours_{backend}": partial(_ours, backend=backend) for backend in ORDER},
 }
 

@@ -48,9 +48,9 @@ class Ours(NamedTuple):
 
 
 OURS = {
-    "denodet": Ours("denodet", "denodet", 2),
-    "denodet_first_frame": Ours("denodet", "denodet", 0),
-    "denodet_local": Ours("denodet", "denodet-local", 2),
+    "denodet": Ours("denodet", "denodet-local", 2),
+    "denodet_first_frame": Ours("denodet", "denodet-local", 0),
+    "denodet_challenge": Ours("denodet", "denodet", 2),
     "unet": Ours("unet", "unet", 2),
 }
 HISTORY_FRAMES = 2

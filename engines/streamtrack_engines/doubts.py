@@ -22,7 +22,7 @@ _FWHM = 2.355
 _PATCH_PX = 32
 _LEAST_PATCHES = 16
 _UNEVEN = 2.0  # noise units between dark and bright parts
-_LOCAL = "--engine denodet --weights denodet-local knows such images"
+_LOCAL = "--engine denodet, with its own weights, knows such images"
 
 
 def part_of(pixels: Pixels) -> Pixels:

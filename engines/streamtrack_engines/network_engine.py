@@ -48,7 +48,7 @@ class NetworkEngine:
         The weights are missing, damaged, or no deploy graph; or the back end that was asked for is not there.
     """
 
-    default_weights: ClassVar[str] = "denodet"
+    default_weights: ClassVar[str] = "denodet-local"
     networks: ClassVar[tuple[str, ...]] = ()
     """Kinds of network that the engine's name stands for; any if empty."""
 

@@ -17,9 +17,6 @@ SMOOTHED = Column("z_smoothed_um", "um")
 """What the linker says of it."""
 
 LEAST_RANGE_PX = 2.0
-KNOWN = 0.9
-"""Of the variance of what may be anywhere in the range: from there on it is not known where a track is."""
-
 MEMORY = 5000.0
 """Of so many detections the range is learnt."""
 
@@ -75,14 +72,10 @@ def depth_of(states: States, slots: Indices, now: int) -> tuple[Floats, Floats]:
     return mean, var
 
 
-def said_of(
-    n: int, states: States, live: Indices, now: int, measured: Floats, places: Indices, per_px: float
-) -> NDArray[Any]:
-    """Return z of the tracks of a frame's ``n`` detections, um, NaN where there is none or nothing is known of it."""
+def said_of(n: int, states: States, live: Indices, now: int, places: Indices, per_px: float) -> NDArray[Any]:
+    """Return z of the tracks of a frame's ``n`` detections, um, NaN where there is none."""
     detection = states["detection"][live, now]
     seen = live[detection != NONE]
-    mean, var = depth_of(states, seen, now)
-    here = states["detection"][seen, now]
     said = np.full(n, np.nan, np.float32)
-    said[places[here]] = np.where(var < KNOWN * measured[here, Z_RANGE] ** 2 / 12.0, mean * per_px, np.nan)
+    said[places[states["detection"][seen, now]]] = depth_of(states, seen, now)[0] * per_px
     return said

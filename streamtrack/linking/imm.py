@@ -473,8 +473,7 @@ class ImmLinker:
     def _z_um(self, n_detections: int) -> NDArray[np.float32]:
         """Return where the track of each detection is along the optical axis, NaN for none."""
         tracks, per_px = self._tracks, self._depth.pixel_size_um if self._depth is not None else np.nan
-        measured, places = tracks.measured[tracks.now], tracks.places[tracks.now]
-        return said_of(n_detections, tracks.states, tracks.live, tracks.now, measured, places, per_px)
+        return said_of(n_detections, tracks.states, tracks.live, tracks.now, tracks.places[tracks.now], per_px)
 
     def _due(self) -> Indices:
         """Return the pairs of tracks to look at now, (P, 3): slots and the update at which their tails begin.

@@ -12,11 +12,11 @@ import numpy as np
 
 from streamtrack.compiling import compiled
 from streamtrack.linking.assignment import assign
-from streamtrack.linking.depth import KNOWN, depth_of, most_by_depth
+from streamtrack.linking.depth import depth_of, most_by_depth
 from streamtrack.linking.gating import candidates, empty_grid
 from streamtrack.linking.imm_filter import begin, correct, gates, predict
 from streamtrack.linking.lookahead import values_ahead
-from streamtrack.linking.records import CLUTTER, N_MEASURED, NONE, Z_RANGE, Z_VAR, Floats, Frames, Indices, Z
+from streamtrack.linking.records import CLUTTER, N_MEASURED, NONE, Z_VAR, Floats, Frames, Indices, Z
 from streamtrack.linking.track_table import TrackTable
 
 LEAST_EXISTENCE = 0.003
@@ -96,16 +96,15 @@ class Swept(NamedTuple):
 def smoothed_depth(scene: Scene, following: Indices) -> Floats:
     """Return where tracks are along the optical axis by all that comes before and after: shape (R,), px.
 
-    Both filters know the detection itself, which counts once. NaN for tracks of which no z is known.
+    Both filters know the detection itself, which counts once.
     """
     before = sweep(scene, following, decides=False).depth
     after = sweep(scene.backwards(), reversed_links(following), decides=False).depth[::-1]
     once = np.where(np.isfinite(scene.seen[:, Z]), 1.0 / scene.seen[:, Z_VAR], 0.0)
     weights = np.stack([1.0 / before[:, 1], 1.0 / after[:, 1], -once])
     places = np.stack([before[:, 0], after[:, 0], np.nan_to_num(scene.seen[:, Z])])
-    total = weights.sum(axis=0)
-    is_known = total * KNOWN > 2.0 * 12.0 / scene.seen[:, Z_RANGE] ** 2
-    return np.where(is_known, (weights * places).sum(axis=0) / total, np.nan)
+    smoothed: Floats = (weights * places).sum(axis=0) / weights.sum(axis=0)
+    return smoothed
 
 
 def reversed_links(following: Indices) -> Indices:

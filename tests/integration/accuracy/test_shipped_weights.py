@@ -13,7 +13,8 @@ from streamtrack_engines.backends.metadata import DeployMetadata
 from streamtrack_engines.engine import DenodetEngine
 from streamtrack_engines.weights import half_precision_of, packaged_weights, read_weights
 
-WEIGHTS = "denodet"
+WEIGHTS = DenodetEngine.default_weights
+IN_HALVES = "denodet"
 SIZE_PX = 256
 
 
@@ -42,7 +43,7 @@ def default_threshold():
 
 def test_every_file_has_a_card_that_is_filled_in():
     names = packaged_weights()
-    assert {WEIGHTS, half_precision_of(WEIGHTS)} <= set(names)
+    assert {WEIGHTS, IN_HALVES, half_precision_of(IN_HALVES)} <= set(names)
     for name in names:
         card_of = name.removesuffix(".half")  # weights in half precision share the card
         card = files("streamtrack_engines.weights").joinpath(f"{card_of}.md").read_text(encoding="utf-8")
@@ -66,9 +67,9 @@ def test_file_says_how_it_was_made():
 
 
 def test_half_precision_file_is_of_the_same_training():
-    half = metadata_of(half_precision_of(WEIGHTS))
+    half = metadata_of(half_precision_of(IN_HALVES))
     assert half.precision == "float16"
-    assert half.model_copy(update={"precision": "float32"}) == metadata_of(WEIGHTS)
+    assert half.model_copy(update={"precision": "float32"}) == metadata_of(IN_HALVES)
 
 
 def test_weights_without_half_precision():

@@ -37,7 +37,7 @@ def test_uneven_light_is_told_unless_the_network_knows_of_it(steepest):
     mean = 25.0 * (1 + steepest * np.broadcast_to(np.linspace(-1, 1, 256), (256, 256)))
     pixels = np.random.default_rng(0).poisson(mean).astype(np.uint16)
     assert "the light is uneven" in said(pixels)
-    assert "--engine denodet --weights denodet-local" in said(pixels)
+    assert "--engine denodet, with its own weights" in said(pixels)
     assert said(pixels, sees_locally=True) == ""
 
 

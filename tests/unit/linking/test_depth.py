@@ -80,17 +80,6 @@ def test_without_any_z_nothing_changes():
     movie = turning(0.0)
     for one, other in zip(link(seeing(), movie), link(prepared(), movie), strict=True):
         np.testing.assert_array_equal(one, other)
-    table = table_of(movie)
-    table.attrs["pixel_size_um"] = PIXEL_UM
-    assert relink(table, (512, 512))["z_smoothed_um"].isna().all()
-
-
-def test_nothing_is_said_of_tracks_whose_z_was_never_measured():
-    linker, movie = seeing(), turning()
-    for t, (found, order) in enumerate(movie):
-        found.extra["z_um"][order < 4] = np.nan
-        update = linker.update(found, t, float(t))
-        assert (np.isnan(update.z_um) == (order < 4)).all()
 
 
 def test_what_the_tracks_say_is_nearer_than_what_was_measured():
