@@ -3,6 +3,7 @@
 import contextlib
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -15,6 +16,7 @@ import typer
 from numpy.typing import NDArray
 
 from streamtrack import __version__, registry
+from streamtrack.columns import TAKEN
 from streamtrack.config import PluginConfig
 from streamtrack.errors import ConfigError, EngineError, foreign_errors
 from streamtrack.output import check_output, output_file
@@ -117,7 +119,13 @@ def _columns(settings: PackSettings) -> tuple[Column, ...]:
     lacking = [name for name in ("y", "x", "score") if name not in names]
     if lacking or len(set(names)) < len(names):
         raise ConfigError(f"columns {', '.join(names) or 'none'}: y, x and score must be there, and each only once")
-    return (*COLUMNS, *(each for each in named if each.name not in REQUIRED_COLUMNS))
+    others = tuple(each for each in named if each.name not in REQUIRED_COLUMNS)
+    for name in (each.name for each in others):
+        if name in TAKEN or not name.isidentifier():
+            raise ConfigError(
+                f"column {name!r} cannot be: tables have one of that name, or it is not of letters, digits and _ alone"
+            )
+    return (*COLUMNS, *others)
 
 
 def _input(network: Any) -> Any:
@@ -200,7 +208,10 @@ def write(content: bytes, out: Path) -> None:
 
     with output_file(out) as unfinished:
         unfinished.write_bytes(content)
-        read_deploy_file(str(unfinished))
+        try:
+            read_deploy_file(str(unfinished))
+        except EngineError as error:
+            raise EngineError(str(error).replace(str(unfinished), str(out))) from error
 
 
 def pack_command(
@@ -243,8 +254,10 @@ def _checked(output: str, columns: str, scaling: str, *numbers: Any) -> PackSett
     for name, value, known in (("output", output, get_args(Output)), ("scaling", scaling, get_args(Scaling))):
         if value not in known:
             raise ConfigError(f"{name} {value!r} must be one of {', '.join(known)}")
-    if not 0 < threshold <= 1 or not sigma_px > 0:
-        raise ConfigError(f"threshold {threshold:g} must be above 0 and at most 1, sigma-px {sigma_px:g} above 0")
+    if not 0 < threshold <= 1 or not 0 < sigma_px < inf:
+        raise ConfigError(
+            f"threshold {threshold:g} must be above 0 and at most 1, sigma-px {sigma_px:g} a number above 0"
+        )
     named = tuple(each.strip() for each in columns.split(",") if each.strip())
     kinds: Any = output, scaling
     return PackSettings(kinds[0], named, kinds[1], stride, threshold, max_detections, sigma_px)
@@ -258,4 +271,5 @@ def _shown(movie: Path) -> NDArray[np.uint16]:
     if not frames:
         raise ConfigError(f"{movie} has no frames to show")
     middle = tuple(slice(max(0, (size - EXAMPLE_PX) // 2), (size + EXAMPLE_PX) // 2) for size in frames[0].shape)
-    return np.stack([each[middle] for each in frames]).astype(np.float32).clip(0, 65535).astype(np.uint16)
+    shown = np.stack([each[middle] for each in frames]).astype(np.float32)
+    return np.nan_to_num(shown, posinf=0).clip(0, 65535).astype(np.uint16)

@@ -117,7 +117,7 @@ def test_a_table_becomes_an_engine_and_its_columns_travel(table, tmp_path):
 
 
 def test_a_network_that_finds_nothing_is_not_written(heat_map, tmp_path):
-    with pytest.raises(EngineError, match="find none of the particles in their example frames"):
+    with pytest.raises(EngineError, match=r"mine\.onnx find none of the particles in their example frames"):
         write(pack(heat_map.read_bytes(), "heat.onnx", PackSettings(scaling="full")), tmp_path / "mine.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -128,6 +128,7 @@ def test_a_network_that_finds_nothing_is_not_written(heat_map, tmp_path):
         (PackSettings("table", ("y", "x")), "y, x and score must be there"),
         (PackSettings("table", ("y", "x", "score")), "the 3 columns that were named"),
         (PackSettings("heatmap", ("y",)), "columns are those of a table"),
+        (PackSettings("table", ("y", "x", "score", "frame")), "column 'frame' cannot be: tables have one"),
         (PackSettings(max_detections=4000), "a table of 4000 rows cannot be sorted"),
     ],
 )

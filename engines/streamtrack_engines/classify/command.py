@@ -15,6 +15,7 @@ from streamtrack_engines.classify.file import LOG_PROBABILITIES, METADATA_KEY, P
 from streamtrack_engines.classify.recipe import ClassifierRecipe, read_classifier_recipe
 from streamtrack_engines.classify.training import TrainedClassifier, train_classifier
 from streamtrack_engines.onnx_model import as_onnx
+from streamtrack_engines.training.loop import make_folder
 
 FILE_NAME = "classifier.onnx"
 CONFUSION_NAME = "confusion.csv"
@@ -29,11 +30,8 @@ def train_from(recipe_path: Path, out_dir: Path, console: Console) -> TrainedCla
     file = out_dir / FILE_NAME
     if any((out_dir / name).exists() for name in (FILE_NAME, CONFUSION_NAME)):
         raise ConfigError(f"{out_dir} already holds a classifier: choose another folder")
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make the folder {out_dir}: {error.strerror}") from error
     images = recipe.data.read(recipe.network.patch_px, recipe.seed)
+    make_folder(out_dir)
     console.print(f"{len(images.labels)} images of {len(images.classes)} classes: {', '.join(images.classes)}")
     trained = train_classifier(
         recipe, images, lambda epoch, loss: console.print(f"epoch {epoch} of {recipe.epochs}: loss {loss:.4f}")
@@ -67,7 +65,7 @@ def to_onnx(trained: TrainedClassifier, recipe: ClassifierRecipe, classes: tuple
 
 
 def _write_confusion(path: Path, confusion: NDArray[np.int64], classes: tuple[str, ...]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with output_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["class", *classes])
         writer.writerows([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from streamtrack.errors import ConfigError
 from streamtrack_engines.classify.images import Labelled
 from streamtrack_engines.classify.networks import NETWORKS, Classifier, moved, random_maps
 from streamtrack_engines.classify.recipe import ClassifierRecipe
@@ -46,7 +47,10 @@ class TrainedClassifier:
 def train_classifier(
     recipe: ClassifierRecipe, images: Labelled, report: Callable[[int, float], object] = lambda epoch, loss: None
 ) -> TrainedClassifier:
-    """Train on all images but those held out, on the CPU; ``report`` is told each epoch and its mean loss."""
+    """Train on all images but those held out, on the CPU; ``report`` is told each epoch and its mean loss.
+
+    Raises ConfigError where a class is held out as a whole.
+    """
     learnt, held_out = _split(recipe, images)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -65,6 +69,12 @@ def train_classifier(
 def _split(recipe: ClassifierRecipe, images: Labelled) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     order = np.random.default_rng((recipe.seed, 1)).permutation(len(images.labels))
     n_held_out = max(1, round(recipe.held_out * len(order)))
+    counts = np.bincount(images.labels[order[n_held_out:]], minlength=len(images.classes))
+    if not counts.all():
+        raise ConfigError(
+            f"held_out = {recipe.held_out:g} leaves no image of the class {images.classes[int(counts.argmin())]!r} to "
+            "learn from: hold fewer out"
+        )
     return order[n_held_out:], order[:n_held_out]
 
 

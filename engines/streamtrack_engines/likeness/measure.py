@@ -86,7 +86,10 @@ def read_movie(path: Path, source_settings: Mapping[str, Any]) -> NDArray[Any]:
         raise ConfigError(
             f"{path} has {len(frames)} frames, too few to tell noise from what stays: {LEAST_FRAMES} or, better, 200"
         )
-    return np.stack(frames)
+    movie = np.stack(frames)
+    if not np.isfinite(movie).all():
+        raise ConfigError(f"{path} has NaN or infinite pixels, which say nothing of a camera: crop it, or replace them")
+    return movie
 
 
 def measure_movie(counts: NDArray[Any], name: str) -> MovieMeasures:

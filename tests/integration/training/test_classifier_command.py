@@ -63,6 +63,7 @@ def test_mistakes_are_one_line(digits):
     recipe = digits / "recipe.toml"
     recipe.write_text(RECIPE.format(epochs=1).replace("digits", "nowhere"), encoding="utf-8")
     assert "one folder for each of two classes" in str(run(recipe, "--out", digits / "out").exception)
+    assert not (digits / "out").exists()
     recipe.write_text(RECIPE.format(epochs=0), encoding="utf-8")
     assert "epochs" in str(run(recipe, "--out", digits / "out").exception)
     (digits / "taken").mkdir()

@@ -88,6 +88,11 @@ def test_a_folder_without_enough_images_says_so(tmp_path):
         Folder(kind="folder", path=tmp_path).read(16, 0)
 
 
+def test_a_class_that_is_held_out_as_a_whole_is_named():
+    with pytest.raises(ConfigError, match=r"held_out = 0\.99 leaves no image of the class 'column' to learn from"):
+        train_classifier(recipe(held_out=0.99), bars(8))
+
+
 def test_images_of_other_sizes_are_scaled_or_their_middle_is_taken():
     image = np.arange(24, dtype=np.float32).reshape(4, 6)
     np.testing.assert_array_equal(middle(image, 2), [[8, 9], [14, 15]])

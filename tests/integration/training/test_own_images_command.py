@@ -87,6 +87,7 @@ def test_the_file_knows_at_what_size_it_learnt_to_see(folder, exported):
         (["{images}", "--like", "{images}/0.tif"], "name one: a folder of images"),
         (["--like", "{images}/0.tif", "--spot-size", "9"], "are for images of one's own alone"),
         (["--like", "{images}/0.tif"], "has 1 frames, too few to tell noise from what stays"),
+        (["--like", "{images}/nan.npy"], "nan.npy has NaN or infinite pixels, which say nothing of a camera"),
         (["{images}", "--from", "nothing"], "there are no weights 'nothing'"),
         (["{images}", "--minutes", "0"], "minutes = 0.0 is not valid"),
         (["recipe.toml", "--channel", "0"], "--channel is for images and movies alone"),
@@ -94,6 +95,8 @@ def test_the_file_knows_at_what_size_it_learnt_to_see(folder, exported):
     ],
 )
 def test_a_mistake_is_one_line_and_makes_no_folder(folder, arguments, message):
+    if "{images}/nan.npy" in arguments:
+        np.save(folder / "images" / "nan.npy", np.full((20, 32, 32), np.nan, np.float32))
     words = [word.format(images=folder / "images") for word in arguments]
     result = run(*words, "--out", folder / "out")
     assert message in str(result.exception)
