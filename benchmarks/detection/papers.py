@@ -14,6 +14,7 @@ runs it, window after window at every pixel, over what it takes as one convoluti
 import argparse
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -123,20 +124,20 @@ def _parse() -> argparse.Namespace:
 def score(engine: str, group: str, n: int) -> Row:
     """Return the figures of an engine for a group, and for each of its sets."""
     families, gate_px, printed = GROUPS[group]
-    sets = [_score_set(engine, make(SEED + number, n), gate_px) for number, make in enumerate(families.values())]
+    with closing(_engine(engine)) as finder:
+        sets = [_score_set(finder, make(SEED + number, n), gate_px) for number, make in enumerate(families.values())]
     figures = {name: float(np.mean([each[name] for each in sets])) for name in ("f1", "precision", "recall")}
     row: Row = {"group": group, "engine": engine, "images": n, "gate_px": gate_px, **figures}
     return row | {"printed": dict(printed), "sets": dict(zip(families, sets, strict=True))}
 
 
-def _score_set(name: str, examples: Iterable[Example], gate_px: float) -> Row:
-    engine, found, truth = _engine(name), [], []
+def _score_set(engine: Engine, examples: Iterable[Example], gate_px: float) -> Row:
+    found, truth = [], []
     for pixels, spots in examples:
         engine.prepare((pixels.shape[0], pixels.shape[1]), pixels.dtype.name)  # forgets the image before
         detections, _ = engine.detect(pixels, denoise=False)
         found.append(np.stack([detections.y, detections.x], 1).astype(np.float64))
         truth.append(spots)
-    engine.close()
     scored = score_frames(truth, found, gate_px)
     return {name: float(getattr(scored, name)) for name in ("f1", "precision", "recall", "rmse_px")}
 

@@ -29,7 +29,8 @@ def train_step(recipe: Recipe, state: TrainingState, batch: Batch, fraction: flo
     joint = batch.image is not None and recipe.denoising > 0 and fraction >= recipe.detection_only_fraction
     device = batch.points.places.device
     # What a network forgets at random (dropout) depends on the step alone, or a resumed run would be another.
-    with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16(recipe, device)):
+    precision = torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16(recipe, device))
+    with torch.random.fork_rng(devices=[]), precision:
         torch.manual_seed(hash((recipe.seed, state.step)))
         image, found = state.network(batch.seen) if joint else (None, state.network.find(batch.seen))
     terms = state.head.loss(found.float(), batch.points, fraction)
