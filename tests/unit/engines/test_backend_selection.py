@@ -143,7 +143,7 @@ def test_gpus_get_the_half_precision_file_of_the_same_weights(machine, monkeypat
     machine()
     for name, files in (("torch", ["denodet", "denodet.half"]), ("openvino", ["denodet"])):
         read.clear()
-        engine = DenodetEngine(backend=name)
+        engine = DenodetEngine(weights="denodet", backend=name)
         engine.prepare((64, 96), "uint8")
         assert read == files
         engine.close()
