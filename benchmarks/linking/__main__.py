@@ -20,18 +20,16 @@ Beside that: a first guess of the step that is wrong by a factor of 4, a very lo
 
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 from benchmarks.linking.comparison import FULL, LIMIT_S, METHODS, QUICK, measure
 from benchmarks.linking.figure import draw
-from benchmarks.linking.linkers import missing
+from benchmarks.linking.linkers import missing, peer_versions
 from benchmarks.linking.tables import print_tables
 from benchmarks.linking.trials import Row
 from benchmarks.shared.record import command_line, command_parser, write
 from streamtrack.report import machine, versions
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-PEER_PACKAGES = ("scipy", "pandas", "lap", "laptrack", "ortools")
 
 
 def main() -> None:
@@ -50,18 +48,11 @@ def describe() -> Row:
     return {
         "command": command_line("linking"),
         "machine": machine(),
-        "versions": versions() | {name: each for name in PEER_PACKAGES if (each := _version(name))},
+        "versions": versions() | peer_versions(),
         "conditions": "ms per frame; one process at a time, 1 thread, gc frozen and disabled, first 5 frames left out",
         "tuning": "peers: search range and memory by alpha, on half of a movie that is scored; ours: none",
         "limit_s": LIMIT_S,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":

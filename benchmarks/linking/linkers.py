@@ -14,6 +14,7 @@ memory, which the benchmark tunes for each kind of movie. Their rows of identiti
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -163,6 +164,7 @@ ONLINE: dict[str, Callable[[Frames, Ranges], Iterator[Any]]] = {
 OURS = ("imm_lag0", "imm_lag2")
 OFFLINE: dict[str, Callable[[Frames, Ranges], list[Ids]]] = {"laptrack": link_laptrack, "optimum": link_optimum}
 TUNED = ("lapmod", "trackpy", "trackpy_velocity")
+PEER_PACKAGES = ("scipy", "pandas", "lap", "laptrack", "ortools")
 NEEDS = {"lapmod": "lap", "laptrack": "laptrack", "optimum": "ortools"}
 
 
@@ -172,3 +174,14 @@ def missing(method: str) -> str | None:
     if package and find_spec(package) is None:
         return f"{method} is skipped: {package} is not installed (pip install {package})"
     return None
+
+
+def peer_versions() -> dict[str, str]:
+    """Return the versions of the packages of peers that are installed."""
+    found = {}
+    for name in PEER_PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.linking.linkers import Frames, Ids, Ranges, link_laptrack, link_trackpy, missing
+from benchmarks.linking.linkers import Frames, Ids, Ranges, link_laptrack, link_trackpy, missing, peer_versions
 from benchmarks.linking.trials import GATE_PX, LEAST_DETECTIONS, score, settled_ids, track_table
 from benchmarks.shared.particles import (
     FALSE,
@@ -256,7 +256,7 @@ def main() -> None:
     record = {
         "command": command_line("linking.motions"),
         "machine": machine(),
-        "versions": versions(),
+        "versions": versions() | peer_versions(),
         "seeds": list(seeds),
         "rows": measure(seeds),
     }
