@@ -45,7 +45,7 @@ def main() -> None:
     """Measure, print and record."""
     parser = command_parser(__doc__, "one image a set")
     parser.add_argument("--images", type=int, default=20, help="in each set")
-    parser.add_argument("--engines", default="deepspot,denodet", help="or files of weights, separated by commas")
+    parser.add_argument("--engines", default="deepspot,denodet", help="with the weights of their names, or files, separated by commas")
     parser.add_argument("--deepspot", type=Path, help="folder of the authors' test pairs")
     arguments = parser.parse_args()
     rows = measured(arguments)
@@ -99,7 +99,7 @@ def score_pairs(engine: str, folder: Path) -> Row:
 
 def score(kind: str, examples: Iterable[Example]) -> Row:
     """Return the means over images of what `KdTreeMatch` says, and how bright spots are in the engine's image."""
-    what = {"kind": "graph", "weights": kind} if kind.endswith(".onnx") else {"kind": kind}
+    what = {"kind": "graph", "weights": kind} if kind.endswith(".onnx") else {"kind": kind, "weights": kind}
     engine: Engine = build("engines", PluginConfig.model_validate({**what, "threads": 1})).instance
     enhances = getattr(engine, "image", None) == "enhanced"
     figures, brightness = [], [np.empty(0)]

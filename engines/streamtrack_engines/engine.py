@@ -189,3 +189,13 @@ class DetectSpotEngine(GraphEngine):
 
     default_weights = "detectspot"
     networks = ("detectspot",)
+
+
+class DeepSpotEngine(GraphEngine):
+    """Finds spots of single-molecule FISH with DeepSpot (Bouilhol et al.), and makes all of them equally bright.
+
+    The image is the enhanced one: 255 at each spot, the rest of the frame between 0 and 255 as it was.
+    """
+
+    default_weights = "deepspot"
+    networks = ("deepspot",)

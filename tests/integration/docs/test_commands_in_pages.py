@@ -94,6 +94,7 @@ ELSEWHERE = {
     "streamtrack track nuclei.tif --engine density": "test_density_weights",
     "streamtrack track spots.tif --engine detectspot": "test_detectspot_weights",
     "streamtrack train spots.tif --points points.csv --from detectspot --out my_weights": "training/test_fine_tuning",
+    "streamtrack track rna.tif --engine deepspot": "test_deepspot_weights",
     "streamtrack train my_images --from cells --out my_weights": "training/test_fine_tuning",
     "streamtrack train my_images --from density --out my_weights": "training/test_fine_tuning",
     "streamtrack track movie.tif --engine density --weights my_weights/weights.onnx": "test_density_weights",

@@ -45,7 +45,7 @@ def test_packaged_weights_build(rtx, name, size):
     assert time.monotonic() - started < 120
 
 
-CONVOLUTIONS = {"denodet": 29, "detectspot": 6, "denodet-local": 31, "unet": 19, "unet-disc": 20}
+CONVOLUTIONS = {"denodet": 29, "detectspot": 6, "deepspot": 32, "denodet-local": 31, "unet": 19, "unet-disc": 20}
 CONVOLUTIONS |= dict.fromkeys(("cells", "cells-simulated", "density"), 18)
 
 
