@@ -45,7 +45,7 @@ def main() -> None:
     """Measure, print and record."""
     parser = command_parser(__doc__, "one image a set")
     parser.add_argument("--images", type=int, default=20, help="in each set")
-    parser.add_argument("--engines", default="deepspot,denodet", help="with the weights of their names, or files, separated by commas")
+    parser.add_argument("--engines", default="deepspot,denodet", help="weights of such names, or files; by commas")
     parser.add_argument("--deepspot", type=Path, help="folder of the authors' test pairs")
     arguments = parser.parse_args()
     rows = measured(arguments)
