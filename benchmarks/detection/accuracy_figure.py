@@ -56,8 +56,8 @@ def draw(record: dict[str, Any], path: Path) -> None:
     _draw_empty(panels[2, -1], record["empty"])
     panels[1, -1].axis("off")
     handles, labels = panels[-1, 0].get_legend_handles_labels()
-    panels[1, -1].legend(handles, labels, loc="center", frameon=False, title="Means over the densities")
-    panels[1, -1].text(0.5, 0.0, "* best threshold on the same frames (an oracle)", ha="center", fontsize=9)
+    panels[1, -1].legend(handles, labels, loc="center", frameon=False, title="Means over the densities", fontsize=8.5)
+    panels[1, -1].text(0.5, -0.12, "* best threshold on the same frames (an oracle)", ha="center", fontsize=9)
     figure.savefig(path, dpi=150)
 
 

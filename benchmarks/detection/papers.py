@@ -85,7 +85,7 @@ EMULATED = {"detectSpot A": 0.913, "detectSpot B1": 0.792, "detectSpot B2": 0.79
 """F1 of DENODET at threshold .4 that sets which are as hard as those first looked at have, within .02."""
 ENGINES: Mapping[str, Mapping[str, Any]] = {
     "detectspot": {"kind": "detectspot"},
-    "denodet": {"kind": "denodet", "threshold": 0.4},
+    "denodet": {"kind": "denodet", "weights": "denodet", "threshold": 0.4},
 }
 
 
