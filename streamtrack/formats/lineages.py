@@ -87,7 +87,8 @@ def branches_of(frame: Ints, edges: Ints) -> Branches:
     """Cut a graph where it divides or merges.
 
     A node that goes on to several is the end of a track that divides, the ``parent`` of what begins at those. One that
-    goes on to a single node, and is not the only one to do so, is the end of a track that merges.
+    goes on to a single node, and is not the only one to do so, is the end of a track that merges. Of several tracks
+    that divide and have the same track among what they become, one is kept as its parent.
 
     Parameters
     ----------
@@ -95,10 +96,6 @@ def branches_of(frame: Ints, edges: Ints) -> Branches:
         Of each node, shape (N,).
     edges
         Pairs of nodes, shape (E, 2), in either order.
-
-    Returns
-    -------
-    Of several tracks that divide and have the same track among what they become, one is kept as its parent.
     """
     later = frame[edges[:, 0]] > frame[edges[:, 1]]
     edges = np.where(later[:, None], edges[:, ::-1], edges)
