@@ -212,7 +212,7 @@ def test_export_in_half_precision(checkpoint, tmp_path, lively):
 
 
 def test_a_wrong_file_is_not_written(checkpoint, content, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "to_onnx", lambda *args: content)  # as an exporter with a bug would
+    monkeypatch.setattr(module, "to_onnx", lambda *args, **options: content)  # as an exporter with a bug would
     with pytest.raises(EngineError, match="disagree"):
         export(checkpoint, tmp_path / "spots.onnx", SETTINGS)
     assert not list(tmp_path.iterdir())
@@ -223,7 +223,7 @@ def test_a_place_that_cannot_be_written(checkpoint, content, tmp_path, monkeypat
         with pytest.raises(ConfigError, match=re.escape(message)):
             export(checkpoint, out, SETTINGS)
     (tmp_path / "folder.onnx").mkdir()
-    monkeypatch.setattr(module, "to_onnx", lambda *args: content)  # spares the time of an export
+    monkeypatch.setattr(module, "to_onnx", lambda *args, **options: content)  # spares the time of an export
     monkeypatch.setattr(module, "check_parity", lambda *args: None)
     with pytest.raises(SinkError, match="cannot write"):
         export(checkpoint, tmp_path / "folder.onnx", SETTINGS)
@@ -238,7 +238,7 @@ def test_a_file_that_is_there_stays_unless_told(checkpoint, content, tmp_path, m
     assert out.read_bytes() == b"of last week"
     with pytest.raises(ConfigError, match="is what the command reads"):
         export_command(checkpoint, checkpoint, overwrite=True)
-    monkeypatch.setattr(module, "to_onnx", lambda *args: content)  # spares the time of an export
+    monkeypatch.setattr(module, "to_onnx", lambda *args, **options: content)  # spares the time of an export
     monkeypatch.setattr(module, "check_parity", lambda *args: None)
     export_command(checkpoint, out, overwrite=True)
     assert out.read_bytes() == content
