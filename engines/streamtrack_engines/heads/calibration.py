@@ -99,8 +99,19 @@ def _frames(
         yield columns, right, np.full(len(peaks), 1 / max(len(peaks), 1))
 
 
+def calibrated_with_error(
+    network: Network, data: TrainingData, scored: Scored, *, n_frames: int, size_px: int
+) -> tuple[float, ...]:
+    """Return the factors of `calibrated`, and the standard deviation of the positions that are right, px.
+
+    For heads that do not say of each position how right it is.
+    """
+    factors = calibrated(network, data, scored, n_frames=n_frames, size_px=size_px)
+    return (*factors, _error_px(network, data, scored, n_frames=max(1, n_frames // 10), size_px=size_px))
+
+
 @torch.inference_mode()
-def error_px(network: Network, data: TrainingData, scored: Scored, *, n_frames: int, size_px: int) -> float:
+def _error_px(network: Network, data: TrainingData, scored: Scored, *, n_frames: int, size_px: int) -> float:
     """Return the root mean square error per axis, px, of the detections that are more likely right than wrong."""
     errors = [np.empty(0)]
     for index in range(n_frames):

@@ -18,8 +18,7 @@ from streamtrack_engines.heads.calibration import (
     UNCALIBRATED,
     UNKNOWN_ERROR_PX,
     Calibration,
-    calibrated,
-    error_px,
+    calibrated_with_error,
 )
 from streamtrack_engines.heads.disc import render_discs
 from streamtrack_engines.heads.head import Head, Points
@@ -84,8 +83,7 @@ class Patch(Head):
 
     def calibrate(self, network: Network, data: TrainingData, *, n_frames: int, size_px: int) -> tuple[float, ...]:
         """Return the calibration of the scores, and the standard deviation of the positions that are right."""
-        factors = calibrated(network, data, self._scored, n_frames=n_frames, size_px=size_px)
-        return (*factors, error_px(network, data, self._scored, n_frames=max(1, n_frames // 10), size_px=size_px))
+        return calibrated_with_error(network, data, self._scored, n_frames=n_frames, size_px=size_px)
 
     def _scored(self, found: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
         table = self.table(found, frame, k=2000, calibration=self.uncalibrated)[:, :3]
