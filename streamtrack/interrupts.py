@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -21,9 +21,11 @@ SAFE_TIMEOUT_S = 15.0
 """How long making safe may take before its thread is left behind."""
 CONSOLE_S = 4.5
 """Windows ends a process 5 s after its console was closed, whatever it does."""
+DROPPED_S = 0.01
+"""A callback whose exceptions Python drops is over by then, or drops the next as well."""
 CLOSING_EVENTS = (2, 5, 6)
 """Console closed, log-off, shut-down; Ctrl-C and Ctrl-Break come as signals."""
-ASKED, OVER = 0xFF, 0xFE
+ASKED, OVER, DROPPED = 0xFF, 0xFE, 0xFD
 """What is written to the thread besides the numbers of signals."""
 
 
@@ -146,7 +148,8 @@ class Stop:
         self._breaks_off += 1
         try:
             self._raise_if_asked()
-            yield
+            with self._raised_again() if _in_main_thread() else nullcontext():
+                yield
             self._raise_if_asked()
         except Exception:  # an import makes another exception of KeyboardInterrupt now and then
             self._raise_if_asked()
@@ -209,6 +212,8 @@ class Stop:
             if not obeyed and not {ASKED, *self._numbers}.isdisjoint(heard):
                 obeyed = True
                 self._obey()
+            if DROPPED in heard and not set_within(self._over, DROPPED_S):
+                self._poke()
 
     def _obey(self) -> None:
         self._asked = True
@@ -216,7 +221,11 @@ class Stop:
         for call in self._calls:
             self._attempt(call)
         self._safe.set()
-        if self._breaks_off and self._numbers and not self._raised:  # the main thread hears nothing but a signal
+        self._poke()
+
+    def _poke(self) -> None:
+        """Break off what the main thread does there: it hears nothing but a signal."""
+        if self._breaks_off and self._numbers and not self._raised:
             self._poked = True
             _thread.interrupt_main(self._numbers[0])
 
@@ -236,6 +245,24 @@ class Stop:
         if self._breaks_off and not self._raised:  # once: what has been built is being closed then
             self._raised = True
             raise KeyboardInterrupt
+
+    @contextmanager
+    def _raised_again(self) -> Iterator[None]:
+        """Within, what Python drops because it came in a destructor or a callback of one is raised once more."""
+        told = sys.unraisablehook
+
+        def dropped(told_of: "sys.UnraisableHookArgs") -> None:
+            if not (self._raised and issubclass(told_of.exc_type, KeyboardInterrupt)):
+                told(told_of)
+            else:
+                self._raised = False
+                self._write(DROPPED)  # raised here it would be dropped again
+
+        sys.unraisablehook = dropped
+        try:
+            yield
+        finally:
+            sys.unraisablehook = told
 
     def _raise_if_asked(self) -> None:
         if self._asked:

@@ -5,6 +5,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -232,3 +233,24 @@ def test_ctrl_c_and_ctrl_break_come_as_signals_and_not_as_events(event):
     with Stop() as stop:
         assert not stop.on_console_event(event)
         assert not stop.requested.is_set()
+
+
+def test_a_signal_heard_in_a_callback_that_python_lets_nothing_out_of_is_raised_after_it(capsys):
+    class Thing:
+        pass
+
+    kept = [Thing()]
+    watched = weakref.ref(kept[0], lambda _: signal.raise_signal(signal.SIGINT))
+
+    def prepare():
+        with stop.breaks_off():
+            kept.clear()
+            threading.Event().wait(5)
+            kept.append("reached")
+
+    with Stop() as stop:
+        with pytest.raises(KeyboardInterrupt):
+            prepare()
+    assert watched() is None
+    assert not kept
+    assert capsys.readouterr().err == ""

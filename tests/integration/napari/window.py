@@ -2,7 +2,7 @@
 
     window.py FOLDER PICTURE [N_FRAMES]
 
-When so many frames are there it stands on the newest, takes the picture, says what it shows, and closes.
+When so many images are there, and particles in the last, it takes the picture, says what it shows, and closes.
 """
 
 import json
@@ -28,7 +28,8 @@ def main():
         if viewer is None:
             return
         shown = viewer.layers["detections"].data[:, 0].max() + 1 if "detections" in viewer.layers else -1
-        if shown < n_frames and time.monotonic() < give_up:
+        images = viewer.layers["raw"].data.shape[0] if "raw" in viewer.layers else 0
+        if min(shown, images) < n_frames and time.monotonic() < give_up:
             return
         timer.stop()
         viewer.reset_view()
