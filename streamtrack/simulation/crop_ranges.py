@@ -17,6 +17,7 @@ LOG_UNIFORM = (
     "background_wave_px",
     "gain",
     "hot_share",
+    "texture_grain_px",
 )
 """Ranges of `CropRanges` that must lie above 0."""
 
@@ -93,6 +94,9 @@ class CropRanges:
         Real cameras: share of crops with stripes, their period, and brightest over darkest.
     disc_fraction, disc_radius_px, disc_contrast
         Real cameras: share of crops with one to three bright discs with a sharp edge.
+    texture_fraction, texture_height, texture_grain_px
+        Real cameras: share of crops with grains, brightest less darkest in amplitudes of a particle, and the sigma of
+        the smallest, log-uniform.
     border_fraction
         Real cameras: share of crops of which a part is one constant value in all frames.
     enlarged_fraction, enlarged
@@ -153,6 +157,9 @@ class CropRanges:
     disc_fraction: float = 0.0
     disc_radius_px: Range = (25.0, 90.0)
     disc_contrast: Range = (2.0, 12.0)
+    texture_fraction: float = 0.0
+    texture_height: Range = (0.2, 1.3)
+    texture_grain_px: Range = (1.8, 12.0)
     border_fraction: float = 0.0
     enlarged_fraction: float = 0.0
     enlarged: Range = (1.5, 3.0)

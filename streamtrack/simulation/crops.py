@@ -17,6 +17,7 @@ from streamtrack.simulation.everyday import (
     brightness_of_kinds,
     cut_history,
     enlarge,
+    texture,
     with_outliers,
 )
 from streamtrack.simulation.motion import simulate_moments
@@ -244,6 +245,9 @@ def _camera_scene(
     haze_e = haze(rng, size_px, n_haze, _HAZE_SIGMA_PX, min(peak_e, _HAZE_NOISES * sqrt(background.mean_e)))
     if has_blobs:
         haze_e += blobs(rng, size_px, ranges.blob_sigma_px, sqrt(background.mean_e))
+    if ranges.texture_fraction and rng.random() < ranges.texture_fraction:
+        height_e = min(peak_e, _HAZE_NOISES * sqrt(background.mean_e)) * rng.uniform(*ranges.texture_height)
+        haze_e += np.float32(height_e) * texture(rng, size_px, ranges.texture_grain_px)
     camera = _camera(rng, size_px, background.mean_e, peak_e, ranges)
     if is_bright and rng.random() < ranges.noise_free_fraction:
         camera = Camera(camera.gain, camera.offset_counts, noise_free=True)

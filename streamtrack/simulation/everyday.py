@@ -5,9 +5,10 @@ from math import exp, log
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import zoom
+from scipy.ndimage import gaussian_filter, zoom
 
 from streamtrack.simulation.render import add_spots, round_spot
+from streamtrack.simulation.smfish import fractal_noise
 
 Range = tuple[float, float]
 
@@ -73,6 +74,20 @@ def blobs(rng: np.random.Generator, size_px: int, sigma_px: Range, noise_e: floa
         amplitude = np.array([noise_e * exp(rng.uniform(log(3.0), log(5000.0)))])
         add_spots(image, y, x, amplitude, np.zeros(1), round_spot(exp(rng.uniform(*np.log(sigma_px)))))
     return image
+
+
+def texture(rng: np.random.Generator, size_px: int, grain_px: Range) -> NDArray[np.float32]:
+    """Return grains (S, S) of two sizes, from 0 at the darkest to 1 at the brightest; a third are Perlin noise."""
+    smallest = exp(rng.uniform(log(grain_px[0]), log(grain_px[1])))
+    if rng.random() < 1 / 3:
+        grains = fractal_noise(rng, size_px, 8 * smallest)
+    else:
+        grains = np.zeros((size_px, size_px), np.float32)
+        for sigma_px in (smallest, smallest * rng.uniform(1.5, 5.0)):
+            layer = gaussian_filter(rng.standard_normal((size_px, size_px), np.float32), sigma_px)
+            grains += np.float32(rng.uniform(0.3, 1.0) / float(layer.std())) * layer
+    grains -= grains.min()
+    return grains / max(float(grains.max()), 1e-6)
 
 
 def border(rng: np.random.Generator, size_px: int) -> NDArray[np.bool_]:
