@@ -108,7 +108,7 @@ def _check_beyond(head: PluginConfig, data: PluginConfig, where: str) -> None:
     """Raise ConfigError where the head has to know particles of which the training data do not tell."""
     needed: float = registry.build("heads", head).instance.beyond_px
     if needed > data.settings.get("beyond_px", 0.0):
-        can = "only 'cells', 'clicks', 'folder' and 'type_ab' can"
+        can = "only 'cells', 'clicks', 'deeptrack', 'folder' and 'type_ab' can"
         cure = can if "beyond_px" not in data.settings else "set it in [data]"
         raise ConfigError(
             f"{where}: the head {head.kind!r} has to know particles {needed:g} px beyond a crop, beyond_px = "

@@ -90,6 +90,7 @@ ELSEWHERE = {
     "streamtrack stop results": "test_stopping",
     "streamtrack bench --fps 100": "bench/",
     "streamtrack train recipe.toml --out run": "training/",
+    "streamtrack train examples/deeptrack/particles.toml --out my_weights": "training/test_train_command",
     "streamtrack track nuclei.tif --engine cells": "test_cell_weights",
     "streamtrack track nuclei.tif --engine density": "test_density_weights",
     "streamtrack track spots.tif --engine detectspot": "test_detectspot_weights",
