@@ -1,6 +1,7 @@
 """Engines that find particles with a deploy graph: what it is, its file says."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -8,8 +9,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from streamtrack.errors import ConfigError
+from streamtrack.psf import read_psf
 from streamtrack.settings import NotNegative, Share, checks_settings
 from streamtrack.types import Column, Detections, Pixels
+from streamtrack_engines.astigmatism import COLUMNS as HEIGHT
+from streamtrack_engines.astigmatism import AstigmaticSpots
 from streamtrack_engines.backends.metadata import COUNT, REQUIRED_COLUMNS
 from streamtrack_engines.backends.runner import DeployFile
 from streamtrack_engines.backends.selection import Choice
@@ -45,6 +49,10 @@ class GraphEngine(NetworkEngine):
         ``"gaussian"``: the places of bright round spots are those of a fit to the frame, which is nearer to the truth
         than any network, and what was found twice counts once. ``"network"``: all places are the network's, as they
         always are where it tells the size of what it finds.
+    psf
+        File of ``streamtrack calibrate psf``, where a cylindrical lens tells how high particles are: adds the columns
+        ``z_um`` and ``sigma_z_um``, NaN where the spot does not tell, and places are of the same fit. A relative path
+        is looked for beside the run's file.
     min_mass
         Detections with less intensity (counts above the local background) are left out.
     """
@@ -57,15 +65,23 @@ class GraphEngine(NetworkEngine):
         spot_size: SpotSize | None = None,
         polarity: Polarity = "bright",
         localise: Literal["gaussian", "network"] = "gaussian",
+        psf: Path | None = None,
         min_mass: NotNegative = 0.0,
         threads: Annotated[int, Field(ge=1)] | None = None,
         backend: Choice = "auto",
+        config_folder: Path | None = None,
     ) -> None:
         super().__init__(weights=weights, spot_size=spot_size, polarity=polarity, threads=threads, backend=backend)
         metadata = self._file.metadata
         self._min_mass = min_mass
-        is_fitted = localise == "gaussian" and not self._is_sized
-        self._spots = Spots(self._spot_size, is_dark=polarity == "dark") if is_fitted else None
+        is_dark, self._psf = polarity == "dark", psf
+        self._spots: Spots | AstigmaticSpots | None = None
+        if psf is not None and self._is_sized:
+            raise ConfigError("psf tells the heights of points, and this engine finds what has a size: leave it out")
+        if psf is not None:
+            self._spots = AstigmaticSpots(read_psf((config_folder or Path.cwd()) / psf.expanduser()), is_dark=is_dark)
+        elif localise == "gaussian" and not self._is_sized:
+            self._spots = Spots(self._spot_size, is_dark=is_dark)
         self._threshold = metadata.threshold if threshold is None else threshold
         self._columns = [metadata.column(name) for name in REQUIRED_COLUMNS]
         self._extra = tuple(each for each in metadata.columns if each.name not in REQUIRED_COLUMNS)
@@ -81,8 +97,8 @@ class GraphEngine(NetworkEngine):
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """What the network says of each detection besides position, score, intensity and sigma."""
-        return self._extra
+        """What is said of each detection besides position, score, intensity and sigma."""
+        return self._extra if self._psf is None else self._extra + HEIGHT
 
     @property
     def threshold(self) -> float:
@@ -103,6 +119,7 @@ class GraphEngine(NetworkEngine):
             "threshold": self._threshold,
             "max_detections": self._file.metadata.max_detections,
             "localise": "network" if self._spots is None else "gaussian",
+            "psf": None if self._psf is None else str(self._psf),
             "frames_with_full_table": self._full_tables,
         }
 

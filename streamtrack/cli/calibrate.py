@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from streamtrack import registry
 from streamtrack.actuators.guard import Guard
 from streamtrack.actuators.slm_calibration import SAME, SlmCalibration
+from streamtrack.cli.calibrate_psf import psf
 from streamtrack.cli.helping import PlainCommand, PlainGroup
 from streamtrack.cli.running import EXIT_CODES
 from streamtrack.cli.saying import say, say_error
@@ -43,6 +44,9 @@ calibrate = typer.Typer(cls=PlainGroup, help="Measure what a run has to know of 
 @calibrate.callback()
 def _calibrate() -> None:
     """Measure what a run has to know of the microscope."""
+
+
+calibrate.command(cls=PlainCommand)(psf)
 
 
 @calibrate.command(cls=PlainCommand)
