@@ -122,36 +122,77 @@ class Stage:
 
 @checks_settings
 class Focus:
-    """Moves the focus drive: ``action = { to = z }`` or ``{ by = dz }``, in um.
+    """Moves the focus drive: ``action = { centre = true }``, ``{ to = z }`` or ``{ by = dz }``, in um.
+
+    ``centre`` brings the particle of the event to height 0, by its ``z_um``, which an engine with a ``psf`` measures. A
+    command whose frame was exposed before the last such move had settled is skipped, and so is one about a particle
+    whose height was not measured.
 
     Parameters
     ----------
     microscope
         Given by the run.
+    gain
+        Part of the way to height 0 that one command goes; less than 1 calms a loop of noisy heights.
+    max_move_um
+        Longest move to height 0; a longer one is cut. None for no limit but ``safety.z_um``.
+    settle_ms
+        How long after a move to height 0, besides one exposure, frames that arrive are still from before.
     retries
         How often a call that failed is repeated while the command is valid.
     """
 
     rehearses = True
 
-    def __init__(self, *, microscope: Guard, retries: Retries = 0) -> None:
+    def __init__(
+        self,
+        *,
+        microscope: Guard,
+        gain: Share = 0.7,
+        max_move_um: Positive | None = None,
+        settle_ms: Annotated[float, Field(ge=0, le=60_000)] = 10.0,
+        retries: Retries = 0,
+    ) -> None:
         self._microscope = microscope
+        self._gain, self._max_move_um = gain, math.inf if max_move_um is None else max_move_um
+        self._settle_ms = settle_ms
         self._retries = retries
+        self._old_until_ns = 0
+        """Frames grabbed before that were exposed before the last move to height 0 was over."""
 
     def prepare(self, source: SourceInfo, actions: Sequence[Mapping[str, Any]]) -> None:
         """Check the actions that rules will ask for; raises ConfigError."""
         for action in actions:
-            key = one_key(action, "to", "by")
-            um = number(action, key)
+            key, um = self._read(action)
             self._microscope.trial.move_focus_um(um) if key == "to" else self._microscope.trial.move_along(["z_um"])
 
     def execute(self, command: Command) -> Mapping[str, Any]:
-        """Move the focus drive; returns where from and where to, um, and the number of tries."""
-        key = one_key(command.action, "to", "by")
+        """Move the focus drive; returns where from and where to, um, and the number of tries, or why it was skipped."""
+        key, um = self._read(command.action)
+        if key == "centre":
+            height = command.event.values.get("z_um", math.nan)
+            if not math.isfinite(height):
+                return {"skipped": "the height of the particle was not measured: the engine's setting psf tells it"}
+            if (command.grabbed_ns or command.decided_ns) < self._old_until_ns:
+                return {"skipped": "the frame was exposed before the last move was over"}
+            um = max(-self._max_move_um, min(self._gain * height, self._max_move_um))
         z = self._microscope.focus_um()
-        to_z = number(command.action, key) + (z if key == "by" else 0.0)
-        _, tries = attempt(lambda: self._microscope.move_focus_um(to_z), self._retries, command.valid_until_ns)
+        to_z = um if key == "to" else z + um
+        try:
+            _, tries = attempt(lambda: self._microscope.move_focus_um(to_z), self._retries, command.valid_until_ns)
+        finally:  # a move that failed may have gone part of the way
+            if key == "centre":
+                self._old_until_ns = monotonic_ns() + int(1e6 * (self._microscope.exposure_ms() + self._settle_ms))
         return {"from_um": z, "to_um": to_z, "tries": tries}
 
     def close(self) -> None:
         """Do nothing: the focus stays where it is."""
+
+    def _read(self, action: Mapping[str, Any]) -> tuple[str, float]:
+        """Return the kind of action and its number, um."""
+        key = one_key(action, "centre", "to", "by")
+        if key != "centre":
+            return key, number(action, key)
+        if action[key] is not True:
+            raise ConfigError(f"action: centre = {action[key]!r} is not true")
+        return key, 0.0

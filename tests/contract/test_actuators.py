@@ -97,7 +97,7 @@ class TestStageCentring(ActuatorTests):
 
 class TestFocus(ActuatorTests):
     actions = ({"to": 5}, {"by": -1.5})
-    wrong_actions = ({}, {"to": [1, 2]}, {"by": True}, {"centre": True})
+    wrong_actions = ({}, {"to": [1, 2]}, {"by": True}, {"centre": 1.5})
 
     def make_actuator(self, microscope):
         return Focus(microscope=microscope)

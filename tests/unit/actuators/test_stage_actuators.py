@@ -165,3 +165,27 @@ def test_a_place_outside_the_limits_is_refused_before_the_run():
     Focus(microscope=guard).prepare(INFO, [{"by": 5}])
     with pytest.raises(ConfigError, match=r"no limits safety\.z_um"):
         Focus(microscope=Guard(SimulatedMicroscope(), SafetyConfig(), "armed")).prepare(INFO, [{"by": 5}])
+
+
+def at_height(z_um, late_ms=0):
+    command = example_command({"centre": True})
+    values = {} if z_um is None else {"z_um": z_um}
+    return replace(command, event=Event(1, 5, 5, values), grabbed_ns=command.grabbed_ns + int(1e6 * late_ms))
+
+
+def test_focus_goes_towards_the_height_of_a_particle():
+    microscope = SimulatedMicroscope(exposure_ms=5)
+    microscope.move_focus_um(3)
+    focus = Focus(microscope=armed(microscope), gain=0.5, max_move_um=0.4)
+    focus.prepare(INFO, [{"centre": True}])
+    assert focus.execute(at_height(0.6))["to_um"] == pytest.approx(3.3)
+    assert "before the last move" in focus.execute(at_height(0.6))["skipped"]
+    assert focus.execute(at_height(-2.0, late_ms=1000))["to_um"] == pytest.approx(2.9)
+    assert "psf" in focus.execute(at_height(None, late_ms=2000))["skipped"]
+    assert microscope.focus_um() == pytest.approx(2.9)
+
+
+def test_focus_needs_limits_to_hold_a_height():
+    guard = Guard(SimulatedMicroscope(), EVERYTHING.model_copy(update={"z_um": None}), "armed")
+    with pytest.raises(ConfigError, match=r"safety\.z_um"):
+        Focus(microscope=guard).prepare(INFO, [{"centre": True}])
