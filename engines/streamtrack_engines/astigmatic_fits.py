@@ -22,7 +22,7 @@ N_COLUMNS = 11
 HEIGHTS = 13
 """So many are tried before the first step."""
 
-_WINDOW_SIGMAS = 2.8
+_WINDOW_SIGMAS = 3.1
 _RADII_PX = (4, 16)
 _TRIAL_RADIUS_PX = 5
 _REACH_SIGMAS = 5.8  # from the middle of one spot to that of another whose light reaches into its window
@@ -31,8 +31,9 @@ _MOST_SHIFT_PX = 3.0
 _LEAST_SQUARE = 0.05  # as in `streamtrack.psf`
 _DARKEST = 0.2  # noise squared where the model says less than the background, over that of the background
 
-# What a fit computes with: the model, the step, the gradient, the normal equations' five, the inverse's five
-_STEP, _GRADIENT, _NORMAL, _INVERSE, _N_ROWS = 1, 2, 3, 8, 13
+# What a fit computes with: the model, the step, the gradient, the normal equations' five, their inverse's five, the
+# slopes of a pixel, and one to write in
+_STEP, _GRADIENT, _NORMAL, _INVERSE, _SLOPE, _UNIT, _N_ROWS = 1, 2, 3, 8, 13, 14, 15
 
 Image = NDArray[np.float32]
 Numbers = NDArray[np.float64]
@@ -264,29 +265,65 @@ def _fit(
             break
     if not has_settled:
         return False
-    rest, own_gain = _equations(window, others, level, gain, curve, numbers, along)
-    return _say(model, rest / (n - 5.0), own_gain, curve, numbers, fit)
+    fit[REST] = _equations(window, others, level, gain, curve, numbers, along) / (n - 5.0)
+    if not _say(model, curve, numbers, fit):
+        return False
+    fit[GAIN] = _gain(window, others, level, gain, curve, numbers, along)
+    return True
 
 
 @compiled
-def _say(model: Numbers, rest: float, gain: float, curve: Numbers, numbers: Numbers, fit: Numbers) -> bool:
+def _say(model: Numbers, curve: Numbers, numbers: Numbers, fit: Numbers) -> bool:
     """Write down a fit and its errors, which the normal equations tell; return whether they do."""
     fit[Y], fit[X], fit[LIGHT], fit[GROUND], fit[Z] = model[0], model[1], model[2], model[3], model[4]
     fit[SIGMA_Y], fit[SIGMA_X] = _width(curve[0], model[4]), _width(curve[1], model[4])
-    fit[REST], fit[GAIN] = rest, gain
-    unit = numbers[_INVERSE]
-    place = 0.0
-    for axis in (0, 1, 4):
+    unit = numbers[_UNIT]
+    for axis in range(5):
         for i in range(5):
             unit[i] = 1.0 if i == axis else 0.0
-        if not _solve(numbers[_NORMAL : _NORMAL + 5], unit, numbers[_STEP]):
+        if not _solve(numbers[_NORMAL : _NORMAL + 5], unit, numbers[_INVERSE + axis]):
             return False
-        if axis == 4:
-            fit[SIGMA_Z] = sqrt(numbers[_STEP, 4])
-        else:
-            place += 0.5 * numbers[_STEP, axis]
-    fit[ERROR] = sqrt(place)
+    fit[ERROR] = sqrt(0.5 * (numbers[_INVERSE, 0] + numbers[_INVERSE + 1, 1]))
+    fit[SIGMA_Z] = sqrt(numbers[_INVERSE + 4, 4])
     return True
+
+
+@compiled
+def _gain(
+    window: Numbers, others: Numbers, level: float, gain: float, curve: Numbers, numbers: Numbers, along: Numbers
+) -> float:
+    """Return how much noise, squared, the light of a fitted spot has for its own.
+
+    A fit follows part of the noise, most of it where it is bright: what it leaves of a pixel is less by its leverage.
+    """
+    rows, columns = window.shape
+    model, slope = numbers[0], numbers[_SLOPE]
+    numbers[_UNIT, 0], numbers[_UNIT, 1] = _widening(curve[0], model[4]), _widening(curve[1], model[4])
+    noisy, bright = 0.0, 1e-12
+    for i in range(rows):
+        for j in range(columns):
+            _slopes(model, numbers, along, i, j)
+            light = model[2] * slope[2]
+            rest = window[i, j] - light - model[3]
+            weight = 1.0 / max(1.0 + gain * (light + others[i, j] + model[3] - level), _DARKEST)
+            leverage = 0.0
+            for a in range(5):
+                for b in range(5):
+                    leverage += weight * slope[a] * numbers[_INVERSE + a, b] * slope[b]
+            noisy += light * (rest * rest / max(1.0 - leverage, 0.1) - 1.0)
+            bright += light * light
+    return noisy / bright
+
+
+@compiled
+def _slopes(model: Numbers, numbers: Numbers, along: Numbers, i: int, j: int) -> None:
+    """Write how a pixel changes with y, x, light, ground and z."""
+    slope, widening = numbers[_SLOPE], numbers[_UNIT]
+    slope[0] = model[2] * along[1, i] * along[3, j]
+    slope[1] = model[2] * along[0, i] * along[4, j]
+    slope[2] = along[0, i] * along[3, j]
+    slope[3] = 1.0
+    slope[4] = model[2] * (widening[0] * along[2, i] * along[3, j] + widening[1] * along[0, i] * along[5, j])
 
 
 @compiled
@@ -304,8 +341,8 @@ def _rim(window: Numbers) -> float:
 @compiled
 def _equations(
     window: Numbers, others: Numbers, level: float, gain: float, curve: Numbers, numbers: Numbers, along: Numbers
-) -> tuple[float, float]:
-    """Fill the normal equations; return what the model leaves, squared, over the noise, and what noise the light has.
+) -> float:
+    """Fill the normal equations; return what the model leaves, squared, over the noise.
 
     The model: y, x, light, ground, z.
     """
@@ -313,31 +350,25 @@ def _equations(
     model, gradient, normal = numbers[0], numbers[_GRADIENT], numbers[_NORMAL : _NORMAL + 5]
     _profile(model[0], _width(curve[0], model[4]), along[:3], rows)
     _profile(model[1], _width(curve[1], model[4]), along[3:], columns)
-    widening_y, widening_x = _widening(curve[0], model[4]), _widening(curve[1], model[4])
-    slope = numbers[_INVERSE]
+    slope, widening = numbers[_SLOPE], numbers[_UNIT]
+    widening[0], widening[1] = _widening(curve[0], model[4]), _widening(curve[1], model[4])
     for a in range(5):
         gradient[a] = 0.0
         for b in range(5):
             normal[a, b] = 0.0
-    squares, noisy, bright = 0.0, 0.0, 1e-12
-    slope[3] = 1.0
+    squares = 0.0
     for i in range(rows):
         for j in range(columns):
-            slope[0] = model[2] * along[1, i] * along[3, j]
-            slope[1] = model[2] * along[0, i] * along[4, j]
-            slope[2] = along[0, i] * along[3, j]
-            slope[4] = model[2] * (widening_y * along[2, i] * along[3, j] + widening_x * along[0, i] * along[5, j])
+            _slopes(model, numbers, along, i, j)
             light = model[2] * slope[2]
             rest = window[i, j] - light - model[3]
             weight = 1.0 / max(1.0 + gain * (light + others[i, j] + model[3] - level), _DARKEST)
             squares += weight * rest * rest
-            noisy += light * (rest * rest - 1.0)
-            bright += light * light
             for a in range(5):
                 gradient[a] += weight * rest * slope[a]
                 for b in range(a + 1):
                     normal[a, b] += weight * slope[a] * slope[b]
-    return squares, noisy / bright
+    return squares
 
 
 @compiled

@@ -35,7 +35,7 @@ SAME_PX = 1.0
 """Fits that end nearer to each other are of one particle."""
 LEAST_ERROR_UM = 0.001
 
-_MOST_LEFT = 1.8  # squared, over the noise: two in one, or no point
+_MOST_LEFT = 1.4  # squared, over the noise: two in one, or no point
 _SMALL = 0.05  # what is left, over the brightest pixel: a real lens has no Gaussian image
 _VAGUE = 0.25  # errors, over the range of heights: as good as unknown
 _COVERED = 1.7  # from the middle of a fit, in its widths: what is there is part of it
@@ -94,10 +94,10 @@ class AstigmaticSpots:
         level = float(np.median(frame[:: 1 + frame.size // 100_000]))
         low, high = self._range
         fit_spots(frame, y, x, self._curve, low, high, level, 0.0, True, fits, is_fitted)
-        gain = max(float(np.median(fits[is_fitted, GAIN])), 0.0) if is_fitted.any() else 0.0
         keep = _once(fits, score, is_fitted)
         is_fitted &= keep
         for _ in range(2):
+            gain = max(float(np.median(fits[is_fitted, GAIN])), 0.0) if is_fitted.any() else 0.0
             now = is_fitted.copy()
             fit_spots(frame, y, x, self._curve, low, high, level, gain, False, fits, now)
             is_fitted[:] = now & keep
