@@ -21,6 +21,11 @@ from streamtrack_engines.doubts import doubts_about, part_of
 from streamtrack_engines.levels import Levels, Polarity, SpotSize
 from streamtrack_engines.localise import Spots
 from streamtrack_engines.network_engine import NetworkEngine
+from streamtrack_engines.places.file import PACKAGED
+from streamtrack_engines.places.second_look import CropPlaces
+
+Localise = Literal["gaussian", "network", "spots", "particles"] | str
+"""Or the path of an ``.onnx`` file."""
 
 SEE_LOCALLY = ("denodet-local", "compact")
 """Networks that see each place on the scale of the noise around it."""
@@ -48,7 +53,9 @@ class GraphEngine(NetworkEngine):
     localise
         ``"gaussian"``: the places of bright round spots are those of a fit to the frame, which is nearer to the truth
         than any network, and what was found twice counts once. ``"network"``: all places are the network's, as they
-        always are where it tells the size of what it finds.
+        are by default where it tells the size of what it finds. ``"particles"``: places of rings and of particles in
+        bright field, 5 to 24 px, are those of a small network that looks at 32x32 px round each, where it is surer;
+        ``"spots"``: likewise of spots, from 16x16 px. Or an ``.onnx`` file of such a network.
     psf
         File of ``streamtrack calibrate psf``, where a cylindrical lens tells how high particles are: adds the columns
         ``z_um`` and ``sigma_z_um``, NaN where the spot does not tell, and places are of the same fit. A relative path
@@ -64,7 +71,7 @@ class GraphEngine(NetworkEngine):
         threshold: Share | None = None,
         spot_size: SpotSize | None = None,
         polarity: Polarity = "bright",
-        localise: Literal["gaussian", "network"] = "gaussian",
+        localise: Localise = "gaussian",
         psf: Path | None = None,
         min_mass: NotNegative = 0.0,
         threads: Annotated[int, Field(ge=1)] | None = None,
@@ -74,20 +81,30 @@ class GraphEngine(NetworkEngine):
         super().__init__(weights=weights, spot_size=spot_size, polarity=polarity, threads=threads, backend=backend)
         metadata = self._file.metadata
         self._min_mass = min_mass
-        is_dark, self._psf = polarity == "dark", psf
-        self._spots: Spots | AstigmaticSpots | None = None
-        if psf is not None and self._is_sized:
-            raise ConfigError("psf tells the heights of points, and this engine finds what has a size: leave it out")
-        if psf is not None:
-            self._spots = AstigmaticSpots(read_psf((config_folder or Path.cwd()) / psf.expanduser()), is_dark=is_dark)
-        elif localise == "gaussian" and not self._is_sized:
-            self._spots = Spots(self._spot_size, is_dark=is_dark)
+        self._psf = psf
+        self._localise = "network" if localise == "gaussian" and self._is_sized else localise
+        self._spots = self._second_look(self._localise, config_folder)
         self._threshold = metadata.threshold if threshold is None else threshold
         self._columns = [metadata.column(name) for name in REQUIRED_COLUMNS]
         self._extra = tuple(each for each in metadata.columns if each.name not in REQUIRED_COLUMNS)
         self._full_tables = self._n_frames = self._n_found = 0
         self._first: Pixels | None = None
         self._looks: list[str] | None = None
+
+    def _second_look(self, localise: str, folder: Path | None) -> Spots | AstigmaticSpots | CropPlaces | None:
+        is_dark = self._polarity == "dark"
+        if self._psf is not None and self._is_sized:
+            raise ConfigError("psf tells the heights of points, and this engine finds what has a size: leave it out")
+        if self._psf is not None and localise not in ("gaussian", "network"):
+            raise ConfigError(f"with psf places are of its own fit, not of localise = {localise!r}: leave one out")
+        if self._psf is not None:
+            return AstigmaticSpots(read_psf((folder or Path.cwd()) / self._psf.expanduser()), is_dark=is_dark)
+        if localise == "gaussian":
+            return Spots(self._spot_size, is_dark=is_dark)
+        if localise not in ("network", *PACKAGED) and not localise.endswith(".onnx"):
+            known = ", ".join(("gaussian", "network", *PACKAGED))
+            raise ConfigError(f"localise = {localise!r} is none of {known}, and no .onnx file")
+        return None if localise == "network" else CropPlaces(localise, self._threads, is_dark=is_dark)
 
     def _read(self, weights: str | None) -> DeployFile:
         file = super()._read(weights)
@@ -118,7 +135,7 @@ class GraphEngine(NetworkEngine):
             **super().info,
             "threshold": self._threshold,
             "max_detections": self._file.metadata.max_detections,
-            "localise": "network" if self._spots is None else "gaussian",
+            "localise": self._localise if self._psf is None else "gaussian",
             "psf": None if self._psf is None else str(self._psf),
             "frames_with_full_table": self._full_tables,
         }

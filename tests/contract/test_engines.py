@@ -33,3 +33,8 @@ class TestBackends(EngineTests):
             return DenodetEngine(backend=self.backend)
         except EngineError as error:
             pytest.skip(str(error))
+
+
+class TestPlacesFromCrops(EngineTests):
+    def make_engine(self):
+        return DenodetEngine(localise="spots", backend="onnxruntime", threads=1)

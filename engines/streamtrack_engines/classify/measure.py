@@ -95,7 +95,7 @@ class Classify:
 
 
 def patches_at(
-    pixels: Pixels, y: NDArray[np.float32], x: NDArray[np.float32], reach: NDArray[np.int64]
+    pixels: Pixels, y: NDArray[np.floating], x: NDArray[np.floating], reach: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Return the pixels (N, P, P), float32, around places (N,), px; beyond the frame the nearest pixel stands in."""
     rows, columns = (

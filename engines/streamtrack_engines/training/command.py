@@ -14,6 +14,8 @@ from streamtrack_engines.classify.command import train_from
 from streamtrack_engines.classify.recipe import is_classifier
 from streamtrack_engines.engine import OWN_IMAGES
 from streamtrack_engines.export import ExportSettings, export
+from streamtrack_engines.places.command import train_from as train_for_crops
+from streamtrack_engines.places.recipe import is_for_crops
 from streamtrack_engines.training.fine_tuning import (
     DEFAULT_WEIGHTS,
     PICTURE,
@@ -76,7 +78,8 @@ def train_command(
 
     From one's own images it takes ten minutes and needs no recipe: it writes one, weights.onnx for 'streamtrack track
     --weights', and how good they are on images held out (held_out.csv, .png). A recipe whose network is of the kind
-    patch_cnn trains a classifier, in minutes and in one go.
+    patch_cnn trains a classifier, in minutes and in one go; of the kind crop_cnn one that tells places, sizes and
+    light from crops.
     """
     console = Console()
     images = {"spot_size": spot_size, "pixel_size_um": pixel_size, "empty_frames": empty_frames or None}
@@ -102,6 +105,11 @@ def train_command(
         if resume or minutes is not None or weights or view:
             raise ConfigError("a classifier is trained in one go, for the epochs of its recipe: leave out the options")
         train_from(recipe, out, console)
+        return
+    elif is_for_crops(read_toml(recipe)):
+        if minutes is not None or weights or view:
+            raise ConfigError("a network for crops is trained for the steps of its recipe: leave out the options")
+        train_for_crops(recipe, out, console, resume=resume)
         return
     _train(recipe, out, weights, minutes, resume, console, view)
 
