@@ -1,6 +1,7 @@
 import math
 import os
 import time
+from functools import partial
 
 import pytest
 
@@ -11,10 +12,6 @@ from benchmarks.shared.child import Child
 def child():
     with Child() as child:
         yield child
-
-
-def greet():
-    os.environ["GREETED"] = "yes"
 
 
 def test_functions_run_in_one_process_that_is_not_this_one(child):
@@ -38,12 +35,13 @@ def test_errors_come_back(child):
     assert child.call(30, int, "7") == 7
 
 
-def test_every_process_is_warmed_up_first():
-    with Child(greet) as child:
-        assert child.call(30, os.getenv, "GREETED") == "yes"
+def test_every_process_is_warmed_up_first(tmp_path):
+    here = os.getcwd()
+    with Child(partial(os.chdir, tmp_path)) as child:
+        assert child.call(30, os.getcwd) == str(tmp_path)
         child.kill()
-        assert child.call(30, os.getenv, "GREETED") == "yes"
-    assert "GREETED" not in os.environ
+        assert child.call(30, os.getcwd) == str(tmp_path)
+    assert os.getcwd() == here
 
 
 def test_a_process_that_dies_is_no_hang_and_the_next_call_works(child):

@@ -19,7 +19,7 @@ _MARGIN_PX = 4.0  # from particle to neighbour, besides the diameter
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Crops:
+class PlacedCrops:
     """Simulated crops, and the truth.
 
     Attributes
@@ -65,12 +65,12 @@ class Ranges:
 
 def simulated(
     generator: torch.Generator, n: int, size_px: int, kinds: Sequence[Particle], ranges: Ranges, n_frames: int = 1
-) -> Crops:
+) -> PlacedCrops:
     """Draw particles, each kind as often; each is seen in some frames, with the same light and another offset.
 
     Returns
     -------
-    Crops
+    PlacedCrops
         Of n * n_frames crops, the frames of one particle after each other.
     """
     draw = _Draws(generator, n)
@@ -96,7 +96,7 @@ def simulated(
         counts.append(_exposed(generator, image * amplitude[:, None, None], ground, is_bright_field, camera))
         light = torch.where(is_bright_field, torch.nan, amplitude * profile.total() * camera[0])
         truth.append(torch.stack([*offsets.T, diameter.log(), light.log()], 1))
-    return Crops(torch.stack(counts, 1).flatten(0, 1), torch.stack(truth, 1).flatten(0, 1))
+    return PlacedCrops(torch.stack(counts, 1).flatten(0, 1), torch.stack(truth, 1).flatten(0, 1))
 
 
 class _Draws:

@@ -13,7 +13,7 @@ from streamtrack.errors import ConfigError, foreign_errors
 from streamtrack.files import replace_file
 from streamtrack.output import beside
 from streamtrack_engines.places.networks import CropCnn
-from streamtrack_engines.places.particles import Crops, simulated
+from streamtrack_engines.places.particles import PlacedCrops, simulated
 from streamtrack_engines.places.recipe import CropRecipe
 
 SAVE_EVERY, REPORT_EVERY = 500, 250
@@ -49,7 +49,7 @@ class CropTraining:
         assert isinstance(network, CropCnn)
         return network
 
-    def crops(self, step: int) -> Crops:
+    def crops(self, step: int) -> PlacedCrops:
         """Return the crops of one step."""
         data = self._recipe.data
         generator = torch.Generator().manual_seed(self._recipe.seed * 10_000_019 + step)
