@@ -15,6 +15,7 @@ from streamtrack_engines.networks.context import Context
 from streamtrack_engines.networks.network import FramesSeen, Network
 
 Norm = Literal["batch", "instance"]
+Upsampling = Literal["subpixel", "bilinear"]
 
 
 def _norm(kind: Norm, width: int) -> nn.Module:
@@ -41,33 +42,53 @@ class ResidualBlock(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """Sub-pixel convolution to twice the size, concatenation with the encoder's features there, residual block.
+    """Upsampling to twice the size, concatenation with features of that size, residual block.
 
-    The convolution computes the four pixels that each pixel becomes as four sets of features (Shi et al., CVPR 2016).
-    It can be what the paper has, bilinear upsampling and a convolution, to the last digit, and takes less time.
+    A sub-pixel convolution computes the four pixels that each pixel becomes as four sets of features (Shi et al., CVPR
+    2016). It can be what the paper has, bilinear upsampling and a convolution, to the last digit, and takes less time.
+
+    Parameters
+    ----------
+    n_in, n_out
+        Features before and after.
+    norm
+        That of the residual block.
+    upsampling
+        ``"bilinear"`` is the paper's.
+    n_skip
+        Features of the larger size; by default as many as come out.
     """
 
-    def __init__(self, n_in: int, n_out: int, norm: Norm) -> None:
+    def __init__(
+        self, n_in: int, n_out: int, norm: Norm, upsampling: Upsampling = "subpixel", n_skip: int | None = None
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(n_in, 4 * n_out, 3, padding=1)
-        self.block = ResidualBlock(2 * n_out, n_out, norm)
-        # All four alike at first, or the image starts as a chequerboard (Aitken et al., arXiv:1707.02937).
-        with torch.no_grad():
-            for parameter in self.conv.parameters():
-                parameter.copy_(parameter[::4].repeat_interleave(4, 0))
+        self._upsampling = upsampling
+        self.conv = nn.Conv2d(n_in, 4 * n_out if upsampling == "subpixel" else n_out, 3, padding=1)
+        self.block = ResidualBlock(n_out + (n_skip or n_out), n_out, norm)
+        if upsampling == "subpixel":
+            # All four alike at first, or the image starts as a chequerboard (Aitken et al., arXiv:1707.02937).
+            with torch.no_grad():
+                for parameter in self.conv.parameters():
+                    parameter.copy_(parameter[::4].repeat_interleave(4, 0))
 
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """Map (B, n_in, H, W) and features (B, n_out, 2H, 2W) of the encoder to (B, n_out, 2H, 2W)."""
-        out: Tensor = self.block(torch.cat([F.pixel_shuffle(self.conv(x), 2), skip], 1))
+    def forward(self, x: Tensor, *skips: Tensor) -> Tensor:
+        """Map (B, n_in, H, W) and features (B, n, 2H, 2W), n_skip together, to (B, n_out, 2H, 2W)."""
+        if self._upsampling == "subpixel":
+            larger = F.pixel_shuffle(self.conv(x), 2)
+        else:
+            larger = self.conv(F.interpolate(x, scale_factor=2.0, mode="bilinear"))
+        out: Tensor = self.block(torch.cat([larger, *skips], 1))
         return out
 
 
 class Denodet(Network):
     """Shared encoder (8, 16, 32 features) with a denoising and a detection decoder.
 
-    Neither decoder waits for the other, so that the denoised image costs nothing while nobody asks for it. What is
-    common to the whole frame, above all how many particles there are, reaches every pixel through the mean of the
-    deepest features.
+    By default neither decoder waits for the other, so that the denoised image costs nothing while nobody asks for it,
+    and what is common to the whole frame, above all how many particles there are, reaches every pixel through the mean
+    of the deepest features. The paper's network is ``n_frames = 1, norm = "instance", upsampling = "bilinear", coupled
+    = true, context = false``.
 
     The paper's denoised image p lies in [0, 1], because its loss (soft Dice and cross-entropy) treats it as a pixel
     class. Here p = s / (1 + s), where s is the signal above background in units of some standard deviations of the
@@ -80,6 +101,12 @@ class Denodet(Network):
         Frames that the network sees at once: the current one and those before it.
     norm
         ``"batch"`` folds into the convolutions; ``"instance"`` is the paper's.
+    upsampling
+        ``"subpixel"`` is faster; ``"bilinear"`` is the paper's.
+    coupled
+        The detection decoder also sees the features of the denoising decoder, level by level, as in the paper.
+    context
+        Whether the mean of the deepest features is added to them.
     head_bias
         What is found at first, one number for each channel of the head.
     """
@@ -87,14 +114,25 @@ class Denodet(Network):
     stride = 4  # two 2x2 poolings
     image = "denoised"
 
-    def __init__(self, n_frames: FramesSeen = 3, norm: Norm = "batch", *, head_bias: Sequence[float]) -> None:
+    def __init__(
+        self,
+        n_frames: FramesSeen = 3,
+        norm: Norm = "batch",
+        *,
+        upsampling: Upsampling = "subpixel",
+        coupled: bool = False,
+        context: bool = True,
+        head_bias: Sequence[float],
+    ) -> None:
         super().__init__()
         self.n_frames = n_frames
+        self._coupled = coupled
         widths = (n_frames, 8, 16, 32)
         self.encoder = nn.ModuleList(ResidualBlock(widths[i], widths[i + 1], norm) for i in range(3))
-        self.context = Context(32)
-        self.denoising = nn.ModuleList([DecoderLevel(32, 16, norm), DecoderLevel(16, 8, norm)])
-        self.detection = nn.ModuleList([DecoderLevel(32, 16, norm), DecoderLevel(16, 8, norm)])
+        self.context = Context(32) if context else nn.Identity()
+        self.denoising = nn.ModuleList(DecoderLevel(2 * n, n, norm, upsampling) for n in (16, 8))
+        seen = 2 if coupled else 1
+        self.detection = nn.ModuleList(DecoderLevel(2 * n, n, norm, upsampling, seen * n) for n in (16, 8))
         self.denoised_head = nn.Conv2d(8, 1, 1)
         self.found_head = nn.Conv2d(8, len(head_bias), 1)
         nn.init.constant_(self.denoised_head.bias, -2.0)  # type: ignore[arg-type]
@@ -117,12 +155,16 @@ class Denodet(Network):
         found
             (B, C, H, W), the channels of the head.
         """
-        features = self._encode(x)
-        return self._denoise(*features), self._find(*features)
+        full, half, quarter = self._encode(x)
+        clean_half, clean_full = self._denoise(full, half, quarter)
+        denoised: Tensor = self.denoised_head(clean_full)
+        return denoised, self._find((full, clean_full), (half, clean_half), quarter)
 
     def find(self, x: Tensor) -> Tensor:
-        """Return the second output of `forward` without the work for the first."""
-        return self._find(*self._encode(x))
+        """Return the second output of `forward` without the work for the first, as far as it can do without."""
+        full, half, quarter = self._encode(x)
+        clean_half, clean_full = self._denoise(full, half, quarter) if self._coupled else (half, full)
+        return self._find((full, clean_full), (half, clean_half), quarter)
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return features at full, half and quarter size."""
@@ -130,10 +172,14 @@ class Denodet(Network):
         half = self.encoder[1](F.max_pool2d(full, 2))
         return full, half, self.context(self.encoder[2](F.max_pool2d(half, 2)))
 
-    def _denoise(self, full: Tensor, half: Tensor, quarter: Tensor) -> Tensor:
-        denoised: Tensor = self.denoised_head(self.denoising[1](self.denoising[0](quarter, half), full))
-        return denoised
+    def _denoise(self, full: Tensor, half: Tensor, quarter: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features of the denoising decoder at half and full size."""
+        clean_half = self.denoising[0](quarter, half)
+        return clean_half, self.denoising[1](clean_half, full)
 
-    def _find(self, full: Tensor, half: Tensor, quarter: Tensor) -> Tensor:
-        found: Tensor = self.found_head(self.detection[1](self.detection[0](quarter, half), full))
+    def _find(self, full: tuple[Tensor, Tensor], half: tuple[Tensor, Tensor], quarter: Tensor) -> Tensor:
+        """Return what is found from features of the encoder and, where they are coupled, of the denoising decoder."""
+        n_seen = 1 + self._coupled
+        found: Tensor = self.detection[0](quarter, *half[:n_seen])
+        found = self.found_head(self.detection[1](found, *full[:n_seen]))
         return found

@@ -57,6 +57,9 @@ class Recipe(BaseModel):
     crop_px: int = Field(default=128, ge=16)
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    """How the learning rate falls over the run: half a cosine down to 0, or to a tenth whenever the loss has not fallen
+    for a tenth of the run, which is DENODET's as printed: ten of its hundred epochs."""
     warmup_steps: int = Field(default=100, ge=0)
     denoising: float = Field(default=0.5, ge=0)
     """Weight of the loss of the denoised image, where the network gives one: the paper's gamma."""

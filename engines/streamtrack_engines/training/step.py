@@ -1,6 +1,5 @@
 """One step of the optimizer."""
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -10,6 +9,7 @@ from streamtrack_engines.training.checkpoint import TrainingState
 from streamtrack_engines.training.data import Batch
 from streamtrack_engines.training.denoising import denoising_loss
 from streamtrack_engines.training.recipe import Recipe
+from streamtrack_engines.training.schedule import learning_rate
 
 DENOISING = "denoising"
 """Name of the loss of the image."""
@@ -24,8 +24,9 @@ def train_step(recipe: Recipe, state: TrainingState, batch: Batch, fraction: flo
     ``fraction`` is the part of the run that is over, 0 to 1.
     """
     _set_norms(state.network, learning=fraction < recipe.norm_fraction)
+    rate = learning_rate(recipe, state.step, fraction, state.losses, state.head.weights)
     for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(recipe, state.step, fraction)
+        group["lr"] = rate
     joint = batch.image is not None and recipe.denoising > 0 and fraction >= recipe.detection_only_fraction
     device = batch.points.places.device
     # What a network forgets at random (dropout) depends on the step alone, or a resumed run would be another.
@@ -58,12 +59,6 @@ def total_loss(weights: Mapping[str, float], terms: Terms) -> Tensor:
     """Return the weighted sum of the terms."""
     first, *others = (weights[name] * term for name, term in terms.items())
     return sum(others, first)
-
-
-def learning_rate(recipe: Recipe, step: int, fraction: float) -> float:
-    """Return the rate at a step: linear warm-up, then a half cosine down to 0 over the run."""
-    warm_up = min(1.0, (step + 1) / (recipe.warmup_steps + 1))
-    return recipe.learning_rate * warm_up * (1 + math.cos(math.pi * min(fraction, 1.0))) / 2
 
 
 def _set_norms(network: torch.nn.Module, *, learning: bool) -> None:

@@ -22,7 +22,8 @@ from streamtrack_engines.training.checkpoint import new_state, state_from
 from streamtrack_engines.training.evaluation import evaluate, find, score
 from streamtrack_engines.training.loop import train
 from streamtrack_engines.training.recipe import CalibrationSettings, EvaluationSettings, Recipe, recipe_of
-from streamtrack_engines.training.step import learning_rate, train_step
+from streamtrack_engines.training.schedule import learning_rate
+from streamtrack_engines.training.step import train_step
 from streamtrack_engines.training_data.crops import Crops
 from streamtrack_engines.training_data.taught import Taught
 from streamtrack_engines.training_data.truth import turned
@@ -257,9 +258,17 @@ def test_found_particles_carry_crop_and_score_and_pass_the_threshold():
 def test_learning_rate_warms_up_and_falls_to_zero():
     recipe = Recipe(steps=1000, learning_rate=1.0, warmup_steps=99)
 
-    assert learning_rate(recipe, 0, 0.0) == pytest.approx(0.01)
-    assert learning_rate(recipe, 500, 0.5) == pytest.approx(0.5)
-    assert learning_rate(recipe, 1000, 1.0) == pytest.approx(0.0)
+    assert learning_rate(recipe, 0, 0.0, [], {}) == pytest.approx(0.01)
+    assert learning_rate(recipe, 500, 0.5, [], {}) == pytest.approx(0.5)
+    assert learning_rate(recipe, 1000, 1.0, [], {}) == pytest.approx(0.0)
+
+
+def test_learning_rate_falls_to_a_tenth_when_the_loss_has_not_fallen_for_a_tenth_of_the_run():
+    recipe = Recipe(steps=1000, learning_rate=1.0, warmup_steps=0, schedule="plateau")
+    falls_until = 300
+    rows = [{"step": step, "heat": float(max(falls_until - step, 0)), "image": step} for step in range(0, 1000, 5)]
+    rates = [learning_rate(recipe, 0, part, rows, {"heat": 2.0}) for part in (0.3, 0.4, 0.42, 0.52, 0.54, 0.66)]
+    assert rates == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01, 0.001])
 
 
 def test_every_step_has_a_batch_of_its_own():
