@@ -39,6 +39,29 @@ def test_network_has_the_layers_of_the_paper_and_a_context(n_frames, n_parameter
     assert sum(isinstance(module, layer) for module in network.modules()) == 21
 
 
+PRINTED = {"n_frames": 1, "norm": "instance", "upsampling": "bilinear", "coupled": True, "context": False}
+
+
+def test_the_network_as_printed_has_its_layers_and_no_others():
+    network = Denodet(**PRINTED, head_bias=(0.0,))
+
+    assert sum(isinstance(module, nn.Conv2d) for module in network.modules()) == 27
+    assert sum(parameter.numel() for parameter in network.parameters()) == 68_154
+    frame = random(1, 1, 24, 32)
+    with torch.inference_mode():
+        denoised, found = network(frame)
+        assert denoised.shape == found.shape == frame.shape
+        assert torch.equal(network.find(frame), found)
+
+
+def test_coupled_detection_sees_what_the_denoising_decoder_does():
+    network, frame = Denodet(**PRINTED, head_bias=(0.0,)), random(1, 1, 16, 16)
+    with torch.inference_mode():
+        before = network.find(frame)
+        network.denoising[1].conv.weight.zero_()
+        assert not torch.allclose(network.find(frame), before, atol=1e-3)
+
+
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("n_frames", [1, 3])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (20, 36), (64, 12)])
@@ -98,17 +121,20 @@ def test_new_decoders_upsample_without_a_chequerboard(decoder):
 
 def test_subpixel_convolution_can_be_upsampling_and_a_convolution():
     """Weights set by hand: features are the image, upsampled bilinearly."""
-    level, image = DecoderLevel(1, 1, "batch"), random(1, 1, 6, 9)
+    level, printed, image = DecoderLevel(1, 1, "batch"), DecoderLevel(1, 1, "batch", "bilinear"), random(1, 1, 6, 9)
     near, far = torch.tensor([0.0, 0.75, 0.25]), torch.tensor([0.25, 0.75, 0.0])
     with torch.inference_mode():
         phases = [torch.outer(y, x) for y in (far, near) for x in (far, near)]
         level.conv.weight.copy_(torch.stack(phases)[:, None])
         level.conv.bias.zero_()
-        level.block = nn.Identity()
+        printed.conv.weight.zero_()
+        printed.conv.weight[..., 1, 1] = 1.0
+        printed.conv.bias.zero_()
+        level.block = printed.block = nn.Identity()
 
-        up = level(image, torch.zeros(1, 0, 12, 18))
+        up, wanted = (each(image, torch.zeros(1, 0, 12, 18)) for each in (level, printed))
 
-    wanted = F.interpolate(image, scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(wanted, F.interpolate(image, scale_factor=2, mode="bilinear", align_corners=False))
     torch.testing.assert_close(up[..., 1:-1, 1:-1], wanted[..., 1:-1, 1:-1])
 
 
