@@ -1,6 +1,6 @@
 import numpy as np
 
-from benchmarks.detection.localise import characterised, crops_of, error, places_of, spot_bound_px
+from benchmarks.detection.localise import characterised, crops_of, error, found_rings, places_of, spot_bound_px
 from benchmarks.detection.radial_centre import radial_centres
 
 
@@ -22,3 +22,9 @@ def test_spots_on_tracks_are_characterised():
     row = characterised(1.6, 24, 3)
     assert row["characterise"] < 0.1
     assert row["size"] < 0.1
+
+
+def test_rings_that_cells_finds_are_placed_twice_as_near_by_a_second_look():
+    row = found_rings(6.0)
+    assert row["second_look_found"] == row["rings"]
+    assert row["second_look"] < row["cells"] / 2
