@@ -25,7 +25,6 @@ from pydantic import (
 )
 
 from streamtrack.errors import ConfigError, foreign_errors, one_line
-from streamtrack.types import CALIBRATIONS
 
 _PATH_KEYS = {"path", "config", "adapters", "weights", "mask"}
 _BACKSLASH_CURE = r"write paths with / or in 'single quotes'"
@@ -177,11 +176,6 @@ they are carried out, within ``[safety]``.
 """
 
 
-def _within(limits: Limits) -> Any:
-    """Return a field that may be left out."""
-    return Field(default=None, ge=limits[0], le=limits[1])
-
-
 class RunConfig(BaseModel):
     """Everything that decides a run."""
 
@@ -193,10 +187,6 @@ class RunConfig(BaseModel):
     """Rectangle that is searched, ``"Y0:Y1,X0:X1"`` in px; outside nothing is detected."""
     mask: Path | None = None
     """File of the frames' size, TIFF, PNG, ``.npy`` or zarr: only where it is not 0 is searched."""
-    pixel_size_um: float | None = _within(CALIBRATIONS["pixel_size_um"])
-    """By default what the movie or the microscope says."""
-    frame_interval_s: float | None = _within(CALIBRATIONS["frame_interval_s"])
-    """By default what the movie says; not for frames that each say when they were taken."""
     engine: PluginConfig = PluginConfig(kind="denodet")
     linker: PluginConfig = PluginConfig(kind="imm")
     measures: tuple[PluginConfig, ...] = ()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from streamtrack.actuators.guard import Guard
-from streamtrack.calibrated import CalibratedSource, differences
 from streamtrack.columns import let_see_depth, measured_by
 from streamtrack.config import PluginConfig, RunConfig
 from streamtrack.errors import ConfigError, SourceError
@@ -19,7 +18,7 @@ from streamtrack.search_area import SearchArea, area_of
 from streamtrack.several_sources import SeveralSources
 from streamtrack.stage_moves import STAGE_COLUMNS, StageMoves, StageWatch
 from streamtrack.triggers.rule import Rule
-from streamtrack.types import CALIBRATIONS, SourceInfo, Stream
+from streamtrack.types import SourceInfo, Stream
 
 CLOSED_AT_THE_END = ("microscopes", "sources", "engines", "actuators")
 """Sinks are closed by their workers."""
@@ -28,6 +27,9 @@ CLOSED_AT_THE_END = ("microscopes", "sources", "engines", "actuators")
 STREAM_AXES = ("position", "channel", "z")
 ALL = "all"
 """What a source's setting of an axis says for all of them."""
+
+CALIBRATIONS = {"pixel_size_um": (1e-6, 1e6), "frame_interval_s": (1e-9, 1e9)}
+"""What can be meant: beyond it positions and times overflow sooner or later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,6 @@ def build_parts(
         for ready_made in (given.source, given.engine):
             if ready_made is not None:
                 opened.callback(ready_made.close)
-        source = _calibrated(source, config, guard)
         _check_calibration(source.info)
         let_see_depth(linker, engine, source.info.pixel_size_um)
         by_kind = {table.kind: measure for table, measure in zip(config.measures, measures, strict=True)}
@@ -197,16 +198,6 @@ def _watches_stage(config: RunConfig, source: SourceInfo, sinks: Iterable[Sink],
     asked = any(getattr(sink, "needs_stage", False) for sink in sinks)
     said = set(STAGE_COLUMNS) <= set(source.frame_columns)
     return (bool(config.actuators) or said or asked) and guard.stage_moves.locate()
-
-
-def _calibrated(source: FrameSource, config: RunConfig, guard: Guard | None) -> FrameSource:
-    """Return the source with the calibration that the run's configuration says, if it says any."""
-    said = config.pixel_size_um, config.frame_interval_s
-    if said == (None, None):
-        return source
-    if guard is not None and config.mode == "armed" and (other := differences(source.info, *said)):
-        raise ConfigError(f"{other[0]}: where commands are armed both have to agree; correct the one that is wrong")
-    return CalibratedSource(source, *said)
 
 
 def _check_calibration(source: SourceInfo) -> None:

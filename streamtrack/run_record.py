@@ -248,8 +248,7 @@ class RunRecord:
         """Return the run's configuration with every default spelled out."""
         config = self._config
         mask = None if config.mask is None else str(config.folder / config.mask)
-        simple = {"ingest", "safety", "mode", "roi", "pixel_size_um", "frame_interval_s"}
-        known = config.model_dump(mode="json", include=simple)
+        known = config.model_dump(mode="json", include={"ingest", "safety", "mode", "roi"})
         drawn = {} if mask is None or self._parts.area is None else {"mask_crc32": self._parts.area.crc32}
         return {**self._parts.tables, **known, "mask": mask, **drawn}
 

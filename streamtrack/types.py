@@ -131,10 +131,6 @@ class LostFrame:
     stream: Stream = ONE_STREAM
 
 
-CALIBRATIONS = {"pixel_size_um": (1e-6, 1e6), "frame_interval_s": (1e-9, 1e9)}
-"""What can be meant: beyond it positions and times overflow sooner or later."""
-
-
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
     """What is known of a source before its first frame.

@@ -42,8 +42,6 @@ def batch(
     level: options.Level = None,
     frames: options.Frames = None,
     axes: options.Axes = None,
-    pixel_size: options.PixelSize = None,
-    interval: options.Interval = None,
     roi: options.Roi = None,
     mask: options.Mask = None,
     engine: options.Engine = None,
@@ -63,14 +61,14 @@ def batch(
     """
     chosen = options.part_of_movie(channel, z, position, level, frames, axes)
     detection = options.detection(engine, weights, threshold)
-    of_run = {**options.searched_area(roi, mask), **options.calibration(pixel_size, interval)}
+    area = options.searched_area(roi, mask)
     with stoppable() as stop:
         with stop.breaks_off():
             from streamtrack.offline.batch import BatchRun, batch_config
             from streamtrack.offline.plan import BatchPlan
             from streamtrack.offline.progress import BatchProgress
 
-            tables = make_tables(config, chosen, detection, linker, of_run)
+            tables = make_tables(config, chosen, detection, linker, area)
             source = {key: value for key, value in tables.pop("source", {}).items() if key not in ("kind", "path")}
             if pictures:
                 tables["sinks"] = [*_listed(tables.get("sinks", "tables")), "overview"]

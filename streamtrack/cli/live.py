@@ -23,7 +23,6 @@ def live(
     ] = None,
     engine: options.Engine = None,
     weights: options.Weights = None,
-    pixel_size: options.PixelSize = None,
     view: options.View = False,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -33,10 +32,7 @@ def live(
     microscope safe. Exit codes are those of 'track'.
     """
     detection = options.detection(engine, weights)
-    of_run = options.calibration(pixel_size, None)
-    report = run(
-        lambda: make_config(None, config, engine=detection, mode=mode, of_run=of_run, view=view), out, overwrite, viewed
-    )
+    report = run(lambda: make_config(None, config, engine=detection, mode=mode, view=view), out, overwrite, viewed)
     raise typer.Exit(EXIT_CODES[report["status"]])
 
 

@@ -23,14 +23,6 @@ Roi = Annotated[str | None, typer.Option(help="Search only this rectangle, Y0:Y1
 Mask = Annotated[
     Path | None, typer.Option(help="Search only where this image is not 0: labels or 0/1, TIFF, PNG, npy or zarr.")
 ]
-PixelSize = Annotated[
-    float | None,
-    typer.Option("--pixel-size", metavar="UM", help="Micrometers per pixel, in place of what the movie says."),
-]
-Interval = Annotated[
-    float | None,
-    typer.Option("--interval", metavar="SECONDS", help="Time from frame to frame, in place of what the movie says."),
-]
 View = Annotated[bool, typer.Option("--view", help="Show the run in the browser while it is on.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder holds.")]
 
@@ -52,11 +44,6 @@ def part_of_movie(
 def detection(engine: str | None, weights: str | None, threshold: float | None = None) -> dict[str, Any]:
     """Return settings of the engine."""
     return {"kind": engine, "weights": weights, "threshold": threshold}
-
-
-def calibration(pixel_size_um: float | None, frame_interval_s: float | None) -> dict[str, Any]:
-    """Return settings of the run: how large a pixel and how long a frame is."""
-    return {"pixel_size_um": pixel_size_um, "frame_interval_s": frame_interval_s}
 
 
 def searched_area(roi: str | None, mask: Path | None) -> dict[str, Any]:

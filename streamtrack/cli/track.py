@@ -28,8 +28,6 @@ def track(
     level: options.Level = None,
     frames: options.Frames = None,
     axes: options.Axes = None,
-    pixel_size: options.PixelSize = None,
-    interval: options.Interval = None,
     roi: options.Roi = None,
     mask: options.Mask = None,
     engine: options.Engine = None,
@@ -57,9 +55,9 @@ def track(
     """
     chosen = {**options.part_of_movie(channel, z, position, level, frames, axes), "follow": follow}
     detection = options.detection(engine, weights, threshold)
-    of_run = {**options.searched_area(roi, mask), **options.calibration(pixel_size, interval)}
+    area = options.searched_area(roi, mask)
     report = run(
-        lambda: make_config(source, config, chosen, detection, linker, of_run=of_run, view=view),
+        lambda: make_config(source, config, chosen, detection, linker, area=area, view=view),
         out,
         overwrite,
         under_a_bar,

@@ -15,7 +15,6 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from streamtrack.api import tables_of
-from streamtrack.calibrated import with_calibration
 from streamtrack.config import IngestConfig, PluginConfig, RunConfig, validate
 from streamtrack.errors import ConfigError, SinkError, SourceError, StreamtrackError, described
 from streamtrack.garbage import frozen_gc
@@ -35,7 +34,6 @@ from streamtrack.session import Session
 from streamtrack.settings import settings_model
 from streamtrack.sinks.page.sink import PAGE
 from streamtrack.stop_file import StopFile
-from streamtrack.types import SourceInfo
 from streamtrack.waiting import joined_within
 
 if TYPE_CHECKING:
@@ -254,17 +252,12 @@ class BatchRun:
         for movie, row in zip(self._movies, self.state.rows, strict=True):
             if row.status != "waiting" or self._overwrite or (report := manifest.report_of(movie)) is None:
                 continue
-            if other := manifest.changed(movie, self._info(movie), report):
+            if other := manifest.changed(movie, report):
                 row.status, row.error = "failed", other
             else:
                 row.take(report)
                 row.skipped = True
         return manifest
-
-    def _info(self, movie: BatchMovie) -> SourceInfo | None:
-        """Return what is known of a movie, as its report says it."""
-        said = self._config.pixel_size_um, self._config.frame_interval_s
-        return None if movie.info is None else with_calibration(movie.info, *said)
 
     def _is_there_work(self) -> bool:
         return any(row.status == "waiting" for row in self.state.rows)

@@ -17,7 +17,6 @@ from streamtrack.plain import plain, without_secrets
 from streamtrack.report import read_report
 from streamtrack.run_folder import MARK
 from streamtrack.search_area import SearchArea
-from streamtrack.types import SourceInfo
 
 MANIFEST = "batch.json"
 DONE = ("completed", "incomplete")
@@ -100,11 +99,11 @@ class Manifest:
                 rows.append(row)
         return rows
 
-    def changed(self, movie: BatchMovie, info: SourceInfo | None, report: Mapping[str, Any]) -> str:
-        """Return why a report is not one of this movie, of which ``info`` is known now; nothing where it may be."""
+    def changed(self, movie: BatchMovie, report: Mapping[str, Any]) -> str:
+        """Return why a report is not one of this movie as it is now, nothing where it may be."""
         before: Mapping[str, Any] = report.get("source") or {}
         for key in _SAME if before else ():
-            was, is_now = before.get(key), plain(getattr(info, key))
+            was, is_now = before.get(key), plain(getattr(movie.info, key))
             if was != is_now:
                 held = f"{self._folder / movie.name} holds the results of the movie with {key} = {was}"
                 return f"{held}, not {is_now}: move that folder away to track it again, or pass --overwrite"
@@ -138,7 +137,6 @@ def decisive(config: RunConfig, movies: Sequence[BatchMovie]) -> dict[str, Any]:
     if weights.is_file():
         with foreign_errors(ConfigError, f"cannot read the weights {weights}"):
             table["weights_crc32"] = f"{zlib.crc32(weights.read_bytes()):08x}"
-    table |= config.model_dump(mode="json", include={"pixel_size_um", "frame_interval_s"}, exclude_none=True)
     if config.mask is not None:
         table["mask_crc32"] = _mask_crc32(config.folder / config.mask, movies)
     return table

@@ -96,17 +96,6 @@ def test_a_movie_that_fails_is_named_and_the_others_are_tracked(movies, client, 
     assert list(results) == ["good"]
 
 
-def test_pixel_size_and_interval_that_are_said_are_those_of_all_movies(movies, client, tmp_path):
-    settings = {"engine": ENGINE, "progress": False, "scheduler": client, "pixel_size_um": 0.2, "frame_interval_s": 0.5}
-    first = movies / "first.zarr"
-    tracks = streamtrack.batch(first, tmp_path / "out", **settings)["first"].tracks
-    assert tracks.attrs["pixel_size_um"] == 0.2
-    np.testing.assert_allclose(tracks["time_s"], 0.5 * tracks["frame"])
-    assert [row.skipped for row in streamtrack.batch(first, tmp_path / "out", **settings).rows] == [True]
-    with pytest.raises(ConfigError, match=r"holds a batch with pixel_size_um = 0\.2, not 0\.3"):
-        streamtrack.batch(first, tmp_path / "out", **{**settings, "pixel_size_um": 0.3})
-
-
 def test_a_block_that_fails_for_good_is_named(movies, client, tmp_path):
     shutil.copytree(movies / "first.zarr", tmp_path / "gone.zarr")
     plan = BatchPlan(scheduler=client, retries=1, block=20)
