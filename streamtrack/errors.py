@@ -27,6 +27,10 @@ class ConfigError(StreamtrackError, ValueError):
     """A setting is unknown, missing or out of range."""
 
 
+class UnknownPixelSizeError(ConfigError):
+    """Positions are in a unit of length, and nobody says how large a pixel is."""
+
+
 class PluginNotFoundError(StreamtrackError, LookupError):
     """No plug-in of that name is installed."""
 

@@ -73,7 +73,8 @@ def convert(
         one_stream(tracks, f"{table}")
     with (output_folder if to is Format.GEFF else output_file)(out) as partial:
         write(tracks, partial)
-    print(f"{tracks['particle'].nunique()} tracks, {len(tracks)} detections -> {out}")
+    n_tracks = f"{tracks['particle'].nunique()} tracks, " if "particle" in tracks else ""
+    print(f"{n_tracks}{len(tracks)} detections -> {out}")
 
 
 def _check_kind(out: Path, to: Format) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamtrack.cli.saying import say_memory
+from streamtrack.cli.saying import say, say_memory
 from streamtrack.output import check_output, output_file
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def print_scores(scores: "RunScores") -> None:
         figures = (f"{s.gate_px:g}", f"{s.f1:.3f}", f"{s.precision:.3f}", f"{s.recall:.3f}", f"{s.rmse_px:.3f}")
         table.add_row(*figures, str(s.tp), str(s.fp), str(s.fn))
     console = Console()
+    say(*scores.remarks)
     console.print(table)
     if scores.links:
         console.print(f"Links: recall {scores.links.recall:.3f}, precision {scores.links.precision:.3f}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from streamtrack.cli.saying import say_memory
+from streamtrack.cli.saying import say, say_memory
 from streamtrack.errors import ConfigError
 from streamtrack.output import check_output, output_file
 
@@ -31,6 +31,7 @@ def relink(
     they are missed and for how long they stay dark. Its links are then reconsidered forwards and backwards. Detections
     that are more probably false are left out.
     """
+    from streamtrack.formats.doubtful_rows import doubts_of, each_once
     from streamtrack.formats.tables import one_stream, read_tracks, write_parquet
     from streamtrack.linking.depth import MEASURED
     from streamtrack.linking.relinking import has_depth
@@ -40,8 +41,13 @@ def relink(
         raise ConfigError(f"cannot write {out}: its name must end in .parquet; 'streamtrack convert' makes the rest")
     check_output(out, overwrite, table)
     say_memory(table)
-    detections = one_stream(read_tracks(table), f"{table}")
+    detections, doubled = each_once(one_stream(read_tracks(table), f"{table}"))
+    doubts = doubts_of(detections)
     tracks = relink_table(detections, divisions=divisions, merges=merges)
+    if len(detections) and tracks.empty:
+        why = "; ".join(doubts) or "each is more probably false than a particle; have a look at its scores"
+        raise ConfigError(f"{table}: not one of the {len(detections)} detections is on a track: {why}")
+    say(*(f"{table}: {line}" for line in (*doubled, *doubts)))
     with output_file(out) as partial:
         write_parquet(tracks, partial)
     n_left = len(detections) - len(tracks)

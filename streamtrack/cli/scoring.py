@@ -7,7 +7,9 @@ from typing import Any
 import pandas as pd
 
 from streamtrack.config import PluginConfig
-from streamtrack.errors import ConfigError, foreign_errors
+from streamtrack.errors import ConfigError, UnknownPixelSizeError, foreign_errors
+from streamtrack.formats.calibration import beside
+from streamtrack.formats.doubtful_rows import doubt_of_scale, doubts_of, each_once
 from streamtrack.formats.tables import one_stream, read_tracks
 from streamtrack.metrics.detection import DetectionScore, LinkScore, score_detections, score_links
 from streamtrack.metrics.ptc import PtcScore, fill_gaps, score_ptc
@@ -23,11 +25,18 @@ GATES_PX = (5.0, 2.0)
 
 @dataclass(frozen=True, slots=True)
 class RunScores:
-    """How good the detections and tracks of a run are."""
+    """How good the detections and tracks of a run are.
+
+    Attributes
+    ----------
+    remarks
+        Lines for people: what is doubtful in the table of the truth.
+    """
 
     detections: list[DetectionScore]
     links: LinkScore | None
     tracks: PtcScore | None
+    remarks: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers for JSON."""
@@ -40,15 +49,34 @@ class RunScores:
 
 def score_run(folder: Path, truth: str | None = None) -> RunScores:
     """Score the tables of a run's folder; raises ConfigError where a table is missing or lacks a column."""
-    reference = read_tracks(truth) if truth and not truth.startswith("sim:") else _simulated_truth(folder, truth)
+    remarks: list[str] = []
+    if truth and not truth.startswith("sim:"):
+        reference, doubled = each_once(one_stream(_read_truth(truth, folder), truth))
+        remarks = [f"{truth}: {line}" for line in (*doubled, *doubts_of(reference))]
+    else:
+        reference = _simulated_truth(folder, truth)
     reference = _of_reached(reference, folder)
     found = one_stream(read_tracks(folder / "detections.parquet"), f"{folder}")
+    if truth and (line := doubt_of_scale(reference, found)):
+        remarks.append(f"{truth}: {line}")
     detections = score_detections(reference, found, gates_px=GATES_PX)
     if "particle" not in reference:
-        return RunScores(detections, None, None)
+        return RunScores(detections, None, None, tuple(remarks))
     found = one_stream(read_tracks(folder / "tracks.parquet"), f"{folder}")
     links = score_links(reference, found, gate_px=GATES_PX[0])
-    return RunScores(detections, links, score_ptc(reference, fill_gaps(found), gate_px=GATES_PX[0]))
+    tracks = score_ptc(reference, fill_gaps(found), gate_px=GATES_PX[0])
+    return RunScores(detections, links, tracks, tuple(remarks))
+
+
+def _read_truth(path: str, folder: Path) -> pd.DataFrame:
+    """Return the truth; in px by the run's pixel size where the table has a unit of length and no size."""
+    try:
+        return read_tracks(path)
+    except UnknownPixelSizeError:
+        size_um = beside(folder / REPORT_NAME).get("pixel_size_um")
+        if size_um is None:
+            raise
+        return read_tracks(path, pixel_size_um=size_um)
 
 
 def _of_reached(truth: pd.DataFrame, folder: Path) -> pd.DataFrame:

@@ -18,9 +18,9 @@ from streamtrack.formats.calibration import ORIGIN, beside, from_texts, to_texts
 from streamtrack.formats.geff import read_geff
 from streamtrack.formats.napari import read_napari
 from streamtrack.formats.ptc_xml import read_ptc
-from streamtrack.formats.text_tables import read_text_table
+from streamtrack.formats.text_tables import IN_LENGTHS, read_text_table
 from streamtrack.formats.trackmate_xml import read_trackmate
-from streamtrack.formats.tracks import by_track
+from streamtrack.formats.tracks import by_track, per_px
 from streamtrack.formats.xml_file import root_tag
 from streamtrack.types import Column
 
@@ -41,7 +41,7 @@ def read_tracks(path: str | Path, *, pixel_size_um: float | None = None) -> pd.D
         A ``.parquet`` or text file (``.csv``, ``.tsv``, ``.txt``) with columns ``frame, y, x`` and, where the rows are
         linked, ``particle``, in any order; TrackMate's spots (CSV), its files and its export of tracks (XML);
         ThunderSTORM's localisations (CSV); napari's points and tracks (CSV, ``.npy``); an ``.xml`` file of the Particle
-        Tracking Challenge; a GEFF folder.
+        Tracking Challenge; a GEFF folder. Instead of ``y, x`` there may be ``y_um, x_um`` or those in another unit.
     pixel_size_um
         How large a pixel is, for positions in micron; goes before what the file says, or the report beside it.
 
@@ -56,6 +56,8 @@ def read_tracks(path: str | Path, *, pixel_size_um: float | None = None) -> pd.D
 
     Raises
     ------
+    UnknownPixelSizeError
+        If positions are in a unit of length, and nobody says how large a pixel is.
     ConfigError
         If the file cannot be read, lacks a column, or has a frame or particle that is not a whole number or a position
         that is not finite.
@@ -67,7 +69,7 @@ def read_tracks(path: str | Path, *, pixel_size_um: float | None = None) -> pd.D
     with foreign_errors(ConfigError, f"cannot read {path} as {path.suffix[1:]}"):
         if not path.exists() or path.is_dir() != (reader is read_geff):
             raise ConfigError(f"cannot read {path}: there is no such {'folder' if reader is read_geff else 'file'}")
-        table = _checked(reader(path, pixel_size_um), path)
+        table = _checked(_in_px(reader(path, pixel_size_um), path, pixel_size_um), path)
         given = {} if pixel_size_um is None else {"pixel_size_um": pixel_size_um}
         table.attrs.update({**beside(path), **{str(name): said for name, said in table.attrs.items()}, **given})
         return table if pixel_size_um is None else _placed_anew(table)
@@ -86,6 +88,25 @@ def memory_of(path: Path) -> int:
 def _read_xml(path: Path, pixel_size_um: float | None) -> pd.DataFrame:
     read = read_trackmate if root_tag(path) == "TrackMate" else read_ptc
     return read(path, pixel_size_um)
+
+
+def _in_px(table: pd.DataFrame, path: Path, pixel_size_um: float | None) -> pd.DataFrame:
+    """Return the table with y and x in px, where they are in a unit by their metadata, or by their names."""
+    units = table.attrs.get("units", {})
+    known = beside(path) | table.attrs | ({} if pixel_size_um is None else {"pixel_size_um": pixel_size_um})
+    if {"y", "x"} <= {*table.columns}:
+        said = {name: units[name] for name in ("y", "x") if name in units}
+        if said:
+            table.attrs["units"] = {name: unit for name, unit in units.items() if name not in said}
+        scales = {name: per_px(unit, known.get("pixel_size_um"), path) for name, unit in said.items()}
+        return table.assign(**{name: table[name] * scale for name, scale in scales.items()})
+    unit = next((unit for unit, names in IN_LENGTHS.items() if {*names} <= {*table.columns}), None)
+    if unit is None:
+        return table
+    scale, names = per_px(unit, known.get("pixel_size_um"), path), IN_LENGTHS[unit]
+    origin = [known.get(key, 0.0) / known["pixel_size_um"] if unit == "um" else 0.0 for key in ORIGIN]
+    places = (table[name] * scale - at for name, at in zip(names, origin, strict=True))
+    return table.assign(**dict(zip("yx", places, strict=True)))
 
 
 def _placed_anew(table: pd.DataFrame) -> pd.DataFrame:
@@ -109,12 +130,13 @@ def one_stream(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write tracks as ``streamtrack track`` does: by frame, then particle, units and classes in the schema's metadata.
+    """Write tracks or detections as ``streamtrack track`` does: by frame, then particle, with units and classes.
 
     Parameters
     ----------
     table
-        Columns ``frame, particle, y, x`` (px); others are kept. The units are taken from ``attrs``.
+        Columns ``frame, particle, y, x`` (px); others are kept. Detections have no ``particle``. The units are taken
+        from ``attrs``.
     path
         The Parquet file.
 
@@ -131,12 +153,13 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write tracks under trackpy's column names, sorted by frame, then particle.
+    """Write tracks or detections under trackpy's column names, sorted by frame, then particle.
 
     Parameters
     ----------
     table
-        Columns ``frame, particle, y, x`` (px), which come first and with 4 decimals; others are kept.
+        Columns ``frame, particle, y, x`` (px), which come first and with 4 decimals; others are kept. Detections have
+        no ``particle``.
     path
         The CSV file.
 
@@ -151,6 +174,8 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def _by_frame(table: pd.DataFrame) -> pd.DataFrame:
+    if "particle" not in table:
+        return table.sort_values("frame", kind="stable")
     first = ["frame", "particle", "y", "x"]
     tracks = by_track(table).sort_values(["frame", "particle"])
     return tracks[[*first, *(name for name in tracks.columns if name not in first)]]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from streamtrack.errors import ConfigError
 from streamtrack.formats.trackmate_features import SPOT_FEATURES, table_of
-from streamtrack.formats.tracks import per_px
+from streamtrack.formats.tracks import PX, UM, per_px
 
 NEEDED = ("frame", "particle", "y", "x")
 MOST_COLUMNS = 2000
@@ -28,6 +28,8 @@ _NAPARI_POINTS = {"axis-0": "frame", "axis-1": "y", "axis-2": "x"}
 _NAPARI_POINTS_3D = {"axis-0": "frame", "axis-1": "z", "axis-2": "y", "axis-3": "x"}
 _NAPARI_TRACKS = {"id": "particle", "t": "frame", "z": "z", "y": "y", "x": "x"}
 _WITH_UNIT = re.compile(r"(\w+) ?[\[(](.+)[\])]")
+IN_LENGTHS = {unit: (f"y_{unit}", f"x_{unit}") for unit in (*UM, *PX)}
+"""Names of columns with positions in a unit."""
 OFFSET_PX = 0.5
 """ThunderSTORM counts positions from the corner of the first pixel (its estimators/FullImageFitting.java)."""
 _UNCERTAINTIES = ("uncertainty", "uncertainty_xy")
@@ -43,6 +45,8 @@ class _Form:
         Lines before the one with the names.
     names
         Of the columns, as they stand there.
+    units
+        Of the columns, where the line after the names has them; empty otherwise.
     """
 
     encoding: str
@@ -50,6 +54,7 @@ class _Form:
     decimal: str
     before: int
     names: list[str]
+    units: dict[str, str]
 
     def read(self, path: Path, leave_out: int = 0) -> pd.DataFrame:
         """Return the rows after the header, without the first ones."""
@@ -88,7 +93,9 @@ def read_text_table(path: Path, pixel_size_um: float | None) -> pd.DataFrame:
         return _renamed(form.read(path), _NAPARI_TRACKS)
     if "frame" in known and {"y", "x"} <= with_unit - known:
         return _with_units(path, form, pixel_size_um)
-    return _named(form.read(path), form.names, path)
+    table = _named(form.read(path, leave_out=bool(form.units)), form.names, path)
+    scales = {name: per_px(unit, pixel_size_um, path) for name, unit in form.units.items() if name in table}
+    return table.assign(**{name: table[name] * scale for name, scale in scales.items()})
 
 
 def _renamed(table: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
@@ -106,7 +113,15 @@ def _form(path: Path) -> _Form:
     if len(names) > MOST_COLUMNS:
         raise ConfigError(f"{path} has {len(names)} columns; a table of tracks has a row for each detection: turn it")
     has_commas = separator != "," and any(re.search(r"\d,\d", line) for line in lines[header + 1 :])
-    return _Form(encoding, separator, "," if has_commas else ".", header, names)
+    units = _unit_row(names, _fields("".join(lines[header + 1 : header + 2]), separator))
+    return _Form(encoding, separator, "," if has_commas else ".", header, names, units)
+
+
+def _unit_row(names: list[str], below: list[str]) -> dict[str, str]:
+    """Return the units of y and x, if the line below the names has units."""
+    said = {name.lower(): text.strip("()[] ") for name, text in zip(names, below, strict=False)}
+    units = {name: said.get(name, "") for name in ("y", "x")}
+    return units if all(unit.lower() in (*UM, *PX) for unit in units.values()) else {}
 
 
 def _first_lines(path: Path, encoding: str) -> list[str]:
@@ -156,9 +171,9 @@ def _is_header(line: str) -> bool:
         return False
     names = _fields(line, _separator(line))
     known = {name.lower() for name in names} | {name.lower() for name, _ in _units(names)}
-    return _is_trackmate(names) or any(
-        needed <= known for needed in ({"frame", "y", "x"}, {"t", "id", "y", "x"}, set(_NAPARI_POINTS))
-    )
+    places = [("y", "x"), *IN_LENGTHS.values()]
+    needed = [*({"frame", *each} for each in places), {"t", "id", "y", "x"}, set(_NAPARI_POINTS)]
+    return _is_trackmate(names) or any(each <= known for each in needed)
 
 
 def _is_trackmate(names: list[str]) -> bool:
@@ -174,8 +189,9 @@ def _units(names: list[str]) -> list[tuple[str, str]]:
 def _named(table: pd.DataFrame, names: list[str], path: Path) -> pd.DataFrame:
     """Return the table under its own names, those that are needed in small letters and once."""
     known = {name.lower() for name in names}
-    if {"frame", "y", "x"} <= known and known.isdisjoint(set(NEEDED) & set(names)):
-        names = [name.lower() if name.lower() in NEEDED else name for name in names]
+    places = next((each for each in (("y", "x"), *IN_LENGTHS.values()) if {"frame", *each} <= known), ())
+    if places and known.isdisjoint(set(NEEDED) & set(names)):
+        names = [name.lower() if name.lower() in (*NEEDED, *places) else name for name in names]
     keep = [number for number, name in enumerate(names) if not _is_again(table, names, number, path)]
     kept = table.iloc[:, keep].set_axis([names[number] for number in keep], axis=1)
     nameless = [number for number, name in enumerate(table.columns) if str(name).startswith("Unnamed: ")]

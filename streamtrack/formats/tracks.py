@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from streamtrack.errors import ConfigError
+from streamtrack.errors import ConfigError, UnknownPixelSizeError
 from streamtrack.formats.calibration import beside
 
 UM = dict.fromkeys(("micron", "microns", "um", "µm", "μm", "micrometer"), 1.0)
@@ -13,15 +13,20 @@ UM |= {"nm": 1e-3, "nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3}
 """How many micrometers the units of length are that programs name."""
 
 
+PX = ("pixel", "pixels", "px")
+
+
 def per_px(unit: str, pixel_size_um: float | None, path: Path) -> float:
     """Return by what to multiply positions in a unit to have them in px; of a run's folder its report says it.
 
     Raises
     ------
-    ConfigError
+    UnknownPixelSizeError
         It is a unit of length, or none is named, and nobody says how large a pixel is.
+    ConfigError
+        It is no unit of length.
     """
-    if unit.lower() in ("pixel", "pixels", "px"):
+    if unit.lower() in PX:
         return 1.0
     if unit and unit.lower() not in UM:
         raise ConfigError(f"{path} has positions in {unit!r}; export it anew, in micron or pixel")
@@ -29,7 +34,7 @@ def per_px(unit: str, pixel_size_um: float | None, path: Path) -> float:
     if size_um is None:
         said = f"in {unit}" if unit else "without a unit"
         cure = f"streamtrack convert {path} --to csv --pixel-size UM_PER_PX"
-        raise ConfigError(f"{path} has positions {said}, streamtrack's are in px; run {cure}")
+        raise UnknownPixelSizeError(f"{path} has positions {said}, streamtrack's are in px; run {cure}")
     return UM.get(unit.lower(), 1.0) / float(size_um)
 
 
@@ -63,11 +68,12 @@ def by_track(table: pd.DataFrame) -> pd.DataFrame:
         raise ConfigError("a position is NaN or infinite; drop such rows")
     if "z" in table.columns and (table["z"] != 0).any():
         raise ConfigError("the tracks are in 3D (z is not 0 throughout), streamtrack's are in 2D; drop or project z")
-    _check_twice(table)
+    check_twice(table)
     return table.sort_values(["particle", "frame"], ignore_index=True)
 
 
-def _check_twice(table: pd.DataFrame) -> None:
+def check_twice(table: pd.DataFrame) -> None:
+    """Raise ConfigError where a particle is twice in a frame."""
     twice = table.duplicated(["frame", "particle"]).to_numpy()
     if twice.any():
         frame, particle = table[["frame", "particle"]].to_numpy()[twice][0]

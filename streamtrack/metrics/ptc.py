@@ -19,8 +19,8 @@ from scipy.spatial import cKDTree
 from streamtrack.errors import ConfigError
 from streamtrack.metrics.detection import cheapest, check_particles, yx_of
 
-MAX_FILLED = 10**8
-"""Rows of a table whose gaps are filled."""
+MIN_FILLED, MOST_TIMES = 10**6, 100
+"""To so many rows the gaps of any table are filled, and to so many times its own rows."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -106,8 +106,11 @@ def fill_gaps(tracks: pd.DataFrame) -> pd.DataFrame:
     table = tracks.sort_values(["particle", "frame"])
     frame, particle, yx = table["frame"].to_numpy(np.int64), table["particle"].to_numpy(), yx_of(table)
     steps = np.where(np.diff(particle, append=particle[-1:]) == 0, np.diff(frame, append=frame[-1:]), 1).clip(1)
-    if (n_rows := steps.sum(dtype=np.float64)) > MAX_FILLED:
-        raise ConfigError(f"the tracks would have {n_rows:.3g} rows with their gaps filled; are those frame numbers?")
+    if (n_rows := steps.sum(dtype=np.float64)) > max(MIN_FILLED, MOST_TIMES * len(steps)):
+        here = int(steps.argmax())
+        gap = f"particle {particle[here]} skips from frame {frame[here]} to {frame[here] + steps[here]}"
+        cure = "number the frames of the movie 0, 1, 2, ..."
+        raise ConfigError(f"with gaps filled {len(steps)} rows of tracks would be {n_rows:.3g}, as {gap}: {cure}")
     row, nth = _spread(np.zeros_like(steps), steps)
     ahead = np.minimum(row + 1, len(table) - 1)
     filled = yx[row] + (nth / steps[row])[:, None] * (yx[ahead] - yx[row])

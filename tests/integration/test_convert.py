@@ -126,7 +126,7 @@ def test_a_folder_with_anything_else_in_it_is_never_replaced(convert, tracks, tm
         (["tracks.parquet", "--to", "csv", "--out", "no/such.csv"], "check that the folder is there"),
         (["none.parquet", "--to", "csv"], "there is no such file"),
         (["file", "--to", "csv"], "name must end in"),
-        (["detections.csv", "--to", "csv", "--out", "a.csv"], "no column particle: these are detections"),
+        (["detections.csv", "--to", "napari", "--out", "a.npy"], "no column particle: these are detections"),
         (["empty.csv", "--to", "napari"], "no row"),
     ],
 )

@@ -1,6 +1,7 @@
 """Commands that work on the tables of a finished run."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -87,3 +88,63 @@ def test_relink_says_what_is_wrong_in_one_line(cli, run):
     assert "no such" in error(run / "tracks.parquet", "--out", run / "none" / "new.parquet").lower()
     assert (run / "tracks.parquet").read_bytes() == before
     assert not list(run.glob("new*"))
+
+
+def test_positions_in_micrometers_become_px_where_the_pixel_size_is_known(cli, run):
+    in_um = walkers().rename(columns={"y": "y_um", "x": "x_um"})
+    in_um[["y_um", "x_um"]] *= 0.1
+    rows = pyarrow.Table.from_pandas(in_um, preserve_index=False)
+    pyarrow.parquet.write_table(rows.replace_schema_metadata({"pixel_size_um": "0.1"}), run / "um.parquet")
+    assert cli("relink", run / "um.parquet", "--out", run / "a.parquet")[0] == 0
+    np.testing.assert_allclose(pd.read_parquet(run / "a.parquet")["x"].max(), walkers()["x"].max())
+    in_um.to_csv(run / "um.csv", index=False)
+    code, _, err = cli("relink", run / "um.csv", "--out", run / "b.parquet")
+    assert code == 2
+    assert "has positions in um" in err
+    assert "--pixel-size UM_PER_PX" in err
+    in_um.drop(columns="particle").to_csv(run / "um.csv", index=False)
+    assert cli("convert", run / "um.csv", "--to", "csv", "--pixel-size", "0.1", "--out", run / "px.csv")[0] == 0
+    assert cli("relink", run / "px.csv", "--out", run / "b.parquet")[0] == 0
+    np.testing.assert_allclose(pd.read_parquet(run / "b.parquet")["x"].max(), walkers()["x"].max(), atol=1e-3)
+
+
+def test_positions_that_are_hardly_px_are_said(cli, run):
+    in_um = walkers()
+    in_um[["y", "x"]] *= 0.05
+    in_um.to_csv(run / "um.csv", index=False)
+    code, out, _ = cli("relink", run / "um.csv", "--out", run / "a.parquet")
+    assert code == 0
+    assert "px from their neighbours, by which they cannot be told apart: where they are in um" in out
+    code, out, _ = cli("evaluate", run, run / "um.csv")
+    assert code == 0
+    assert re.search(r"it ends at y 2[.\d]*, x 6[.\d]*, what was found at y 5", out)
+
+
+def test_doubled_rows_are_said_and_counted_once_but_a_particle_is_not_twice_in_a_frame(cli, run):
+    found = walkers().drop(columns="particle")
+    pd.concat((found, found[:7])).to_csv(run / "doubled.csv", index=False)
+    code, out, _ = cli("relink", run / "doubled.csv", "--out", run / "a.parquet")
+    assert code == 0
+    assert "7 rows have frame, y and x of a row before them (the first is frame 0" in out
+    assert len(pd.read_parquet(run / "a.parquet")) == len(found)
+    code, out, _ = cli("evaluate", run, run / "doubled.csv", "--out", run / "scores.json")
+    assert code == 0
+    assert "7 rows have frame, y and x of a row before them" in out
+    assert json.loads((run / "scores.json").read_text())["detections"][0]["tp"] == 98
+    pd.concat((walkers(), walkers()[2:3].assign(y=3.0))).to_csv(run / "twice.csv", index=False)
+    for command in (("relink", run / "twice.csv", "--out", run / "b.parquet"), ("evaluate", run, run / "twice.csv")):
+        code, _, err = cli(*command)
+        assert code == 2
+        assert "particle 2 is twice in frame 0; keep one row each" in err
+
+
+def test_frames_that_are_far_apart_are_told_as_such(cli, run):
+    walkers().assign(frame=lambda table: 10**7 * table["frame"]).to_csv(run / "far.csv", index=False)
+    code, _, err = cli("relink", run / "far.csv", "--out", run / "a.parquet")
+    assert code == 2
+    assert "not one of the 100 detections is on a track" in err
+    assert "at least 10000000 apart" in err
+    assert "number them 0, 1, 2" in err
+    code, out, _ = cli("evaluate", run, run / "far.csv")
+    assert code == 0
+    assert "number them 0, 1, 2" in out

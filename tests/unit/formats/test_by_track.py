@@ -24,7 +24,6 @@ def test_rows_come_sorted_and_whole(awkward):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda t: t.drop(columns="particle"), "no column particle: these are detections; link them first"),
         (lambda t: t.iloc[:0], "no row"),
         (lambda t: t.assign(particle=t["particle"] - 3), "particle -1"),
         (lambda t: t.assign(frame=t["frame"] - 2), "frame -2"),
@@ -38,6 +37,13 @@ def test_what_is_no_table_of_tracks_is_refused_before_a_file_is_made(awkward, tm
     with pytest.raises(ConfigError, match=message) as caught:
         write(spoil(awkward), tmp_path / "out")
     assert "\n" not in str(caught.value)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("write", [write_geff, write_napari, write_ptc, write_trackmate])
+def test_detections_are_no_tracks(awkward, tmp_path, write):
+    with pytest.raises(ConfigError, match="no column particle: these are detections; link them first"):
+        write(awkward.drop(columns="particle"), tmp_path / "out")
     assert not any(tmp_path.iterdir())
 
 

@@ -106,6 +106,17 @@ def test_a_bad_table_is_refused_in_one_line(tmp_path, name, text, message):
     assert name in str(caught.value)
 
 
+def test_units_are_below_the_names_or_in_the_metadata(tmp_path):
+    (tmp_path / "a.csv").write_text("Frame,Particle,Y,X\n,,(µm),(µm)\n1,2,3,4\n", encoding="utf-8")
+    assert read_tracks(tmp_path / "a.csv", pixel_size_um=0.5)[["y", "x"]].to_numpy().tolist() == [[6.0, 8.0]]
+    with pytest.raises(ConfigError, match=r"has positions in µm.*--pixel-size"):
+        read_tracks(tmp_path / "a.csv")
+    fields = [pa.field("frame", pa.int64()), *(pa.field(name, pa.float64(), metadata={"unit": "nm"}) for name in "yx")]
+    columns = [[1], [3.0], [4.0]]
+    pa.parquet.write_table(pa.table(columns, schema=pa.schema(fields)), tmp_path / "a.parquet")
+    assert read_tracks(tmp_path / "a.parquet", pixel_size_um=0.001)[["y", "x"]].to_numpy().tolist() == [[3.0, 4.0]]
+
+
 @pytest.mark.parametrize("name", ["none.parquet", "none.csv", "none.xml"])
 def test_a_missing_file_and_a_folder_are_named(tmp_path, name):
     with pytest.raises(ConfigError, match=f"{name}: there is no such file"):
