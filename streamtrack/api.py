@@ -73,14 +73,15 @@ def track(
         Whether to show a progress bar, on stderr.
     **settings
         Tables of a run's TOML file: ``engine={"threshold": 0.5}``, ``linker="trackpy"``, ``source={"channel": 0}``,
-        ``measures=["intensity"]``, ``sinks=[...]``, ``triggers=[...]``. Of an array, ``source`` may say
-        ``pixel_size_um`` and ``frame_interval_s``. ``roi`` and ``mask`` say where to look for particles; a mask may
-        be an array (H, W), which is then kept in ``out`` as ``mask-*.npy``.
+        ``measures=["intensity"]``, ``sinks=[...]``, ``triggers=[...]``. ``pixel_size_um`` and ``frame_interval_s`` go
+        before what the movie says of them. ``roi`` and ``mask`` say where to look for particles; a mask may be an array
+        (H, W), which is then kept in ``out`` as ``mask-*.npy``.
 
     Returns
     -------
     Results
-        Tables, report and picture. Lost frames are said as a warning; the report has which, and why.
+        Tables, report and picture. Lost frames are said as a warning, and a calibration that the movie contradicts by
+        more than 1 %; the report has which, and why.
 
     Raises
     ------
@@ -410,6 +411,8 @@ def _folder(name: str | Path) -> Path:
 
 
 def _run(session: Session, progress: bool) -> dict[str, Any]:
+    for line in session.contradictions:
+        warnings.warn(line, stacklevel=3)
     if not progress:
         return session.run()
     with FrameProgress() as bar:

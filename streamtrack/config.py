@@ -187,6 +187,10 @@ class RunConfig(BaseModel):
     """Rectangle that is searched, ``"Y0:Y1,X0:X1"`` in px; outside nothing is detected."""
     mask: Path | None = None
     """File of the frames' size, TIFF, PNG, ``.npy`` or zarr: only where it is not 0 is searched."""
+    pixel_size_um: float | None = None
+    """How large a pixel of the frames is; by default what the source says."""
+    frame_interval_s: float | None = None
+    """From one frame to the next; by default what the source says."""
     engine: PluginConfig = PluginConfig(kind="denodet")
     linker: PluginConfig = PluginConfig(kind="imm")
     measures: tuple[PluginConfig, ...] = ()
@@ -215,6 +219,14 @@ class RunConfig(BaseModel):
     def _not_empty(cls, value: Any) -> Any:
         if value == "":
             raise ValueError("it is empty: leave it out to search everywhere")
+        return value
+
+    @field_validator("pixel_size_um", "frame_interval_s")
+    @classmethod
+    def _above_zero(cls, value: float | None, field: ValidationInfo) -> float | None:
+        if value is not None and not value > 0:
+            unit = "um per pixel" if field.field_name == "pixel_size_um" else "seconds from frame to frame"
+            raise ValueError(f"give {unit}, above 0, or leave it out for what the source says")
         return value
 
     @field_validator("sinks", "measures")

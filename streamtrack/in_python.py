@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from streamtrack.errors import StreamtrackError
 
 _OF_SOURCE = ("position", "channel", "z", "level", "frames", "axes")
-_OTHERS = {"overwrite": "overwrite=True", "out": "out=", "roi": "roi=", "mask": "mask="}
+_OTHERS = {
+    **{"overwrite": "overwrite=True", "out": "out=", "roi": "roi=", "mask": "mask="},
+    **{"pixel-size": "pixel_size_um=", "interval": "frame_interval_s="},
+}
 _OPTION = re.compile(rf"--({'|'.join((*_OF_SOURCE, *_OTHERS))})\b(?: (A:B|-?\d+:-?\d+|max|[PTCZYX]{{2,6}})(?!\w))?")
 
 

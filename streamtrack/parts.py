@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from streamtrack.actuators.guard import Guard
+from streamtrack.calibrated import calibrated, check_moves
 from streamtrack.columns import let_see_depth, measured_by
 from streamtrack.config import PluginConfig, RunConfig
-from streamtrack.errors import ConfigError, SourceError
+from streamtrack.errors import ConfigError
 from streamtrack.plain import without_secrets
 from streamtrack.protocols import Actuator, Engine, FrameSource, Linker, Measure, Microscope, Sink
 from streamtrack.registry import Group, build
@@ -27,9 +28,6 @@ CLOSED_AT_THE_END = ("microscopes", "sources", "engines", "actuators")
 STREAM_AXES = ("position", "channel", "z")
 ALL = "all"
 """What a source's setting of an axis says for all of them."""
-
-CALIBRATIONS = {"pixel_size_um": (1e-6, 1e6), "frame_interval_s": (1e-9, 1e9)}
-"""What can be meant: beyond it positions and times overflow sooner or later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +125,9 @@ def build_parts(
         for ready_made in (given.source, given.engine):
             if ready_made is not None:
                 opened.callback(ready_made.close)
-        _check_calibration(source.info)
+        source = calibrated(source, config)
+        if guard is not None:
+            check_moves(source, guard, config, config.mode)
         let_see_depth(linker, engine, source.info.pixel_size_um)
         by_kind = {table.kind: measure for table, measure in zip(config.measures, measures, strict=True)}
         stage = guard.stage_moves if guard is not None and _watches_stage(config, source.info, sinks, guard) else None
@@ -198,13 +198,6 @@ def _watches_stage(config: RunConfig, source: SourceInfo, sinks: Iterable[Sink],
     asked = any(getattr(sink, "needs_stage", False) for sink in sinks)
     said = set(STAGE_COLUMNS) <= set(source.frame_columns)
     return (bool(config.actuators) or said or asked) and guard.stage_moves.locate()
-
-
-def _check_calibration(source: SourceInfo) -> None:
-    for name, (low, high) in CALIBRATIONS.items():
-        value = getattr(source, name)
-        if value is not None and not (isinstance(value, int | float) and low <= value <= high):
-            raise SourceError(f"{source.name}: {name} = {value!r} cannot be; correct what the movie or settings say")
 
 
 class _Builder:

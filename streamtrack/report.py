@@ -39,7 +39,7 @@ OTHER_CAUSES = "other causes"
 INTERRUPTED, ENDED = "interrupted", "the run ended"
 """Causes of frames that were waiting when the run ended before the movie: it never reached them."""
 NO_DEPTH = "tracks are linked by y and x alone, not by z: nobody says how large a pixel is; set --pixel-size"
-NO_INTERVAL = "the frame interval is not known: times are in frames, and so are vy, vx and diffusion, not in seconds"
+NO_INTERVAL = "the frame interval is not known: times, vy, vx and diffusion are in frames, not seconds; set --interval"
 
 
 class LossLedger:

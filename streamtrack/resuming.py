@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from streamtrack import __version__
+from streamtrack.calibrated import CALIBRATIONS
 from streamtrack.clock import monotonic_ns
 from streamtrack.errors import ConfigError, SinkError, foreign_errors
 from streamtrack.files import move, remove_file
@@ -89,7 +90,7 @@ class Resumption:
             raise ConfigError(f"{info.name} {what}: only runs of one movie on disk are resumed")
         if not self.report:
             return
-        for key in ("name", "shape", "dtype", "n_frames", "pixel_size_um", "frame_interval_s"):
+        for key in ("name", "shape", "dtype", "n_frames", *CALIBRATIONS):
             was, is_now = self.report["source"].get(key), plain(getattr(info, key))
             is_followed = key == "n_frames" and None in (was, is_now)
             if was != is_now and not is_followed:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from streamtrack.calibrated import CALIBRATIONS
 from streamtrack.clock import monotonic_ns
 from streamtrack.columns import measures_depth
 from streamtrack.config import RunConfig
@@ -248,7 +249,7 @@ class RunRecord:
         """Return the run's configuration with every default spelled out."""
         config = self._config
         mask = None if config.mask is None else str(config.folder / config.mask)
-        known = config.model_dump(mode="json", include={"ingest", "safety", "mode", "roi"})
+        known = config.model_dump(mode="json", include={"ingest", "safety", "mode", "roi", *CALIBRATIONS})
         drawn = {} if mask is None or self._parts.area is None else {"mask_crc32": self._parts.area.crc32}
         return {**self._parts.tables, **known, "mask": mask, **drawn}
 

@@ -6,13 +6,14 @@ Live runs and replays are the same code; only the channel's policy differs.
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from streamtrack.actuators.guard import Guard
+from streamtrack.calibrated import CalibratedSource
 from streamtrack.channel import Channel, ChannelClosed, Policy, Put
 from streamtrack.clock import monotonic_ns
 from streamtrack.config import RunConfig
@@ -119,6 +120,11 @@ class Session:
         self._interrupted = False
         self._source_error: str | None = None
         self._traceback: str | None = None
+
+    @property
+    def contradictions(self) -> Sequence[str]:
+        """Where the settings contradict what the source says of its calibration, a line each."""
+        return self._source.contradictions() if isinstance(self._source, CalibratedSource) else ()
 
     def run(self, on_progress: Callable[[Progress], None] = lambda progress: None) -> dict[str, Any]:
         """Run to the end of the source or to Ctrl-C; return the report, which is also in ``report.json``.

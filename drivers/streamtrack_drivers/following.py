@@ -217,15 +217,6 @@ def followed_frames(frames: str | None) -> tuple[int, int | None]:
     return start, stop
 
 
-def check_idle(idle_s: float, interval_s: float | None) -> None:
-    """Raise SourceError where frames come more rarely than they are waited for."""
-    if interval_s is not None and interval_s >= idle_s:
-        cure = f"--follow {3 * interval_s:g}"
-        raise SourceError(
-            f"has a frame every {interval_s:g} s, but is over after {idle_s:g} s without one: give {cure}"
-        )
-
-
 def on_the_loops_clock(mtimes_ns: Sequence[int]) -> int:
     """Return when the last of some files was written; a clock that is set meanwhile makes it wrong."""
     return monotonic_ns() - max(0, time.time_ns() - max(mtimes_ns))

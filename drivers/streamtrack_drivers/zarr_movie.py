@@ -32,7 +32,7 @@ from streamtrack_drivers.axes import (
     select_named,
     square_pixel_um,
 )
-from streamtrack_drivers.following import Follower, NotYetError, check_idle, followed_frames, opened_within
+from streamtrack_drivers.following import Follower, NotYetError, followed_frames, opened_within
 from streamtrack_drivers.paths import is_address
 from streamtrack_drivers.read_ahead import begin_reading, read_ahead
 from streamtrack_drivers.remote import RemoteError, RemoteStore, in_steps, open_remote
@@ -111,7 +111,6 @@ class ZarrSource(StoredArraySource):
             details = {"format": f"zarr {stored.metadata.zarr_format}", "array": stored.path, "level": level}
             shape, wanted = stored.shape, followed_frames(frames if follow else None)
             if follow is not None:
-                check_idle(follow, image.frame_interval_s)
                 shape = _without_end(image, axes)
             super().__init__(
                 replace(image, array=checked(stored, shape)),

@@ -44,6 +44,8 @@ def batch(
     axes: options.Axes = None,
     roi: options.Roi = None,
     mask: options.Mask = None,
+    pixel_size: options.PixelSize = None,
+    interval: options.Interval = None,
     engine: options.Engine = None,
     weights: options.Weights = None,
     threshold: options.Threshold = None,
@@ -61,14 +63,14 @@ def batch(
     """
     chosen = options.part_of_movie(channel, z, position, level, frames, axes)
     detection = options.detection(engine, weights, threshold)
-    area = options.searched_area(roi, mask)
+    of_run = options.searched_area(roi, mask) | options.calibration(pixel_size, interval)
     with stoppable() as stop:
         with stop.breaks_off():
             from streamtrack.offline.batch import BatchRun, batch_config
             from streamtrack.offline.plan import BatchPlan
             from streamtrack.offline.progress import BatchProgress
 
-            tables = make_tables(config, chosen, detection, linker, area)
+            tables = make_tables(config, chosen, detection, linker, of_run)
             source = {key: value for key, value in tables.pop("source", {}).items() if key not in ("kind", "path")}
             if pictures:
                 tables["sinks"] = [*_listed(tables.get("sinks", "tables")), "overview"]
@@ -76,6 +78,7 @@ def batch(
             run_config = batch_config(tables, str(config) if config else "command line")
             run_config = run_config.from_file(config) if config else run_config
             work = BatchRun(movies, out, run_config, source, plan, overwrite=overwrite, stop=stop)
+        say(*work.contradictions)
         with BatchProgress(work.state):
             rows = work.run()
     _say_rows(rows, out)

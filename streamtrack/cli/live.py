@@ -23,6 +23,8 @@ def live(
     ] = None,
     engine: options.Engine = None,
     weights: options.Weights = None,
+    pixel_size: options.PixelSize = None,
+    interval: options.Interval = None,
     view: options.View = False,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -32,7 +34,10 @@ def live(
     microscope safe. Exit codes are those of 'track'.
     """
     detection = options.detection(engine, weights)
-    report = run(lambda: make_config(None, config, engine=detection, mode=mode, view=view), out, overwrite, viewed)
+    said = options.calibration(pixel_size, interval)
+    report = run(
+        lambda: make_config(None, config, engine=detection, mode=mode, of_run=said, view=view), out, overwrite, viewed
+    )
     raise typer.Exit(EXIT_CODES[report["status"]])
 
 

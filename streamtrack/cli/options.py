@@ -23,6 +23,14 @@ Roi = Annotated[str | None, typer.Option(help="Search only this rectangle, Y0:Y1
 Mask = Annotated[
     Path | None, typer.Option(help="Search only where this image is not 0: labels or 0/1, TIFF, PNG, npy or zarr.")
 ]
+PixelSize = Annotated[
+    float | None,
+    typer.Option("--pixel-size", metavar="UM", help="Size of a pixel, um; goes before what the source says."),
+]
+Interval = Annotated[
+    float | None,
+    typer.Option("--interval", metavar="SECONDS", help="From frame to frame; goes before what the source says."),
+]
 View = Annotated[bool, typer.Option("--view", help="Show the run in the browser while it is on.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder holds.")]
 
@@ -49,6 +57,11 @@ def detection(engine: str | None, weights: str | None, threshold: float | None =
 def searched_area(roi: str | None, mask: Path | None) -> dict[str, Any]:
     """Return settings of the run: where it looks."""
     return {"roi": roi, "mask": None if mask is None else mask.expanduser().absolute()}
+
+
+def calibration(pixel_size: float | None, interval: float | None) -> dict[str, Any]:
+    """Return settings of the run: what a pixel and a frame are."""
+    return {"pixel_size_um": pixel_size, "frame_interval_s": interval}
 
 
 def _index_or_text(text: str | None) -> int | str | None:

@@ -32,11 +32,11 @@ def make_config(
     engine: dict[str, Any] | None = None,
     linker: str | None = None,
     mode: str | None = None,
-    area: dict[str, Any] | None = None,
+    of_run: dict[str, Any] | None = None,
     view: bool = False,
 ) -> RunConfig:
     """Return the run's configuration: the file's, with what the command line says on top; None says nothing."""
-    data = make_tables(config, chosen, engine, linker, area, source)
+    data = make_tables(config, chosen, engine, linker, of_run, source)
     if "source" not in data:
         raise ConfigError("nothing to track: name a movie, or give --config a file with a [source] table")
     _check_options(str(data["source"].get("kind")), chosen or {})
@@ -53,7 +53,7 @@ def make_tables(
     chosen: dict[str, Any] | None,
     engine: dict[str, Any] | None,
     linker: str | None,
-    area: dict[str, Any] | None,
+    of_run: dict[str, Any] | None,
     source: str | None = None,
 ) -> dict[str, Any]:
     """Return the tables of a run's file, with what the command line says on top; None says nothing."""
@@ -64,7 +64,7 @@ def make_tables(
     _update(data, "engine", engine or {})
     if linker is not None:
         data["linker"] = {"kind": linker}
-    return data | {key: value for key, value in (area or {}).items() if value is not None}
+    return data | {key: value for key, value in (of_run or {}).items() if value is not None}
 
 
 def _tables_in(config: Path) -> dict[str, Any]:

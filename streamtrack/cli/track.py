@@ -30,6 +30,8 @@ def track(
     axes: options.Axes = None,
     roi: options.Roi = None,
     mask: options.Mask = None,
+    pixel_size: options.PixelSize = None,
+    interval: options.Interval = None,
     engine: options.Engine = None,
     weights: options.Weights = None,
     threshold: options.Threshold = None,
@@ -55,9 +57,9 @@ def track(
     """
     chosen = {**options.part_of_movie(channel, z, position, level, frames, axes), "follow": follow}
     detection = options.detection(engine, weights, threshold)
-    area = options.searched_area(roi, mask)
+    of_run = options.searched_area(roi, mask) | options.calibration(pixel_size, interval)
     report = run(
-        lambda: make_config(source, config, chosen, detection, linker, area=area, view=view),
+        lambda: make_config(source, config, chosen, detection, linker, of_run=of_run, view=view),
         out,
         overwrite,
         under_a_bar,

@@ -4,6 +4,7 @@ import threading
 import time
 from typing import Any, get_args
 
+from streamtrack.calibrated import check_moves
 from streamtrack.config import Mode, RuleConfig, RunConfig, SafetyConfig
 from streamtrack.errors import ControlRefused
 from streamtrack.fanout import Fanout
@@ -85,6 +86,7 @@ class Modes:
                 raise ControlRefused("the run has no microscope: there is nothing to arm")
             return
         guard.check_names()
+        check_moves(self._parts.source, guard, self._config, mode)
         with guard.trying(mode):
             prepare_actuators(self._parts, self._config)
 

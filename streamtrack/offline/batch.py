@@ -22,7 +22,7 @@ from streamtrack.interrupts import Stop
 from streamtrack.offline.blocks import BlockEngine, BlockSource, cut
 from streamtrack.offline.jobs import Declared, Job
 from streamtrack.offline.manifest import MANIFEST, Manifest, decisive
-from streamtrack.offline.movies import BatchMovie, find
+from streamtrack.offline.movies import BatchMovie, contradicted, find
 from streamtrack.offline.page import check_page, write_page
 from streamtrack.offline.plan import PIXEL_BYTES, BatchPlan, Share
 from streamtrack.offline.rows import BatchState, MovieRow
@@ -124,7 +124,7 @@ def batch(
         How long a block may take.
     **settings
         Tables of a run's TOML file, as in `track`: ``engine``, ``linker``, ``source`` (of all movies), ``measures``,
-        ``sinks`` (by default the tables alone), ``roi``, ``mask``.
+        ``sinks`` (by default the tables alone), ``roi``, ``mask``, ``pixel_size_um``, ``frame_interval_s``.
 
     Returns
     -------
@@ -142,6 +142,8 @@ def batch(
     config = batch_config(tables, "batch")
     named = [movies] if isinstance(movies, str | Path) else list(movies)
     work = BatchRun(named, Path(out), config, source, plan, overwrite=overwrite)
+    for line in work.contradictions:
+        warnings.warn(line, stacklevel=2)
     if progress:
         from streamtrack.offline.progress import BatchProgress
 
@@ -219,6 +221,11 @@ class BatchRun:
         self._lock = threading.Lock()
         self._over = threading.Event()
 
+    @property
+    def contradictions(self) -> list[str]:
+        """Where the settings contradict what movies say of their calibration, each line once."""
+        return contradicted(self._movies, self._config)
+
     def run(self) -> list[MovieRow]:
         """Track all movies; return what became of each. Errors of one movie keep no other from being tracked."""
         folder = RunFolder(self._folder)
@@ -252,7 +259,7 @@ class BatchRun:
         for movie, row in zip(self._movies, self.state.rows, strict=True):
             if row.status != "waiting" or self._overwrite or (report := manifest.report_of(movie)) is None:
                 continue
-            if other := manifest.changed(movie, report):
+            if other := manifest.changed(movie, report, self._config):
                 row.status, row.error = "failed", other
             else:
                 row.take(report)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtrack import __version__
+from streamtrack.calibrated import CALIBRATIONS, with_calibration
 from streamtrack.config import RunConfig
 from streamtrack.errors import ConfigError, foreign_errors
 from streamtrack.files import write_durably
@@ -99,11 +100,12 @@ class Manifest:
                 rows.append(row)
         return rows
 
-    def changed(self, movie: BatchMovie, report: Mapping[str, Any]) -> str:
+    def changed(self, movie: BatchMovie, report: Mapping[str, Any], config: RunConfig) -> str:
         """Return why a report is not one of this movie as it is now, nothing where it may be."""
         before: Mapping[str, Any] = report.get("source") or {}
-        for key in _SAME if before else ():
-            was, is_now = before.get(key), plain(getattr(movie.info, key))
+        info = None if movie.info is None else with_calibration(movie.info, config)
+        for key in _SAME if before and info is not None else ():
+            was, is_now = before.get(key), plain(getattr(info, key))
             if was != is_now:
                 held = f"{self._folder / movie.name} holds the results of the movie with {key} = {was}"
                 return f"{held}, not {is_now}: move that folder away to track it again, or pass --overwrite"
@@ -120,7 +122,7 @@ class Manifest:
             return dict(known)
 
 
-_SAME = ("shape", "dtype", "n_frames", "pixel_size_um", "frame_interval_s")
+_SAME = ("shape", "dtype", "n_frames", *CALIBRATIONS)
 """Of a movie, what its results hold for: the file of that name may have grown, or be another one."""
 _CURE = "choose another --out, or pass --overwrite"
 
@@ -132,7 +134,8 @@ def _identity(movie: BatchMovie) -> dict[str, Any]:
 
 def decisive(config: RunConfig, movies: Sequence[BatchMovie]) -> dict[str, Any]:
     """Return what decides the results of a movie; files by what is in them, too, as they may be written anew."""
-    table = config.model_dump(mode="json", include={"engine", "linker", "measures", "sinks", "roi", "mask"})
+    said = {"engine", "linker", "measures", "sinks", "roi", "mask", *CALIBRATIONS}
+    table = config.model_dump(mode="json", include=said)
     weights = Path(str(config.engine.settings.get("weights", "")))
     if weights.is_file():
         with foreign_errors(ConfigError, f"cannot read the weights {weights}"):

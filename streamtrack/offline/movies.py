@@ -11,7 +11,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from streamtrack.config import PluginConfig
+from streamtrack.calibrated import contradictions
+from streamtrack.config import PluginConfig, RunConfig
 from streamtrack.errors import ConfigError, SourceError, StreamtrackError, foreign_errors
 from streamtrack.parts import ALL, STREAM_AXES
 from streamtrack.plain import without_secrets
@@ -79,6 +80,16 @@ def find(named: Iterable[str | Path], chosen: Mapping[str, Any]) -> list[BatchMo
     if again:
         raise ConfigError(f"two movies would be called {again[0]}: track them into different folders")
     return movies
+
+
+def contradicted(movies: Iterable[BatchMovie], config: RunConfig) -> list[str]:
+    """Return where settings contradict what movies say of their calibration, each line once, with the first of them."""
+    said: dict[str, list[str]] = {}
+    for movie in movies:
+        for line in contradictions(movie.info, config) if movie.info is not None else ():
+            said.setdefault(line, []).append(movie.name)
+    named = {line: names[0] + f" and {len(names) - 1} more" * (len(names) > 1) for line, names in said.items()}
+    return [f"{named[line]}: {line}" for line in said]
 
 
 def _tables(text: str) -> Iterator[dict[str, Any]]:

@@ -135,6 +135,8 @@ def test_another_run_is_not_taken_for_it(movie, run, tmp_path):
             r"a run with engine\.threshold = .*, not 0\.7: resume with the same settings",
         ),
         ({"measures": []}, "holds a run with measures = "),
+        ({"pixel_size_um": 0.2}, "holds a run of a movie with pixel_size_um = None, not 0.2"),
+        ({"frame_interval_s": 0.5}, "holds a run of a movie with frame_interval_s = None, not 0.5"),
         (
             {"source": {"kind": "zarr", "path": movie, "frames": "2:"}},
             "holds a run of a movie with n_frames = 40, not 38",

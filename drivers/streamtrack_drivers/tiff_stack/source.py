@@ -23,7 +23,7 @@ from streamtrack_drivers.axes import (
     naming,
     resolve_axes,
 )
-from streamtrack_drivers.following import Follower, check_idle, followed_frames, opened_within
+from streamtrack_drivers.following import Follower, followed_frames, opened_within
 from streamtrack_drivers.paths import NDTIFF_INDEX
 from streamtrack_drivers.tiff_stack import mmstack, ndtiff, ome
 from streamtrack_drivers.tiff_stack.files import FileSet
@@ -190,8 +190,7 @@ class TiffSource:
 
     def _follow(self, place: Path, idle_s: float, frames: str | None, said: set[str], opened: ExitStack) -> Follower:
         """Return the frames of what is being written, and say of it that its length is not known."""
-        view, wanted, interval_s = self._view, followed_frames(frames), self._info.frame_interval_s
-        check_idle(idle_s, interval_s)
+        view, wanted = self._view, followed_frames(frames)
         self._times = self._against_plan = None
         details = {**self._info.details, "frames": list(wanted)}
         self._info = replace(self._info, n_frames=None, follow_s=idle_s, clock="nominal", details=details)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from streamtrack.config import RunConfig
-from streamtrack.errors import ControlRefused, MicroscopeError
+from streamtrack.errors import ConfigError, ControlRefused, MicroscopeError
 from streamtrack.session import Session
 from streamtrack.testing.microscope import SimulatedMicroscope
 
@@ -24,7 +24,7 @@ WAIT_S = 60
 class Run:
     """A run in a thread of its own, on a camera that never ends."""
 
-    def __init__(self, folder, microscope, *, mode="observe", triggers=(MOVES, OPENS), safety=SAFETY):
+    def __init__(self, folder, microscope, *, mode="observe", triggers=(MOVES, OPENS), safety=SAFETY, **others):
         config = {
             "mode": mode,
             "source": {"kind": "lab-camera", "frames": 1_000_000, "pause_s": 0.001, "live": True},
@@ -33,6 +33,7 @@ class Run:
             "triggers": [{**FREELY, **each} for each in triggers],
             "actuators": ACTUATORS,
             "safety": safety,
+            **others,
         }
         self.folder = folder
         self.session = Session(RunConfig.model_validate(config), folder, microscope=microscope)
@@ -69,6 +70,15 @@ def wait_for(condition, timeout_s=WAIT_S):
 
 def moves(microscope):
     return [call for call in microscope.calls if call[0] == "move_stage_um"]
+
+
+def test_a_run_is_not_armed_with_another_pixel_size_than_its_stage(tmp_path):
+    with Run(tmp_path / "out", SimulatedMicroscope(), pixel_size_um=0.2) as run:
+        for mode in ("rehearse", "armed"):
+            with pytest.raises(ControlRefused, match=r"the stage moves by 0\.1 um per pixel, not pixel_size_um = 0\.2"):
+                run.control.set_mode(mode, run.control.what_may_move()).wait(WAIT_S)
+    with pytest.raises(ConfigError, match=r"the stage moves by 0\.1 um per pixel, not pixel_size_um = 0\.2"):
+        Run(tmp_path / "armed", SimulatedMicroscope(), pixel_size_um=0.2, mode="armed")
 
 
 def test_a_run_that_observes_is_armed_acts_and_is_disarmed_with_the_light_off(tmp_path):

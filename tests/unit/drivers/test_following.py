@@ -2,12 +2,15 @@
 
 import shutil
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
 import tiff_files
 import zarr
 
+from streamtrack.calibrated import calibrated
+from streamtrack.config import RunConfig
 from streamtrack.errors import SourceError
 from streamtrack.types import LostFrame
 from streamtrack_drivers import following
@@ -290,10 +293,12 @@ def test_a_movie_slower_than_the_wait_is_refused(tmp_path):
     scale = [{"type": "scale", "scale": [5, 1, 1]}]
     datasets = [{"path": "0", "coordinateTransformations": scale}]
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
-    with pytest.raises(
-        SourceError, match=r"a frame every 300 s, but is over after 60 s without one: give --follow 900"
-    ):
-        ZarrSource(path=tmp_path / "m.zarr", follow=60)
+    with closing(ZarrSource(path=tmp_path / "m.zarr", follow=60)) as source:
+        with pytest.raises(
+            SourceError, match=r"a frame every 300 s, but is over after 60 s without one: give --follow 900"
+        ):
+            calibrated(source, RunConfig())
+        assert calibrated(source, RunConfig(frame_interval_s=5)).info.frame_interval_s == 5
 
 
 def test_close_ends_it(tmp_path):

@@ -1,12 +1,14 @@
 """What a batch knows of those before it in the same folder."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from streamtrack.config import RunConfig
 from streamtrack.errors import ConfigError
-from streamtrack.offline.manifest import MANIFEST, Manifest
-from streamtrack.offline.movies import BatchMovie
+from streamtrack.offline.manifest import MANIFEST, Manifest, decisive
+from streamtrack.offline.movies import BatchMovie, contradicted
 from streamtrack.types import SourceInfo
 
 INFO = SourceInfo("movie", (32, 32), "uint16", 20)
@@ -67,6 +69,21 @@ def test_a_folder_of_another_movie_is_refused_unless_it_was_moved_away(tmp_path)
 def test_results_of_a_movie_that_has_grown_are_told(tmp_path):
     manifest = Manifest(tmp_path, {}, False)
     report = completed(tmp_path, A)
-    assert manifest.changed(A, report) == ""
+    assert manifest.changed(A, report, RunConfig()) == ""
     grown = BatchMovie("a", A.source, SourceInfo("movie", (32, 32), "uint16", 30))
-    assert "of the movie with n_frames = 20, not 30: move that folder away" in manifest.changed(grown, report)
+    assert "of the movie with n_frames = 20, not 30: move that folder away" in manifest.changed(grown, report, RunConfig())
+
+
+def test_results_hold_for_the_calibration_that_was_said(tmp_path):
+    manifest = Manifest(tmp_path, {}, False)
+    report = completed(tmp_path, A)
+    said = RunConfig(pixel_size_um=0.2)
+    assert "with pixel_size_um = None, not 0.2" in manifest.changed(A, report, said)
+    report["source"]["pixel_size_um"] = 0.2
+    assert manifest.changed(A, report, said) == ""
+    assert decisive(said, [A])["pixel_size_um"] == 0.2
+    other = replace(INFO, pixel_size_um=0.1)
+    movies = [replace(movie, info=other) for movie in (A, B)]
+    assert contradicted([*movies, replace(A, name="c")], said) == [
+        "a and 1 more: the source says pixel_size_um = 0.1, the settings 0.2: 0.2 is used"
+    ]
