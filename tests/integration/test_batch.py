@@ -86,6 +86,20 @@ def test_tables_are_those_of_the_single_run_and_a_second_batch_leaves_them(movie
         streamtrack.batch(movies, tmp_path / "out", **{**settings, "engine": {"kind": "denodet", "threshold": 0.9}})
 
 
+def test_what_is_said_of_pixels_and_frames_is_in_the_tables_and_is_what_a_second_batch_compares(
+    movies, client, tmp_path
+):
+    said = {"pixel_size_um": 0.2, "frame_interval_s": 0.5}
+    settings = {"engine": ENGINE, "progress": False, "block": 8, "scheduler": client}
+    movie = movies / "first.zarr"
+    found = streamtrack.batch(movie, tmp_path / "out", **settings, **said)["first"]
+    assert found.tracks.equals(streamtrack.track(movie, engine=ENGINE, progress=False, **said).tracks)
+    assert found.tracks["time_s"].equals(0.5 * found.tracks["frame"])
+    assert streamtrack.batch(movie, tmp_path / "out", **settings, **said).rows[0].skipped
+    with pytest.raises(ConfigError, match=r"holds a batch with pixel_size_um = 0\.2, not 0\.3"):
+        streamtrack.batch(movie, tmp_path / "out", **settings, **{**said, "pixel_size_um": 0.3})
+
+
 def test_a_movie_that_fails_is_named_and_the_others_are_tracked(movies, client, tmp_path):
     shutil.copytree(movies / "first.zarr", tmp_path / "movies" / "good.zarr")
     (tmp_path / "movies" / "bad.zarr").mkdir()

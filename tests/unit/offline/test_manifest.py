@@ -71,7 +71,9 @@ def test_results_of_a_movie_that_has_grown_are_told(tmp_path):
     report = completed(tmp_path, A)
     assert manifest.changed(A, report, RunConfig()) == ""
     grown = BatchMovie("a", A.source, SourceInfo("movie", (32, 32), "uint16", 30))
-    assert "of the movie with n_frames = 20, not 30: move that folder away" in manifest.changed(grown, report, RunConfig())
+    assert "of the movie with n_frames = 20, not 30: move that folder away" in manifest.changed(
+        grown, report, RunConfig()
+    )
 
 
 def test_results_hold_for_the_calibration_that_was_said(tmp_path):
