@@ -84,8 +84,9 @@ def calibrated(source: FrameSource, config: RunConfig) -> FrameSource:
     for name, (low, high) in CALIBRATIONS.items():
         value = getattr(info, name)
         if value is not None and not (isinstance(value, int | float) and low <= value <= high):
-            cure = f"give {'--pixel-size' if name == 'pixel_size_um' else '--interval'}"
-            raise SourceError(f"{info.name}: {name} = {value!r} cannot be; {cure}, or correct what the movie says")
+            option = "--pixel-size" if name == "pixel_size_um" else "--interval"
+            cure = f"give {option} {low:g} to {high:g}, or correct what the movie says"
+            raise SourceError(f"{info.name}: {name} = {value!r} cannot be; {cure}")
     interval_s, idle_s = info.frame_interval_s, info.follow_s
     if interval_s is not None and idle_s is not None and interval_s >= idle_s:
         cure = f"--follow {3 * interval_s:g}"

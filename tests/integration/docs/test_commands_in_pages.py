@@ -115,6 +115,7 @@ ELSEWHERE = {
     "streamtrack track movie.ome.zarr --out results --resume": "test_resume",
     "streamtrack track movie.ome.zarr --out results --follow": "test_follow",
     "streamtrack track https://host/movie.ome.zarr": "test_remote_movies",
+    "streamtrack track movie.tif --pixel-size 0.108 --interval 0.05": "test_said_calibration",
     "streamtrack track movie.ome.zarr --out results --view": "test_view",
     "streamtrack view results --napari": "napari/",
     "streamtrack view results": "test_view_ended",

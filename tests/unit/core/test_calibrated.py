@@ -77,7 +77,9 @@ def test_what_cannot_be_is_one_line_with_the_cure(name, value):
 
 def test_a_calibration_that_cannot_be_meant_is_replaced_by_one_that_can():
     broken = Source(replace(FILE, pixel_size_um=1e9))
-    with pytest.raises(SourceError, match=r"movie: pixel_size_um = 1000000000\.0 cannot be; give --pixel-size, or"):
+    with pytest.raises(
+        SourceError, match=r"movie: pixel_size_um = 1000000000\.0 cannot be; give --pixel-size 1e-06 to"
+    ):
         calibrated(broken, RunConfig())
     assert calibrated(broken, RunConfig(pixel_size_um=0.1)).info.pixel_size_um == 0.1
     with pytest.raises(SourceError, match="frame_interval_s = 1e-12 cannot be"):
