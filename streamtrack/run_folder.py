@@ -191,7 +191,13 @@ class RunFolder:
         """Write the last report and return it; never raises: what keeps it from being written is its error."""
         if not self.is_still_there():
             return failed(report, f"{self.path} was removed, renamed or replaced during the run; it lacks its results")
-        return write_last_report(self.path, report)
+        return write_last_report(self.path, {**report, "written": self._written()})
+
+    def _written(self) -> list[str]:
+        """Return which of its files are there, whole ones, besides the report."""
+        passing = (*RUN_FILES, *KEPT_NAMES)
+        names = (name for name in self.files if ".partial" not in name and name not in passing)
+        return [name for name in dict.fromkeys(names) if os.path.lexists(self.path / name)]
 
     def remarks(self) -> list[str]:
         """Return a line for each unfinished file that is still there, and one where OneDrive uploads the folder."""

@@ -15,7 +15,7 @@ from streamtrack_engines.backends.metadata import COUNT, COUNT_SIGMA
 from streamtrack_engines.backends.runner import DeployFile
 from streamtrack_engines.backends.selection import Choice
 from streamtrack_engines.levels import Levels, Polarity, SpotSize
-from streamtrack_engines.network_engine import NetworkEngine
+from streamtrack_engines.network_engine import NetworkEngine, engine_of
 from streamtrack_engines.weights import about_weights
 
 
@@ -69,8 +69,8 @@ class DensityEngine(NetworkEngine):
         file = super()._read(weights)
         if not {COUNT, COUNT_SIGMA} <= set(file.metadata.columns):
             raise ConfigError(
-                f"weights {file.name} find particles and count none: take weights with the head 'density', or the "
-                "engine 'graph'"
+                f"weights {file.name} find particles and count none: take --engine {engine_of(file)}, or weights with "
+                "the head 'density'"
             )
         return file
 

@@ -109,7 +109,7 @@ class GraphEngine(NetworkEngine):
     def _read(self, weights: str | None) -> DeployFile:
         file = super()._read(weights)
         if COUNT in file.metadata.columns:
-            raise ConfigError(f"weights {file.name} count particles and find none of them: take the engine 'density'")
+            raise ConfigError(f"weights {file.name} count particles and find none of them: take --engine density")
         return file
 
     @property

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamtrack.errors import ConfigError, EngineError
+from streamtrack.registry import load, names
 from streamtrack.types import DENOISED, Detections, Pixels
 from streamtrack_engines.backends.deploy_file import read_deploy_file
+from streamtrack_engines.backends.metadata import COUNT
 from streamtrack_engines.backends.runner import DeployFile, FrameSize, Runner
 from streamtrack_engines.backends.selection import HALF_PRECISION, BackendName, Choice, get_backend, open_first
 from streamtrack_engines.backends.stream_runner import StreamRunner
@@ -18,6 +20,14 @@ from streamtrack_engines.weights import about_weights, half_precision_of
 
 SIZE = "radius_px"
 """A column of networks that find what is larger than a spot."""
+
+
+def engine_of(file: DeployFile) -> str:
+    """Return the name of the engine that weights are for; 'graph' where they are of a network without one."""
+    if COUNT in file.metadata.columns:
+        return "density"
+    kind = file.metadata.network.kind
+    return next((name for name in names("engines") if kind in getattr(load("engines", name), "networks", ())), "graph")
 
 
 class NetworkEngine:
@@ -86,8 +96,8 @@ class NetworkEngine:
         kind = file.metadata.network.kind
         if self.networks and kind not in self.networks:
             raise ConfigError(
-                f"weights {name} are of the network {kind!r}, not of the engine {self.networks[0]!r}: take other "
-                "weights, or the engine 'graph', which runs any"
+                f"weights {name} are of the network {kind!r}, which the engine {self.networks[0]!r} does not run: take "
+                f"other weights, or --engine {engine_of(file)}"
             )
         return file
 

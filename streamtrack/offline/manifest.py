@@ -84,10 +84,11 @@ class Manifest:
         return False
 
     def report_of(self, movie: BatchMovie) -> dict[str, Any] | None:
-        """Return the report of a movie that a batch has tracked to its end."""
+        """Return the report of a movie that a batch has tracked to its end, if all that it wrote is still there."""
         with suppress(ConfigError):
             report = read_report(self._folder / movie.name)
-            return report if self.knows(movie) and report.get("status") in DONE else None
+            is_done = self.knows(movie) and report.get("status") in DONE
+            return report if is_done and _is_whole(self._folder / movie.name, report) else None
         return None
 
     def others(self, movies: Sequence[BatchMovie]) -> list[MovieRow]:
@@ -125,6 +126,11 @@ class Manifest:
 _SAME = ("shape", "dtype", "n_frames", *CALIBRATIONS)
 """Of a movie, what its results hold for: the file of that name may have grown, or be another one."""
 _CURE = "choose another --out, or pass --overwrite"
+
+
+def _is_whole(folder: Path, report: Mapping[str, Any]) -> bool:
+    """Return whether all that a run has written is still there, as far as its report says what."""
+    return all((folder / name).exists() for name in report.get("written", ()))
 
 
 def _identity(movie: BatchMovie) -> dict[str, Any]:

@@ -64,6 +64,17 @@ def test_a_movie_that_grows_is_tracked_as_far_as_it_was_and_then_is_another_one(
     assert (row.status, row.frames) == ("completed", 2 * N_FRAMES)
 
 
+@pytest.mark.parametrize("name", ["tracks.parquet", "tracks.csv", "frames.parquet"])
+def test_a_movie_of_which_a_table_was_deleted_is_tracked_again(movie, client, tmp_path, name):
+    ready([movie], tmp_path / "out", client).run()
+    (tmp_path / "out" / "cell" / name).unlink()
+    (row,) = ready([movie], tmp_path / "out", client).run()
+    assert (row.status, row.skipped) == ("completed", False)
+    assert (tmp_path / "out" / "cell" / name).is_file()
+    (row,) = ready([movie], tmp_path / "out", client).run()
+    assert row.skipped
+
+
 def test_a_movie_that_gets_shorter_fails_in_one_line(movie, client, tmp_path):
     work = ready([movie], tmp_path / "out", client)
     zarr.create_array(movie, data=zarr.open_array(movie)[:6], chunks=(1, SIZE, SIZE), overwrite=True)

@@ -81,7 +81,7 @@ def test_a_heat_map_becomes_an_engine(heat_map, tmp_path, cli):
     assert code == 0, errors
     assert [path.name for path in tmp_path.iterdir()] == ["mine.onnx"]
     assert_spots(found_by(out)[1])
-    with pytest.raises(ConfigError, match="are of the network 'onnx', not of the engine 'denodet'"):
+    with pytest.raises(ConfigError, match=r"are of the network 'onnx', which .* does not run: .* --engine graph"):
         DenodetEngine(weights=str(out))
 
 

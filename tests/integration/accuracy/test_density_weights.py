@@ -12,7 +12,7 @@ from streamtrack.errors import ConfigError
 from streamtrack.protocols import HasThreshold
 from streamtrack.simulation.cells import CellRanges, draw_cells
 from streamtrack_engines.density_engine import DensityEngine
-from streamtrack_engines.engine import CellEngine, GraphEngine
+from streamtrack_engines.engine import CellEngine, DenodetEngine, GraphEngine
 from streamtrack_engines.weights import read_weights
 
 SEED = 88_003
@@ -82,9 +82,12 @@ def test_a_run_writes_the_counts_and_says_that_nothing_is_tracked(tmp_path):
 @pytest.mark.parametrize(
     ("engine", "weights", "cure"),
     [
-        (DensityEngine, "cells", "find particles and count none"),
-        (CellEngine, "density", "take the engine 'density'"),
-        (GraphEngine, "density", "take the engine 'density'"),
+        (DensityEngine, "cells", "find particles and count none: take --engine cells"),
+        (DensityEngine, "denodet", "--engine denodet"),
+        (DenodetEngine, "cells", "take other weights, or --engine cells"),
+        (DenodetEngine, "unet", "--engine unet"),
+        (CellEngine, "density", "--engine density"),
+        (GraphEngine, "density", "--engine density"),
     ],
 )
 def test_weights_that_count_and_weights_that_find_are_not_confused(engine, weights, cure):
