@@ -9,6 +9,7 @@ memory, which the benchmark tunes for each kind of movie. Their rows of identiti
 - ``lapmod``: what can be put together from scipy's cKDTree and the sparse solver of ``lap``; minimises what trackpy
   does, so that it links the same, but fast.
 - ``laptrack``: frame to frame and then gap closing, over the whole movie at once (Jaqaman et al. 2008).
+- ``motile``: an integer linear program over the whole movie (`benchmarks.linking.motions` only).
 - ``optimum``: the most probable tracks of the whole movie if all particles are Brownian
   (`benchmarks.linking.min_cost_flow`).
 """
@@ -16,6 +17,7 @@ memory, which the benchmark tunes for each kind of movie. Their rows of identiti
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +35,9 @@ Ids = NDArray[np.int64]
 
 LEAST_RANGE_PX = 2.0
 """To this the search range of trackpy with velocities may shrink in a crowd."""
+
+MOTILE_LIMIT_S = 60.0
+"""For its solver, a movie."""
 
 
 class Ranges(NamedTuple):
@@ -138,6 +143,52 @@ def link_laptrack(frames: Frames, ranges: Ranges) -> list[Ids]:
     return ids
 
 
+def link_motile(frames: Frames, ranges: Ranges, gap_cost: float = 0.0) -> list[Ids]:
+    """Link a whole movie with motile: the links that cost least in all, at most one before and after each detection.
+
+    A link costs the squared distance, one over a gap more by ``gap_cost`` times the squared search range for each frame
+    missed, and spares the squared search range. To charge that for what appears and disappears comes to the same, as
+    detections that have no links are tracks of one, which are not scored, but takes its solver three times as long.
+
+    Raises
+    ------
+    TimeoutError
+        Its solver did not come to the optimum within a minute.
+    """
+    import motile
+    from motile.constraints import MaxChildren, MaxParents
+    from motile.costs import EdgeSelectedCost, NodeSelectedCost
+    from motile.variables import EdgeSelected
+
+    graph = motile.TrackGraph()
+    starts = np.cumsum([0, *map(len, frames)])
+    trees = [cKDTree(positions(each)) for each in frames]
+    for frame, detections in enumerate(frames):
+        for k in range(len(detections)):
+            graph.add_node(int(starts[frame]) + k, {"t": frame})
+    spared = ranges.search_range**2
+    for early, late in combinations(range(len(frames)), 2):
+        missed = late - early - 1
+        if missed <= ranges.memory:
+            near = trees[early].sparse_distance_matrix(trees[late], ranges.search_range, output_type="ndarray")
+            for i, j, distance in near.tolist():
+                link = int(starts[early]) + i, int(starts[late]) + j
+                graph.add_edge(link, {"cost": distance**2 + missed * gap_cost * spared})
+    solver = motile.Solver(graph)
+    solver.add_cost(NodeSelectedCost(constant=-1.0))
+    solver.add_cost(EdgeSelectedCost(attribute="cost", constant=-spared))
+    solver.add_constraint(MaxParents(1))
+    solver.add_constraint(MaxChildren(1))
+    solution = solver.solve(timeout=MOTILE_LIMIT_S)
+    if solution.get_status() != "OPTIMAL":
+        raise TimeoutError(f"motile: {solution.get_status()} after {MOTILE_LIMIT_S:g} s")
+    ids = np.arange(starts[-1])
+    for (before, after), index in sorted(solver.get_variables(EdgeSelected).items()):
+        if solution[index] > 0.5:
+            ids[after] = ids[before]
+    return np.split(ids, starts[1:-1])
+
+
 def link_optimum(frames: Frames, _: Ranges | None) -> list[Ids]:
     """Link a whole movie by min-cost flow."""
     ends = np.cumsum([len(each) for each in frames])
@@ -164,8 +215,8 @@ ONLINE: dict[str, Callable[[Frames, Ranges], Iterator[Any]]] = {
 OURS = ("imm_lag0", "imm_lag2")
 OFFLINE: dict[str, Callable[[Frames, Ranges], list[Ids]]] = {"laptrack": link_laptrack, "optimum": link_optimum}
 TUNED = ("lapmod", "trackpy", "trackpy_velocity")
-PEER_PACKAGES = ("scipy", "pandas", "lap", "laptrack", "ortools")
-NEEDS = {"lapmod": "lap", "laptrack": "laptrack", "optimum": "ortools"}
+PEER_PACKAGES = ("scipy", "pandas", "lap", "laptrack", "motile", "ilpy", "pyscipopt", "ortools")
+NEEDS = {"lapmod": "lap", "laptrack": "laptrack", "motile": "motile", "optimum": "ortools"}
 
 
 def missing(method: str) -> str | None:

@@ -1,28 +1,44 @@
 """What becomes of tracks where particles blink, run, drift and jump.
 
-``python -m benchmarks.linking.motions [--quick] [--out FILE.json]``
+``python -m benchmarks.linking.motions [--quick] [--methods NAMES] [--out FILE.json]``
 
 60 particles in 512 x 512 px, alive for 50 frames on average, 5 % missed, 5 % false detections on top, 0.3 px off per
 axis. Those that blink step by 1 px per axis and frame (or stand still), are lit for 20 frames on average and then dark
 for as many frames as the family says; the truth goes on while they are dark, but for ``alpha_seen``, which leaves out
 what was not detected, and fills no gap. A field that is moved takes its particles (Brownian, 1 px) with it; those that
 leave come in on the other side as new ones. Ours has its defaults; ``relink`` is what `streamtrack relink` makes of the
-same detections. trackpy and, where it is installed, laptrack have the search range and memory that score best on the
-very movies: an advantage that no user has. ``truth`` is what true identities score. ``told`` is told of each shift, as
-a run tells of the moves of its stage. Beside them the movies of `benchmarks.linking`, which must not get worse.
+same detections. trackpy and, where they are installed, laptrack and motile have the settings that score best on the
+very movies (motile's solver is slow: on the first of them): an advantage that no user has. ``truth`` is what true
+identities score. ``told`` is told of each shift, as a run tells of the moves of its stage. Beside them the movies of
+`benchmarks.linking`, which must not get worse. With ``--methods`` the file keeps its figures of the other methods.
 """
 
+import argparse
+import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
-from benchmarks.linking.linkers import Frames, Ids, Ranges, link_laptrack, link_trackpy, missing, peer_versions
+from benchmarks.linking.linkers import (
+    Frames,
+    Ids,
+    Ranges,
+    link_laptrack,
+    link_motile,
+    link_trackpy,
+    missing,
+    peer_versions,
+)
 from benchmarks.linking.trials import GATE_PX, LEAST_DETECTIONS, score, settled_ids, track_table
 from benchmarks.shared.particles import (
     FALSE,
@@ -47,6 +63,8 @@ N, FRAMES = 60, 100
 SEED = 730_000
 LIT_FRAMES = 20
 RANGES = tuple(Ranges(*each) for each in product((4.0, 8.0, 15.0, 30.0), (0, 3, 10)))
+GAP_COSTS = (0.01, 0.0, 0.03)
+"""Of motile; the first while its search range and memory are sought."""
 SCORES = ("alpha", "jsc_theta")
 
 Yx = NDArray[np.float64]
@@ -178,28 +196,22 @@ def link(detections: Frames, told: Sequence[Yx] | None = None) -> Iterator[Track
         yield linker.update(found, index, float(index))
 
 
-def measure(seeds: Sequence[int]) -> list[dict[str, Any]]:
+def measure(seeds: Sequence[int], methods: Sequence[str]) -> list[dict[str, Any]]:
     """Return a row for each family, and one for each kind of movie of `benchmarks.linking`."""
     rows = []
-    for name in FAMILIES:
+    for name in track(FAMILIES, description="families", console=Console(stderr=True)):
         movies = [movie_of(name, seed) for seed in seeds]
-        ours = [_linked(movie) for movie in movies]
-        rows.append(
-            {
-                "family": name,
-                "imm": _mean(movies, ours),
-                "relink": _relinked(movies),
-                "trackpy": _best(link_trackpy, movies),
-                **({} if missing("laptrack") else {"laptrack": _best(link_laptrack, movies)}),
-                "truth": _mean(movies, [movie.identities for movie in movies]),
-                "tracks": [_count(movie, ids) for movie, ids in zip(movies, ours, strict=True)],
-                "particles": [_count(movie, movie.identities) for movie in movies],
-            }
-        )
-        if FAMILIES[name].shift is not None:
+        row: dict[str, Any] = {"family": name}
+        if "imm" in methods:
+            ours = [_linked(movie) for movie in movies]
+            row["imm"] = _mean(movies, ours)
+            row["tracks"] = [_count(movie, ids) for movie, ids in zip(movies, ours, strict=True)]
+            row["particles"] = [_count(movie, movie.identities) for movie in movies]
+        rows.append(row | {method: BESIDE[method](movies) for method in BESIDE if method in methods})
+        if FAMILIES[name].shift is not None and "imm" in methods:
             told = [_linked(movie, told=True) for movie in movies]
             rows.append({"family": f"{name}, told", "imm": _mean(movies, told)})
-    for motion, n in product(MOTIONS, (100, 500)):
+    for motion, n in product(MOTIONS, (100, 500)) if "imm" in methods else ():
         scenes = [Movie(simulate(ParticleSettings(motion, n, FRAMES, seed)), [], []) for seed in seeds]
         ours = [_linked(scene) for scene in scenes]
         rows.append({"family": f"{motion} {n}", "imm": _mean(scenes, ours), "relink": _relinked(scenes)})
@@ -244,6 +256,28 @@ def _best(method: Callable[[Frames, Ranges], Iterable[Any]], movies: Sequence[Mo
     return max((_mean(movies, ids) for ids in linked), key=lambda each: each["alpha"])
 
 
+def _motile(movies: Sequence[Movie]) -> dict[str, Any]:
+    """Return its scores and settings, and with how many settings it came to no end on the first movie; or why none."""
+    first = movies[0]
+    alphas: dict[tuple[Ranges, float], float] = {}
+    unsolved = 0
+    for gap_cost in GAP_COSTS:
+        for ranges in RANGES if not alphas else [max(alphas, key=lambda each: alphas[each])[0]]:
+            try:
+                ids = link_motile(first.simulated.detections, ranges, gap_cost)
+                alphas[ranges, gap_cost] = _mean([first], [ids])["alpha"]
+            except TimeoutError:
+                unsolved += 1
+    if not alphas:
+        return {"failed": "not solved in time with any settings"}
+    best, gap_cost = max(alphas, key=lambda each: alphas[each])
+    try:
+        scores = _mean(movies, [link_motile(each.simulated.detections, best, gap_cost) for each in movies])
+    except TimeoutError as error:
+        return {"failed": str(error)}
+    return scores | best._asdict() | {"gap_cost": gap_cost, "unsolved": unsolved}
+
+
 def _count(movie: Movie, ids: Sequence[Ids]) -> int:
     """Return the number of tracks of 3 detections or more."""
     return int((track_table(movie.simulated.detections, ids)["particle"].value_counts() >= 3).sum())
@@ -251,27 +285,83 @@ def _count(movie: Movie, ids: Sequence[Ids]) -> int:
 
 def main() -> None:
     """Run the benchmark, print its table and write its file."""
-    arguments = command_parser(__doc__, "one movie of each kind: a minute").parse_args()
-    seeds = range(SEED, SEED + (1 if arguments.quick else 3))
-    record = {
+    arguments = _parse_arguments()
+    chosen = arguments.methods or [name for name in METHODS if not (arguments.quick and name == "motile")]
+    for reason in filter(None, map(missing, chosen)):
+        print(reason, file=sys.stderr)
+    seeds = list(range(SEED, SEED + (1 if arguments.quick else 3)))
+    old = _kept(arguments.out, seeds) if arguments.methods else {}
+    new = {
         "command": command_line("linking.motions"),
         "machine": machine(),
         "versions": versions() | peer_versions(),
-        "seeds": list(seeds),
-        "rows": measure(seeds),
+        "seeds": seeds,
+        "rows": measure(seeds, [name for name in chosen if not missing(name)]),
     }
-    table = Table(*COLUMNS, title="alpha (JSC of tracks)")
-    for row in record["rows"]:
-        scores = [f"{s['alpha']:.3f} ({s['jsc_theta']:.2f})" if (s := row.get(m)) else "" for m in METHODS]
-        scores.insert(1, f"{row['imm'].get('alpha_seen', np.nan):.3f}" if "truth" in row else "")
+    _print_table(new["rows"])
+    write(add(old, new), arguments.out)
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = command_parser(__doc__, "one movie of each kind, without motile unless it is named: a minute")
+    parser.add_argument("--methods", type=_names, help=f"some of {','.join(METHODS)}; default: all")
+    return parser.parse_args()
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = sorted(set(names) - set(METHODS))
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)} (known: {', '.join(METHODS)})")
+    return names
+
+
+def _kept(path: Path | None, seeds: Sequence[int]) -> dict[str, Any]:
+    """Return what the file holds; refuse to add to figures of other movies."""
+    if path is None or not path.exists():
+        return {}
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if record.get("seeds") != seeds:
+        raise SystemExit(f"{path} holds figures of other movies: choose another --out, or run all methods")
+    return record
+
+
+def add(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return the old record with the new figures in its rows, and under ``added`` how they were made."""
+    if not old:
+        return new
+    rows = {row["family"]: row for row in old["rows"]}
+    for row in new["rows"]:
+        rows[row["family"]] = rows.get(row["family"], {}) | row
+    how = {name: new[name] for name in ("command", "machine", "versions")}
+    return old | {"added": [*old.get("added", []), how], "rows": list(rows.values())}
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+    table = Table("", *COLUMNS, "of seen", "tracks", title="alpha (JSC of tracks)")
+    for row in rows:
+        scores = [_cell(row.get(method)) for method in METHODS]
+        seen = f"{row['imm']['alpha_seen']:.3f}" if "alpha_seen" in row.get("imm", {}) else ""
         tracks = f"{np.mean(row['tracks']):.0f} for {np.mean(row['particles']):.0f}" if "tracks" in row else ""
-        table.add_row(row["family"], *scores, tracks)
+        table.add_row(row["family"], *scores, seen, tracks)
     Console(width=140).print(table)
-    write(record, arguments.out)
 
 
-METHODS = ("imm", "relink", "trackpy", "laptrack", "truth")
-COLUMNS = ("", "imm", "of seen", "relink", "trackpy, tuned", "laptrack, tuned", "truth", "tracks")
+def _cell(scores: dict[str, Any] | None) -> str:
+    if not scores:
+        return ""
+    return scores.get("failed") or f"{scores['alpha']:.3f} ({scores['jsc_theta']:.2f})"
+
+
+BESIDE: dict[str, Callable[[Sequence[Movie]], dict[str, Any]]] = {
+    "relink": _relinked,
+    "trackpy": partial(_best, link_trackpy),
+    "laptrack": partial(_best, link_laptrack),
+    "motile": _motile,
+    "truth": lambda movies: _mean(movies, [movie.identities for movie in movies]),
+}
+METHODS = ("imm", *BESIDE)
+COLUMNS = [f"{name}, tuned" if name in ("trackpy", "laptrack", "motile") else name for name in METHODS]
 
 
 if __name__ == "__main__":
