@@ -313,6 +313,8 @@ def _names(text: str) -> list[str]:
     unknown = sorted(set(names) - set(METHODS))
     if unknown:
         raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)} (known: {', '.join(METHODS)})")
+    for reason in filter(None, map(missing, names)):
+        raise argparse.ArgumentTypeError(reason)
     return names
 
 

@@ -116,3 +116,8 @@ def test_figures_of_one_method_are_added_to_those_of_the_others(monkeypatch, tmp
     monkeypatch.setattr("sys.argv", [each for each in arguments if each != "--quick"])
     with pytest.raises(SystemExit, match="figures of other movies"):
         motions.main()
+    monkeypatch.setitem(NEEDS, "laptrack", "no_such_package")
+    with pytest.raises(SystemExit):
+        motions.main()
+    assert "no_such_package is not installed" in capsys.readouterr().err
+    assert json.loads(file.read_text()) == record
