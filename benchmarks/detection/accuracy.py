@@ -5,14 +5,14 @@
 Movies of the Particle Tracking Challenge's model, 512x512, seeds that no training and no choice of threshold has seen.
 Ours (``denodet``) has one threshold for everything, that of the weights, and sees the two frames before the one that is
 scored; ``denodet_first_frame`` is the same without them, ``denodet_challenge`` has the weights ``denodet``, ``unet`` is
-the U-Net. Each peer has an ORACLE threshold: the one with the highest F1 at 5 px on the very frames of the cell that
-are scored, which no user could choose. So the peers have an advantage.
+the U-Net, ``denodet_paper`` is DENODET as printed. Each peer has an ORACLE threshold: the one with the highest F1 at 5
+px on the very frames of the cell that are scored, which no user could choose. So the peers have an advantage.
 
-Per cell: F1 at 5 px and 2 px, precision, recall and RMSE at 5 px, all frames pooled. Beside that: how often a
-detection of a score is right, the mean error by sub-pixel phase, detections where there is nothing, and the test pairs
-of DeepSpot (its folder holds dataset*/test/original and target). ``--out`` writes JSON, and a picture beside it;
-``--methods`` computes these only and keeps the figures of the others that FILE has. Cells are shared out among all
-cores, one thread each: this is no timing.
+Per cell: F1 at 5 px and 2 px, precision, recall and RMSE at 5 px, all frames pooled; means over the densities, with the
+standard deviations between them. Beside that: how often a detection of a score is right, the mean error by sub-pixel
+phase, detections where there is nothing, and the test pairs of DeepSpot (its folder holds dataset*/test/original and
+target). ``--out`` writes JSON, and a picture beside it; ``--methods`` computes these only and keeps the figures of the
+others that FILE has. Cells are shared out among all cores, one thread each: this is no timing.
 """
 
 import argparse
@@ -217,13 +217,14 @@ def merge(new: Sequence[Row], old: Iterable[Row], methods: Iterable[str]) -> lis
 
 
 def means(cells: Iterable[Row]) -> list[Row]:
-    """Return the means over the densities, per method, scenario and SNR."""
+    """Return means and standard deviations over the densities, per method, scenario and SNR."""
     groups: dict[tuple[str, str, float], list[Row]] = {}
     for row in cells:
         groups.setdefault((row["method"], row["scenario"], row["snr"]), []).append(row)
     return [
         {"method": method, "scenario": scenario, "snr": snr}
         | {name: _mean([row[name] for row in group]) for name in ("f1_5px", "f1_2px", "rmse_px")}
+        | {f"sd_{name}": _deviation([row[name] for row in group]) for name in ("f1_5px", "rmse_px")}
         for (method, scenario, snr), group in groups.items()
     ]
 
@@ -231,6 +232,11 @@ def means(cells: Iterable[Row]) -> list[Row]:
 def _mean(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
+
+
+def _deviation(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.std(known, ddof=1)) if len(known) > 1 else None
 
 
 def reliability(binned: Iterable[tuple[str, Any]]) -> dict[str, list[Row]]:

@@ -52,6 +52,7 @@ OURS = {
     "denodet_first_frame": Ours("denodet", "denodet-local", 0),
     "denodet_challenge": Ours("denodet", "denodet", 2),
     "unet": Ours("unet", "unet", 2),
+    "denodet_paper": Ours("denodet", "denodet-paper", 0),
 }
 HISTORY_FRAMES = 2
 SPACING_FRAMES = 10

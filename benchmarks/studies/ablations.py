@@ -108,10 +108,10 @@ VARIANTS = {
     ),
     "no context": Variant("without the mean of the deepest features", lambda: _denodet(context=False)),
     "printed": Variant("DENODET as printed, joint", lambda: Denodet(**_printed, coupled=True), HeatMap),
-    "printed, separate": Variant(
+    "printed separate": Variant(
         "as printed, detection alone in the noisy frame", lambda: _without_denoising(Denodet(**_printed)), HeatMap
     ),
-    "printed, cascaded": Variant(
+    "printed cascaded": Variant(
         "as printed, a second network detects in what the first has denoised", lambda: Cascaded(**_printed), HeatMap
     ),
 }
