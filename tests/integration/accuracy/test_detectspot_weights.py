@@ -49,5 +49,5 @@ def test_a_movie_is_tracked(tmp_path):
 
 @pytest.mark.parametrize(("engine", "weights"), [(DetectSpotEngine, "denodet"), (DenodetEngine, "detectspot")])
 def test_weights_of_another_network_are_refused(engine, weights):
-    with pytest.raises(ConfigError, match="not of the engine"):
+    with pytest.raises(ConfigError, match=rf"weights {weights} are of the network .*--engine {weights}$"):
         engine(weights=weights)
