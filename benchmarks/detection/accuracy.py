@@ -45,7 +45,7 @@ from benchmarks.detection.scoring import (
     score_phases,
 )
 from benchmarks.shared.pool import shared_out
-from benchmarks.shared.record import command_line, command_parser, write
+from benchmarks.shared.record import command_line, command_parser, some_of, write
 from streamtrack.report import machine, versions
 from streamtrack.simulation import Movie, MovieSettings, ScenarioName
 
@@ -104,17 +104,9 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = command_parser(__doc__, "2 frames a cell, SNR 2 and 4, middle density only")
-    parser.add_argument("--methods", type=_names, default=list(METHODS), help=f"some of {','.join(METHODS)}")
+    parser.add_argument("--methods", type=some_of(METHODS), default=list(METHODS), help=f"some of {','.join(METHODS)}")
     parser.add_argument("--deepspot", type=_folder, help="folder of DeepSpot's test pairs")
     return parser.parse_args()
-
-
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = sorted(set(names) - set(METHODS))
-    if unknown:
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)} (known: {', '.join(METHODS)})")
-    return names
 
 
 def _folder(text: str) -> Path:

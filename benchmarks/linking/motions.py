@@ -52,7 +52,7 @@ from benchmarks.shared.particles import (
     Simulated,
     simulate,
 )
-from benchmarks.shared.record import command_line, command_parser, write
+from benchmarks.shared.record import command_line, command_parser, some_of, write
 from streamtrack.linking.imm import ImmLinker
 from streamtrack.linking.relinking import relink
 from streamtrack.metrics.ptc import fill_gaps, score_ptc
@@ -309,10 +309,7 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def _names(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = sorted(set(names) - set(METHODS))
-    if unknown:
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)} (known: {', '.join(METHODS)})")
+    names = some_of(METHODS)(text)
     for reason in filter(None, map(missing, names)):
         raise argparse.ArgumentTypeError(reason)
     return names

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,19 @@ def command_parser(description: str | None, quick: str | None = None) -> argpars
         parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file, and the picture beside it")
     return parser
+
+
+def some_of(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return what reads an option that names some of these, with commas between; others are a mistake."""
+    names = list(known)
+
+    def read(text: str) -> list[str]:
+        said = text.split(",")
+        if unknown := sorted(set(said) - set(names)):
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)} (known: {', '.join(names)})")
+        return said
+
+    return read
 
 
 def command_line(name: str) -> str:

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from rich.progress import track
 from torch import Tensor
 
-from benchmarks.shared.record import command_line, command_parser, write
+from benchmarks.shared.record import command_line, command_parser, some_of, write
 from streamtrack.config import PluginConfig
 from streamtrack.report import machine, versions
 from streamtrack.simulation.crop_ranges import CropRanges
@@ -121,12 +121,12 @@ def main() -> None:
     """Train, score and record every variant that was asked for."""
     parser = command_parser(__doc__)
     parser.add_argument("--steps", type=int, default=1500, help="of training, for each variant")
-    parser.add_argument("--variants", default=",".join(VARIANTS), help=f"of {', '.join(VARIANTS)}")
+    parser.add_argument("--variants", type=some_of(VARIANTS), default=[*VARIANTS], help=f"of {', '.join(VARIANTS)}")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each variant")
     parser.add_argument("--crops", type=int, default=36, help="crops of 256x256 px to score at each SNR")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for name in arguments.variants.split(","):
+    for name in arguments.variants:
         row = measure(name, arguments.steps, arguments.seeds, arguments.crops)
         print(json.dumps({name: row}))
         if arguments.out:

@@ -12,8 +12,8 @@ UM = dict.fromkeys(("micron", "microns", "um", "µm", "μm", "micrometer"), 1.0)
 UM |= {"nm": 1e-3, "nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3}
 """How many micrometers the units of length are that programs name."""
 
-
 PX = ("pixel", "pixels", "px")
+"""What programs call pixels."""
 
 
 def per_px(unit: str, pixel_size_um: float | None, path: Path) -> float:

@@ -26,6 +26,7 @@ from streamtrack_engines.heads.peaks import (
     table_rows,
     windows,
 )
+from streamtrack_engines.heads.presence_loss import gathered
 from streamtrack_engines.networks.network import Network
 from streamtrack_engines.training_data.truth import TrainingData
 
@@ -121,22 +122,18 @@ def coordinate_loss(logit: Tensor, points: Tensor) -> Tensor:
         (M, 3): crop, y, x. Those beyond the frame are left out.
     """
     reach = WINDOW_REACH_PX
-    padded = F.pad(logit, (reach + 1,) * 4, value=NOTHING)
+    border = reach + 1
+    padded = F.pad(logit, (border,) * 4, value=NOTHING)
     rounded = points[:, 1:].round().long()
     inside = ((rounded >= 0) & (rounded < rounded.new_tensor(logit.shape[-2:]))).all(1)
     frame, rounded, true = points[inside, 0].long(), rounded[inside], points[inside, 1:]
     beside = offsets(logit, 1).long()
-    centre = rounded + beside[_gather(padded.detach(), frame, rounded, beside).argmax(1)]
+    centre = rounded + beside[gathered(padded.detach(), frame, rounded, beside, border)[:, 0].argmax(1)]
     window = offsets(logit, reach)
-    found = centre + torch.softmax(_gather(padded, frame, centre, window.long()), 1) @ window
+    near = gathered(padded, frame, centre, window.long(), border)[:, 0]
+    found = centre + torch.softmax(near, 1) @ window
     distance = torch.sqrt(((found - true) ** 2).sum(1) + _EPSILON)
     return distance.sum() / max(len(found), 1) / (reach + 0.5)
-
-
-def _gather(padded: Tensor, frame: Tensor, centre: Tensor, around: Tensor) -> Tensor:
-    """Return (K, n) values at every centre, of the map before its padding, plus every offset."""
-    place = centre[:, None, :] + around + (WINDOW_REACH_PX + 1)
-    return padded[frame[:, None], 0, place[..., 0], place[..., 1]]
 
 
 def divergence_loss(logit: Tensor, heat: Tensor) -> Tensor:

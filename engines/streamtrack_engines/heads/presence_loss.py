@@ -73,9 +73,9 @@ def found_positions(found: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tens
     logit = F.pad(found[:, :1].detach(), (_REACH_PX,) * 4, value=NOTHING)
     offset = F.pad(found[:, 1:], (_REACH_PX,) * 4)
     near = _window(points.device)
-    centre = rounded + near[_gather(logit, frame, rounded, near)[:, 0].argmax(1)]
-    probability = torch.sigmoid(_gather(logit, frame, centre, near)[:, 0])
-    shift = _gather(offset, frame, centre, near)
+    centre = rounded + near[gathered(logit, frame, rounded, near)[:, 0].argmax(1)]
+    probability = torch.sigmoid(gathered(logit, frame, centre, near)[:, 0])
+    shift = gathered(offset, frame, centre, near)
     pixel = (centre[:, None] + near).to(shift.dtype)
     score = probability.sum(1)
     weight = probability / score.clamp(min=_EPSILON)[:, None]
@@ -88,9 +88,9 @@ def _window(device: torch.device) -> Tensor:
     return torch.cartesian_prod(steps, steps)
 
 
-def _gather(padded: Tensor, frame: Tensor, centre: Tensor, offsets: Tensor) -> Tensor:
+def gathered(padded: Tensor, frame: Tensor, centre: Tensor, offsets: Tensor, border: int = _REACH_PX) -> Tensor:
     """Return (K, C, n) values of the maps at every centre (of the map before its padding) plus every offset."""
-    place = centre[:, None, :] + offsets + _REACH_PX
+    place = centre[:, None, :] + offsets + border
     return padded[frame[:, None], :, place[..., 0], place[..., 1]].transpose(1, 2)
 
 
